@@ -1,0 +1,15 @@
+"""The errors a user meets: one line that names the thing and the remedy."""
+
+from __future__ import annotations
+
+
+class CoremlSDError(Exception):
+    """A failure on our side (a bug, a failed gate): the command exits with status 1."""
+
+    exit_status = 1
+
+
+class UserError(CoremlSDError):
+    """Something the user can put right (a path, a knob, a damaged file): exit status 2."""
+
+    exit_status = 2

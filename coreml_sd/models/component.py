@@ -1,0 +1,43 @@
+"""What a family says about each of its networks: names, shapes, sample inputs, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DType = Literal["float16", "float32", "int32"]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named input or output of a component, as the exported file declares it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    description: str
+
+
+@dataclass(frozen=True)
+class ComponentSpec:
+    """One network of a pipeline.
+
+    `load` returns the source network in fp32 and eval mode, wrapped so that its forward takes
+    tensors in the order of `inputs` and returns a tuple in the order of `outputs`.
+    """
+
+    name: str
+    file_name: str
+    description: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    load: Callable[[], nn.Module]
+    sample_inputs: Callable[[int], Arrays]
