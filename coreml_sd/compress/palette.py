@@ -1,0 +1,193 @@
+"""One weight as a palette: a short table of fp16 values and an index per weight."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coreml_sd.compress.bits import packed_size
+from coreml_sd.compress.compiled import compiled
+from coreml_sd.compress.histogram import PATTERNS, Histogram, bit_patterns, histogram
+from coreml_sd.compress.kmeans import kmeans_1d
+from coreml_sd.compress.limits import PaletteSpec
+
+# weight.bin: a 64-byte record before each blob, and each blob starts at a multiple of 64.
+_RECORD = 64
+
+
+def blob_bytes(payload: int) -> int:
+    """Bytes that `payload` bytes take in weight.bin, with their record and their alignment."""
+    return _RECORD + -(-payload // _RECORD) * _RECORD
+
+
+@dataclass(frozen=True)
+class Palette:
+    """A palettized weight.
+
+    `lut`: (groups, 2**bits) float16, ascending in each row; `indices`: uint8 in the weight's
+    shape. Group g holds the rows g*group_size to (g+1)*group_size of the first axis;
+    `group_size` is None for one palette per tensor. `squared_error` sums over all weights;
+    `snr_db` is `metrics.psnr_db` of the decoded weight. Bytes are those in weight.bin.
+    """
+
+    bits: int
+    lut: NDArray[np.float16]
+    indices: NDArray[np.uint8]
+    group_size: int | None
+    squared_error: float
+    snr_db: float
+
+    @property
+    def groups(self) -> int:
+        """Number of look-up tables."""
+        return int(self.lut.shape[0])
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of indices and tables."""
+        return palette_bytes(self.indices.size, self.bits, self.groups)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the same weight in fp16."""
+        return blob_bytes(2 * self.indices.size)
+
+    def decode(self) -> NDArray[np.float16]:
+        """The weight that the file holds, in the original shape."""
+        rows = self.indices.reshape(self.groups, -1)
+        return np.concatenate(
+            [table[row] for table, row in zip(self.lut, rows, strict=True)]
+        ).reshape(self.indices.shape)
+
+
+def palette_bytes(size: int, bits: int, groups: int) -> int:
+    """Bytes in weight.bin of `size` palettized weights with `groups` tables."""
+    return blob_bytes(packed_size(size, bits)) + blob_bytes(2 * groups * (1 << bits))
+
+
+def fitting_group_size(channels: int, wanted: int) -> int | None:
+    """The group size used for `channels` rows: Core ML needs it to divide them.
+
+    `wanted` where it divides, else the largest divisor below it that is at least half of it (so
+    that the tables stay a small part of the file), else None: one palette for the tensor.
+    """
+    for size in range(min(wanted, channels - 1), (wanted + 1) // 2 - 1, -1):
+        if channels % size == 0:
+            return size
+    return None
+
+
+class PaletteSolver:
+    """Palettizes weights; equal histograms at equal bits share one solve. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._solved: dict[bytes, Future[tuple[NDArray[np.float16], float]]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def solves(self) -> int:
+        """Number of k-means problems solved (not taken from an earlier equal one)."""
+        return len(self._solved)
+
+    def palettize(
+        self, weight: NDArray[np.float16], spec: PaletteSpec, name: str = "weight"
+    ) -> Palette:
+        """The optimal palette of `weight` (float16, any shape).
+
+        A channel count that the group size does not divide gets `fitting_group_size`.
+
+        Raises:
+            UserError: the weight holds NaN or infinity; the message has `name`.
+        """
+        if weight.dtype != np.float16:
+            raise TypeError(f"{name}: palettes are made of float16 weights, not {weight.dtype}")
+        group_size = None
+        if spec.group_size is not None and weight.ndim:
+            group_size = fitting_group_size(weight.shape[0], spec.group_size)
+        groups = weight.shape[0] // group_size if group_size else 1
+        rows = bit_patterns(weight).reshape(groups, -1)
+        luts, indices, error, peak = [], np.empty(rows.shape, dtype=np.uint8), 0.0, 0.0
+        for row, found in zip(rows, indices, strict=True):
+            counted = histogram(row.view(np.float16), name)
+            lut, squared_error = self._solve(counted, spec.bits)
+            _look_up(row, _index_of_pattern(counted.values, lut), found)
+            luts.append(lut)
+            error += squared_error
+            peak = max(peak, counted.peak)
+        return Palette(
+            bits=spec.bits,
+            lut=np.stack(luts),
+            indices=indices.reshape(weight.shape),
+            group_size=group_size,
+            squared_error=error,
+            snr_db=_decibels(peak, error / weight.size),
+        )
+
+    def _solve(self, counted: Histogram, bits: int) -> tuple[NDArray[np.float16], float]:
+        digest = hashlib.blake2b(counted.values.tobytes(), digest_size=16, salt=bytes([bits]))
+        digest.update(counted.counts.tobytes())
+        key = digest.digest()
+        with self._lock:
+            shared = self._solved.get(key)
+            mine: Future[tuple[NDArray[np.float16], float]] | None = None
+            if shared is None:
+                mine = shared = self._solved[key] = Future()
+        if mine is not None:
+            try:
+                mine.set_result(_fp16_table(counted, bits))
+            except BaseException as error:
+                mine.set_exception(error)
+        return shared.result()
+
+
+def palettize(weight: NDArray[np.float16], spec: PaletteSpec) -> Palette:
+    """The optimal palette of one weight; see `PaletteSolver.palettize`."""
+    return PaletteSolver().palettize(weight, spec)
+
+
+def _fp16_table(counted: Histogram, bits: int) -> tuple[NDArray[np.float16], float]:
+    """The optimal centroids rounded to fp16, and the squared error that the rounding leaves."""
+    entries = 1 << bits
+    centroids = kmeans_1d(counted.values, counted.counts, entries).centroids
+    lut = np.full(entries, centroids[-1], dtype=np.float16)
+    lut[: centroids.size] = centroids
+    residual = counted.values - lut.astype(np.float64)[_nearest(counted.values, lut)]
+    return lut, float(np.sum(counted.counts * residual * residual))
+
+
+def _nearest(values: NDArray[np.float64], lut: NDArray[np.float16]) -> NDArray[np.intp]:
+    """Index of the nearest table entry; half-way goes down, equal entries to the first."""
+    table = lut.astype(np.float64)
+    return cast(NDArray[np.intp], np.searchsorted((table[1:] + table[:-1]) / 2, values))
+
+
+def _index_of_pattern(
+    values: NDArray[np.float64], lut: NDArray[np.float16]
+) -> NDArray[np.uint8]:
+    """For each of the 65,536 bit patterns its index; patterns that do not occur hold 0."""
+    table = np.zeros(PATTERNS, dtype=np.uint8)
+    nearest = _nearest(values, lut).astype(np.uint8)
+    table[values.astype(np.float16).view(np.uint16)] = nearest
+    table[0x8000] = table[0]  # -0 was counted as +0
+    return table
+
+
+@compiled
+def _look_up(
+    patterns: NDArray[np.uint16], table: NDArray[np.uint8], indices: NDArray[np.uint8]
+) -> None:
+    for i in range(patterns.size):
+        indices[i] = table[patterns[i]]
+
+
+def _decibels(peak: float, mean_squared_error: float) -> float:
+    if mean_squared_error == 0.0:
+        return math.inf
+    return 20.0 * math.log10(peak) - 10.0 * math.log10(mean_squared_error)
