@@ -1,0 +1,229 @@
+"""The bundle: a folder of exported files described by one manifest.json; write, read, verify."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from coreml_sd.errors import CoremlSDError, UserError
+
+MANIFEST_NAME = "manifest.json"
+MANIFEST_VERSION = 1
+FORMAT = "coreml-sd bundle"
+_REPORTS = ("parity.html", "parity.json")  # written after the bundle is whole, never checksummed
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A finished bundle on disk.
+
+    `manifest` holds, beside `format` and `manifest_version`: `tool`, `model`, `config`, `pipeline`
+    (facts that generation needs), `components` (name -> inputs, outputs, files in running order),
+    `files` (relative path -> sha256, bytes) and `parity`.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def pipeline(self) -> dict[str, Any]:
+        """Facts that generation needs: prediction type, sizes, latent scale, scheduler."""
+        facts: dict[str, Any] = self.manifest["pipeline"]
+        return facts
+
+    @property
+    def components(self) -> dict[str, dict[str, Any]]:
+        """Component name -> what the manifest says of it."""
+        table: dict[str, dict[str, Any]] = self.manifest["components"]
+        return table
+
+    def component(self, name: str) -> dict[str, Any]:
+        """What the manifest says of one component.
+
+        Raises:
+            UserError: the bundle does not hold it.
+        """
+        try:
+            return self.components[name]
+        except KeyError:
+            held = ", ".join(self.components)
+            raise UserError(
+                f"{self.path}: no {name} in this bundle (it holds {held}); convert again with it"
+            ) from None
+
+    def files(self, component: str, target: str = "coreml") -> list[Path]:
+        """The files of one component for one target, in running order (chunks chain)."""
+        entries = self.component(component)["files"]
+        return [self.path / entry["path"] for entry in entries if entry["target"] == target]
+
+
+def open_bundle(path: Path, *, check: bool = True) -> Bundle:
+    """Read a bundle's manifest and check every file against it.
+
+    Args:
+        path: the bundle's folder.
+        check: compare sizes and SHA-256 of all files (reads the whole bundle once).
+
+    Raises:
+        UserError: no bundle, a half-written one, a newer manifest, a missing or changed file.
+    """
+    manifest_path = path / MANIFEST_NAME
+    if not path.is_dir():
+        raise UserError(f"{path}: no such bundle; make one with `coreml-sd convert -o {path}`")
+    if not manifest_path.is_file():
+        raise UserError(f"{path}: not a bundle, or a half-written one (no {MANIFEST_NAME})")
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{manifest_path}: cannot be read ({error}); convert again") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"{manifest_path}: not the manifest of a bundle; convert again")
+    version = manifest.get("manifest_version")
+    if not isinstance(version, int) or version > MANIFEST_VERSION:
+        raise UserError(
+            f"{manifest_path}: manifest version {version}, this coreml-sd reads up to "
+            f"{MANIFEST_VERSION}; update coreml-sd"
+        )
+    missing = {"pipeline", "components", "config", "files", "model"} - manifest.keys()
+    if missing:
+        raise UserError(f"{manifest_path}: lacks {', '.join(sorted(missing))}; convert again")
+    bundle = Bundle(path, manifest)
+    if check:
+        verify_files(bundle)
+    return bundle
+
+
+def verify_files(bundle: Bundle) -> None:
+    """Compare every file with the manifest.
+
+    Raises:
+        UserError: a file is missing or differs, named.
+    """
+    for relative, entry in bundle.manifest["files"].items():
+        file = bundle.path / relative
+        if not file.is_file():
+            raise UserError(f"{file}: missing from the bundle; convert again or restore it")
+        if file.stat().st_size != entry["bytes"] or file_sha256(file) != entry["sha256"]:
+            raise UserError(f"{file}: changed since the conversion; convert again or restore it")
+
+
+@contextlib.contextmanager
+def new_bundle(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A staging folder beside `path` that becomes the bundle when the block ends without error.
+
+    The manifest is written last (`write_manifest`) and the folder is renamed into place, so a
+    conversion that is killed or fails never leaves something that opens as a bundle.
+
+    Raises:
+        UserError: the destination is not empty (and not an old bundle to overwrite), or cannot
+            be written.
+    """
+    check_destination(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        staging = _staging_folder(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); choose another -o"
+        ) from None
+    try:
+        yield staging
+        if not (staging / MANIFEST_NAME).is_file():
+            raise CoremlSDError(f"{path}: the bundle was not finished (no {MANIFEST_NAME})")
+        _replace(path, staging)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{path}: writing failed ({reason}); free some space or choose another -o"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_destination(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that holds something that would be lost.
+
+    Raises:
+        UserError: it exists and is not empty, or is not a bundle although `overwrite` is set.
+    """
+    if path.is_file():
+        raise UserError(f"{path}: is a file; choose another folder with -o")
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if not overwrite:
+        raise UserError(f"{path}: not empty; add --overwrite or choose another folder with -o")
+    if not (path / MANIFEST_NAME).is_file():
+        raise UserError(f"{path}: not a bundle, so it is not overwritten; choose another -o")
+
+
+def write_manifest(staging: Path, manifest: dict[str, Any]) -> None:
+    """Write manifest.json with the checksums of every file in the staging folder."""
+    files = {
+        file.relative_to(staging).as_posix(): {
+            "sha256": file_sha256(file),
+            "bytes": file.stat().st_size,
+        }
+        for file in sorted(staging.rglob("*"))
+        if file.is_file() and file.name not in (MANIFEST_NAME, *_REPORTS)
+    }
+    header = {"format": FORMAT, "manifest_version": MANIFEST_VERSION}
+    text = json.dumps({**header, **manifest, "files": files}, indent=2, allow_nan=False)
+    write_atomically(staging / MANIFEST_NAME, text + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, never a part."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _staging_folder(path: Path) -> Path:
+    """A fresh hidden folder beside `path`; its name carries the process that owns it."""
+    prefix = f".{path.name}.partial-{os.getpid()}-"
+    staging = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+    staging.chmod(0o755)
+    return staging
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Staging folders of earlier conversions that were killed (their process is gone)."""
+    prefix = f".{path.name}.partial-"
+    for leftover in path.parent.glob(f"{prefix}*"):
+        owner = leftover.name.removeprefix(prefix).split("-")[0]
+        if not (owner.isdigit() and psutil.pid_exists(int(owner))):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _replace(path: Path, staging: Path) -> None:
+    if not path.exists():
+        staging.rename(path)
+        return
+    old = _staging_folder(path)
+    path.rename(old / path.name)
+    try:
+        staging.rename(path)
+    except OSError:
+        (old / path.name).rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

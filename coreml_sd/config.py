@@ -1,0 +1,180 @@
+"""The conversion config: what each knob means, its default and its check (flags and TOML)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coreml_sd.errors import UserError
+
+ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
+BITS = (1, 2, 3, 4, 6, 8)
+GRANULARITIES = ("per-tensor", "per-grouped-channel")
+MIN_OS = ("iOS16", "iOS17", "iOS18")
+TARGETS = ("coreml",)
+COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
+
+
+def _knob(
+    section: str, default: Any, help: str, choices: tuple[Any, ...] | None = None
+) -> Any:  # dataclasses.field is typed by its default, which differs per knob
+    metadata = {"section": section, "help": help, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class ConversionConfig:
+    """One description of a conversion, read by every target.
+
+    Each field is one knob: `section` is its place in the TOML file ("" = top level) and `help`
+    is the text of its flag. `None` means "the model's own value" and is filled in by `resolved`.
+    """
+
+    model: str = _knob("", "demo", "Diffusers folder, hub id, or `demo` (the built-in model).")
+    revision: str | None = _knob("", None, "Revision of a hub model (branch, tag or commit).")
+    targets: list[str] = _knob("", ["coreml"], "What to write.", TARGETS)
+    components: list[str] = _knob("", list(COMPONENTS), "Networks to convert.", COMPONENTS)
+
+    size: str | None = _knob("shape", None, "Picture size HEIGHTxWIDTH in pixels.")
+    batch: int = _knob(
+        "shape", 2, "UNet batch: 2 runs both halves of guidance at once, 1 saves memory.", (1, 2)
+    )
+
+    attention: str = _knob("mobile", "split-einsum", "Form of the attention.", ATTENTIONS)
+
+    palettize: int | None = _knob("compress", None, "Bits per weight (omit for fp16).", BITS)
+    granularity: str = _knob(
+        "compress", "per-tensor", "One palette per tensor or per group of channels.", GRANULARITIES
+    )
+    group_size: int = _knob("compress", 16, "Channels that share a palette (per-grouped-channel).")
+
+    min_os: str = _knob("coreml", "iOS17", "Oldest system that must load the files.", MIN_OS)
+    chunks: str = _knob("coreml", "auto", "UNet pieces: a number, or `auto` (files under 1 GB).")
+
+    def __post_init__(self) -> None:
+        for knob in dataclasses.fields(self):
+            _check_choice(knob, getattr(self, knob.name))
+        if self.size is not None:
+            parse_size(self.size)
+        if self.chunks != "auto" and not (self.chunks.isdigit() and int(self.chunks) >= 1):
+            raise UserError(f"chunks = {self.chunks!r}: give a number from 1, or auto")
+        if self.group_size < 1:
+            raise UserError(f"group_size = {self.group_size}: give a number from 1")
+        for name in ("targets", "components"):
+            if not getattr(self, name):
+                raise UserError(f"{name} is empty: name at least one")
+
+    def merged(self, overrides: Mapping[str, Any]) -> ConversionConfig:
+        """This config with every override that is not None in place (flags win over a file)."""
+        given = {name: value for name, value in overrides.items() if value is not None}
+        return dataclasses.replace(self, **given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested by TOML section, `None` left out; `from_dict` reads it back."""
+        result: dict[str, Any] = {}
+        for knob in dataclasses.fields(self):
+            value = getattr(self, knob.name)
+            if value is None:
+                continue
+            section = knob.metadata["section"]
+            (result.setdefault(section, {}) if section else result)[knob.name] = value
+        return result
+
+    def to_toml(self) -> str:
+        """The config as a TOML file that reproduces it."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())
+
+    @property
+    def digest(self) -> str:
+        """Short hash of the config, stored in every file made from it."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def from_dict(tree: Mapping[str, Any], origin: str = "config") -> ConversionConfig:
+    """Build a config from a nested mapping.
+
+    Raises:
+        UserError: an unknown section or key, or a value of the wrong type or range.
+    """
+    knobs = {knob.name: knob for knob in dataclasses.fields(ConversionConfig)}
+    sections = {knob.metadata["section"] for knob in knobs.values()} - {""}
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        entries = value if key in sections and isinstance(value, Mapping) else {key: value}
+        section = key if entries is value else ""
+        for name, entry in entries.items():
+            knob = knobs.get(name)
+            if knob is None or knob.metadata["section"] != section:
+                place = f"[{section}] {name}" if section else name
+                raise UserError(f"{origin}: unknown key {place}; known: {_known_keys()}")
+            values[name] = _typed(knob, entry, origin)
+    return ConversionConfig(**values)
+
+
+def from_toml(path: Path) -> ConversionConfig:
+    """Read a config file.
+
+    Raises:
+        UserError: the file is missing, is not TOML, or holds an unknown or wrong value.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a TOML file ({error})") from None
+    return from_dict(tree, origin=str(path))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`HEIGHTxWIDTH` (or one number for a square) in pixels.
+
+    Raises:
+        UserError: the text is not a size.
+    """
+    parts = text.lower().split("x")
+    if len(parts) in (1, 2) and all(part.isdigit() and int(part) > 0 for part in parts):
+        return int(parts[0]), int(parts[-1])
+    raise UserError(f"size {text!r}: write HEIGHTxWIDTH in pixels, for example 512x512")
+
+
+def _check_choice(knob: dataclasses.Field[Any], value: Any) -> None:
+    choices = knob.metadata["choices"]
+    if choices is None or value is None:
+        return
+    for item in value if isinstance(value, list) else [value]:
+        if item not in choices:
+            allowed = ", ".join(str(choice) for choice in choices)
+            raise UserError(f"{knob.name} = {item}: choose from {allowed}")
+
+
+def _typed(knob: dataclasses.Field[Any], value: Any, origin: str) -> Any:
+    """Accept TOML's natural spellings (chunks = 2) and refuse the rest."""
+    annotation = str(knob.type)
+    if annotation.startswith("list"):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return value
+    elif annotation.startswith("int"):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif isinstance(value, (str, int)) and not isinstance(value, bool):
+        return str(value)
+    raise UserError(f"{origin}: {knob.name} = {value!r} is not of type {annotation}")
+
+
+def _known_keys() -> str:
+    return ", ".join(
+        f"[{knob.metadata['section']}] {knob.name}" if knob.metadata["section"] else knob.name
+        for knob in dataclasses.fields(ConversionConfig)
+    )

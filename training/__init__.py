@@ -1,0 +1,1 @@
+"""Programs that train what the package ships; not installed with it."""

@@ -1,0 +1,1 @@
+"""Training of the built-in text-to-image model `demo`."""
