@@ -30,8 +30,9 @@ class TensorSpec:
 class ComponentSpec:
     """One network of a pipeline.
 
-    `load` returns the source network in fp32 and eval mode, wrapped so that its forward takes
-    tensors in the order of `inputs` and returns a tuple in the order of `outputs`.
+    `load` returns the source network (as diffusers or transformers defines it) in fp32 and eval
+    mode. `published` wraps it so that its forward takes tensors in the order of `inputs` and
+    returns a tuple in the order of `outputs`: the reference that every export is held against.
     """
 
     name: str
@@ -40,4 +41,5 @@ class ComponentSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     load: Callable[[], nn.Module]
+    published: Callable[[nn.Module], nn.Module]
     sample_inputs: Callable[[int], Arrays]

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from coreml_sd.errors import UserError
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.source import Source
+
+
+ADVICE_NAME = "coreml_sd.json"
+_PROMPTS = ("a photo of a cat", "a red apple on a wooden table", "a lighthouse by the sea")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Settings that suit a model; a model folder may carry its own in coreml_sd.json."""
+
+    guidance: float = 7.5
+    steps: int = 20
+    prompts: tuple[str, ...] = _PROMPTS
+
+
+def read_advice(folder: DiffusersFolder) -> Advice:
+    """The folder's own advice, or the defaults."""
+    if not (folder.path / ADVICE_NAME).is_file():
+        return Advice()
+    given = folder.json_file(ADVICE_NAME)
+    return Advice(
+        guidance=float(given.get("guidance", Advice.guidance)),
+        steps=int(given.get("steps", Advice.steps)),
+        prompts=tuple(given.get("prompts", _PROMPTS)),
+    )
 
 
 @dataclass(frozen=True)
@@ -29,7 +54,9 @@ class PipelineFacts:
     shift_factor: float
     batch: int
     max_tokens: int
-    scheduler: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any]
+    tokenizer: dict[str, Any]
+    advice: Advice
 
 
 @dataclass(frozen=True)

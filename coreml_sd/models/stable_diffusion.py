@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from coreml_sd.errors import UserError
 from coreml_sd.models.component import Arrays, ComponentSpec, TensorSpec
 from coreml_sd.models.diffusers_folder import DiffusersFolder
-from coreml_sd.models.pipeline import DiffusionModel, Family, PipelineFacts
+from coreml_sd.models.pipeline import DiffusionModel, Family, PipelineFacts, read_advice
 from coreml_sd.models.source import Source
+from coreml_sd.models.tokenizer_files import tokenizer_facts
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _MAX_TIMESTEP = 1000
 
@@ -67,11 +72,10 @@ def _facts(
 ) -> PipelineFacts:
     scheduler = folder.json_file("scheduler/scheduler_config.json")
     scale = 2 ** (len(vae["block_out_channels"]) - 1)
-    multiple = scale * 2 ** (len(unet["block_out_channels"]) - 1)
     sample_size = unet.get("sample_size") or 64
     height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
     size = size or (height * scale, width * scale)
-    _check_size(size, multiple)
+    _check_size(size, max(8, scale))
     return PipelineFacts(
         family=FAMILY.name,
         prediction_type=scheduler.get("prediction_type", "epsilon"),
@@ -83,8 +87,19 @@ def _facts(
         shift_factor=vae.get("shift_factor") or 0.0,
         batch=batch,
         max_tokens=text.get("max_position_embeddings", 77),
-        scheduler={key: value for key, value in scheduler.items() if value is not None},
+        scheduler=_finite(scheduler),
+        tokenizer=tokenizer_facts(folder, text.get("max_position_embeddings", 77)),
+        advice=read_advice(folder),
     )
+
+
+def _finite(scheduler: dict[str, Any]) -> dict[str, Any]:
+    """Without what JSON cannot hold and the scheduler's own default supplies."""
+    return {
+        key: value
+        for key, value in scheduler.items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    }
 
 
 def _check_size(size: tuple[int, int], multiple: int) -> None:
@@ -110,7 +125,8 @@ def _text_encoder(folder: DiffusersFolder, text: dict[str, Any]) -> ComponentSpe
             TensorSpec("last_hidden_state", (1, length, width), "float32", "One embedding a token"),
             TensorSpec("pooled_outputs", (1, width), "float32", "The embedding at the end token"),
         ),
-        load=partial(_load_text_encoder, folder),
+        load=partial(_load, "text_encoder", folder),
+        published=partial(_published, "text_encoder"),
         sample_inputs=partial(_sample_tokens, length, text.get("vocab_size", 49408), text),
     )
 
@@ -136,7 +152,8 @@ def _unet(folder: DiffusersFolder, unet: dict[str, Any], facts: PipelineFacts) -
         outputs=(
             TensorSpec("noise_pred", latent, "float32", f"Prediction ({facts.prediction_type})"),
         ),
-        load=partial(_load_unet, folder),
+        load=partial(_load, "unet", folder),
+        published=partial(_published, "unet"),
         sample_inputs=partial(_sample_unet, latent, context),
     )
 
@@ -149,7 +166,8 @@ def _vae_decoder(folder: DiffusersFolder, facts: PipelineFacts) -> ComponentSpec
         description="VAE decoder: a latent to a picture.",
         inputs=(TensorSpec("z", z, "float16", "Latent divided by the scaling factor"),),
         outputs=(TensorSpec("image", (1, 3, *facts.size), "float32", "RGB picture, -1 to 1"),),
-        load=partial(_load_vae, folder, "decode"),
+        load=partial(_load, "vae", folder),
+        published=partial(_published, "vae_decoder"),
         sample_inputs=partial(_sample_latent, z, facts.scaling_factor),
     )
 
@@ -165,27 +183,29 @@ def _vae_encoder(folder: DiffusersFolder, facts: PipelineFacts) -> ComponentSpec
         outputs=(
             TensorSpec("latent", latent, "float32", "Mean, then log variance, before scaling"),
         ),
-        load=partial(_load_vae, folder, "encode"),
+        load=partial(_load, "vae", folder),
+        published=partial(_published, "vae_encoder"),
         sample_inputs=partial(_sample_picture, x),
     )
 
 
-def _load_text_encoder(folder: DiffusersFolder) -> Any:
-    from coreml_sd.models.load import load_text_encoder
+def _load(part: str, folder: DiffusersFolder) -> nn.Module:
+    from coreml_sd.models import load
 
-    return load_text_encoder(folder)
-
-
-def _load_unet(folder: DiffusersFolder) -> Any:
-    from coreml_sd.models.load import load_unet
-
-    return load_unet(folder)
+    loaders = {"text_encoder": load.load_text_encoder, "unet": load.load_unet, "vae": load.load_vae}
+    return loaders[part](folder)
 
 
-def _load_vae(folder: DiffusersFolder, direction: str) -> Any:
-    from coreml_sd.models.load import load_vae
+def _published(component: str, network: nn.Module) -> nn.Module:
+    from coreml_sd.models import published
 
-    return load_vae(folder, direction)
+    wrappers = {
+        "text_encoder": published.PublishedTextEncoder,
+        "unet": published.PublishedUNet,
+        "vae_decoder": published.PublishedVAEDecoder,
+        "vae_encoder": published.PublishedVAEEncoder,
+    }
+    return wrappers[component](network).eval()
 
 
 def _sample_tokens(length: int, vocabulary: int, text: dict[str, Any], seed: int) -> Arrays:

@@ -1,0 +1,225 @@
+"""Turn one function of a program into a list of bound calls over numbered slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coreml_sd.errors import CoremlSDError
+from coreml_sd.runtimes.base import TensorInfo
+from coreml_sd.runtimes.mil.ops import OPS
+from coreml_sd.runtimes.mil.package import MilPackage, Operation, Program, is_constant
+from coreml_sd.runtimes.mil.values import element_and_shape, read_value
+
+_FLOATS = ("float16", "float32", "float64")
+
+
+@dataclass
+class Instruction:
+    """One call: parameters by name, each a slot, a list of slots, or a fixed value."""
+
+    op: Operation
+    function: Callable[..., Any]
+    fixed: dict[str, Any]
+    slots: dict[str, int | list[int]]
+    results: list[int]
+    rounds: list[bool]
+    shapes: list[tuple[int, ...]]
+    layer: str
+    dead: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Compiled:
+    """A function ready to run: `constants` fill slots before, `deferred` decode on use."""
+
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
+    input_slots: dict[str, int]
+    output_slots: dict[str, int]
+    instructions: list[Instruction]
+    constants: dict[int, Tensor]
+    deferred: dict[int, Callable[[], Tensor]]
+    slot_count: int
+
+
+def compile_function(program: Program, function: str, *, cache_weights: bool) -> Compiled:
+    """Compile one function.
+
+    Args:
+        cache_weights: decode every weight once and keep it in fp32; else decode on each use.
+
+    Raises:
+        CoremlSDError: an op that the evaluator does not know, named.
+        UserError: damaged constants.
+    """
+    return _Compiler(program, function, cache_weights).compile()
+
+
+class _Compiler:
+    def __init__(self, program: Program, function: str, cache_weights: bool) -> None:
+        self.program, self.function, self.cache = program, function, cache_weights
+        self.package: MilPackage = program.package
+        self.slots: dict[str, int] = {}
+        self.values: dict[str, Any] = {}  # constants, as numpy or str
+        self.constants: dict[int, Tensor] = {}
+        self.deferred: dict[int, Callable[[], Tensor]] = {}
+        self.elements: dict[str, str] = {}
+        self.instructions: list[Instruction] = []
+        self.layer = ""
+
+    def compile(self) -> Compiled:
+        proto, block = self.program.function(self.function), self.program.block(self.function)
+        inputs = {}
+        for entry in proto.inputs:
+            element, shape = element_and_shape(entry.type, f"{self.package.path}: {entry.name}")
+            inputs[entry.name] = TensorInfo(entry.name, shape, element)
+        input_slots = {name: self._slot(name) for name in inputs}
+        declared = {name: (info.dtype, info.shape) for name, info in inputs.items()}
+        for op in self.program.operations(self.function):
+            for name, element, shape in op.outputs:
+                declared[name] = (element, shape)
+            if is_constant(op.type):
+                self._constant(op)
+            else:
+                self._instruction(op)
+        outputs = {
+            name: TensorInfo(name, declared[name][1], declared[name][0]) for name in block.outputs
+        }
+        output_slots = {name: self._tensor_slot(name) for name in outputs}
+        self._mark_dead(set(output_slots.values()))
+        return Compiled(
+            inputs,
+            outputs,
+            input_slots,
+            output_slots,
+            self.instructions,
+            self.constants,
+            self.deferred,
+            len(self.slots),
+        )
+
+    def _slot(self, name: str) -> int:
+        return self.slots.setdefault(name, len(self.slots))
+
+    def _constant(self, op: Operation) -> None:
+        lazy = not self.cache and int(np.prod(op.outputs[0][2])) > 4096
+        if lazy and op.type == "const":
+            self.values[op.outputs[0][0]] = _Lazy(lambda: self.package.decode(op, {})[0])
+            return
+        if lazy and len(op.outputs) == 1:
+            known = {n: _force(self.values[n]) for n in _names(op) if n in self.values}
+            self.values[op.outputs[0][0]] = _Lazy(lambda: self.package.decode(op, known)[0])
+            return
+        known = {n: _force(self.values[n]) for n in _names(op) if n in self.values}
+        for (name, _, _), value in zip(op.outputs, self.package.decode(op, known), strict=True):
+            self.values[name] = value
+
+    def _instruction(self, op: Operation) -> None:
+        kind = OPS.get(op.type)
+        if kind is None:
+            raise CoremlSDError(
+                f"{self.package.path}: op {op.name}: the evaluator does not know {op.type}"
+            )
+        fixed: dict[str, Any] = {}
+        slots: dict[str, int | list[int]] = {}
+        for key, argument in op.proto.inputs.items():
+            bindings = list(argument.arguments)
+            if key == "values":
+                slots[key] = [self._binding_slot(binding, op) for binding in bindings]
+            elif key in kind.static:
+                fixed[key] = _static(self._binding_value(bindings[0], op), op, key)
+            else:
+                slots[key] = self._binding_slot(bindings[0], op)
+        for binding in (b for a in op.proto.inputs.values() for b in a.arguments):
+            if binding.name.removesuffix("_to_fp16").endswith("weight"):
+                self.layer = binding.name
+        self.instructions.append(
+            Instruction(
+                op,
+                kind.function,
+                fixed,
+                slots,
+                [self._slot(name) for name, _, _ in op.outputs],
+                [element == "float16" and not kind.moves for _, element, _ in op.outputs],
+                [shape for _, _, shape in op.outputs],
+                self.layer,
+            )
+        )
+
+    def _binding_value(self, binding: Any, op: Operation) -> Any:
+        if binding.WhichOneof("binding") == "name":
+            if binding.name not in self.values:
+                raise CoremlSDError(
+                    f"{self.package.path}: op {op.name} needs a constant for {binding.name}"
+                )
+            return _force(self.values[binding.name])
+        return read_value(binding.value, self.package.open_blob, f"{self.package.path}: {op.name}")
+
+    def _binding_slot(self, binding: Any, op: Operation) -> int:
+        if binding.WhichOneof("binding") == "name":
+            return self._tensor_slot(binding.name)
+        slot = self._slot(f"{op.name}#{len(self.slots)}")
+        self.constants[slot] = to_tensor(self._binding_value(binding, op))
+        return slot
+
+    def _tensor_slot(self, name: str) -> int:
+        if name not in self.slots and name not in self.values:
+            raise CoremlSDError(f"{self.package.path}: {name} is used before it is made")
+        slot = self._slot(name)
+        value = self.values.get(name)
+        if isinstance(value, _Lazy):
+            self.deferred[slot] = lambda: to_tensor(value.make())
+        elif value is not None and slot not in self.constants:
+            self.constants[slot] = to_tensor(value)
+        return slot
+
+    def _mark_dead(self, kept: set[int]) -> None:
+        """Note at each instruction which slots nobody reads after it."""
+        seen = set(kept) | set(self.constants) | set(self.deferred)
+        for instruction in reversed(self.instructions):
+            used = {
+                slot
+                for entry in instruction.slots.values()
+                for slot in (entry if isinstance(entry, list) else [entry])
+            }
+            for slot in (used | set(instruction.results)) - seen:
+                instruction.dead.append(slot)
+                seen.add(slot)
+
+
+@dataclass(frozen=True)
+class _Lazy:
+    make: Callable[[], Any]
+
+
+def _force(value: Any) -> Any:
+    return value.make() if isinstance(value, _Lazy) else value
+
+
+def _names(op: Operation) -> list[str]:
+    return [binding.name for argument in op.proto.inputs.values() for binding in argument.arguments]
+
+
+def to_tensor(value: Any) -> Tensor:
+    """A constant as the evaluator computes with it: fp32, int32 or bool."""
+    array = np.asarray(value)
+    if array.dtype.name in _FLOATS:
+        return torch.from_numpy(array.astype(np.float32))
+    if array.dtype == np.bool_:
+        return torch.from_numpy(array.copy())
+    return torch.from_numpy(array.astype(np.int32))
+
+
+def _static(value: Any, op: Operation, key: str) -> Any:
+    if isinstance(value, str | list):
+        return value
+    array = np.asarray(value)
+    if array.ndim > 1:
+        raise CoremlSDError(f"op {op.name}: parameter {key} of rank {array.ndim}")
+    return array.item() if array.ndim == 0 else tuple(array.tolist())

@@ -1,0 +1,136 @@
+"""Run a saved .mlpackage with torch: arithmetic in fp32, results rounded as the file declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.runtimes.base import Array, TensorInfo, check_inputs
+from coreml_sd.runtimes.mil.compile import Compiled, Instruction, compile_function, to_tensor
+from coreml_sd.runtimes.mil.package import MilPackage
+from coreml_sd.runtimes.mil.trace import NumericTrace
+
+Mode = Literal["fp32", "fp16"]
+
+
+class MilNetwork:
+    """One .mlpackage as an executable network (see `coreml_sd.runtimes.base.Network`).
+
+    In fp32 mode nothing is rounded, which isolates errors of the conversion from the number
+    format. In fp16 mode the result of every op that the file declares as fp16 is rounded to fp16.
+    Inputs are rounded to their declared type in both modes. An accelerator's own accumulation
+    order is not modelled.
+
+    Args:
+        function: of a multifunction package.
+        cache_weights: keep decoded weights in fp32; without it each is decoded when used.
+        record: keep the range of every result in `trace`.
+
+    Raises:
+        UserError: the file is damaged. CoremlSDError: it holds an op the evaluator does not know.
+    """
+
+    LABEL = "evaluated from the file, not run by Core ML"
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        function: str = "main",
+        mode: Mode = "fp16",
+        cache_weights: bool = True,
+        record: bool = False,
+    ) -> None:
+        self.path, self.mode = Path(path), mode
+        self.package = MilPackage(path)
+        self.trace: NumericTrace | None = NumericTrace() if record else None
+        self._stages = [
+            compile_function(program, function, cache_weights=cache_weights)
+            for program in self.package.programs
+        ]
+
+    @property
+    def inputs(self) -> Mapping[str, TensorInfo]:
+        """Declared inputs; of a pipeline, those that no earlier stage makes."""
+        made: set[str] = set()
+        wanted: dict[str, TensorInfo] = {}
+        for stage in self._stages:
+            wanted |= {name: info for name, info in stage.inputs.items() if name not in made}
+            made |= stage.outputs.keys()
+        return wanted
+
+    @property
+    def outputs(self) -> Mapping[str, TensorInfo]:
+        """Declared outputs of the last stage."""
+        return self._stages[-1].outputs
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs; floats come as float32.
+
+        Raises:
+            UserError: an input is missing, unknown or of another shape.
+            CoremlSDError: an op failed or gave another shape than declared, named.
+        """
+        pool: dict[str, Any] = check_inputs(str(self.path), self.inputs, inputs)
+        if self.trace is not None:
+            self.trace.ranges.clear()
+        with torch.inference_mode():
+            for stage in self._stages:
+                pool |= self._run_stage(stage, pool)
+        return {name: np.asarray(pool[name]) for name in self.outputs}
+
+    def _run_stage(self, stage: Compiled, pool: Mapping[str, Any]) -> dict[str, Any]:
+        values: list[Tensor | None] = [None] * stage.slot_count
+        for slot, constant in stage.constants.items():
+            values[slot] = constant
+        for name, slot in stage.input_slots.items():
+            values[slot] = to_tensor(np.asarray(pool[name], stage.inputs[name].dtype))
+        for instruction in stage.instructions:
+            self._step(instruction, values, stage)
+        results: dict[str, Any] = {}
+        for name, slot in stage.output_slots.items():
+            tensor = values[slot]
+            assert tensor is not None
+            results[name] = tensor.numpy()
+        return results
+
+    def _step(self, call: Instruction, values: list[Tensor | None], stage: Compiled) -> None:
+        def fetch(slot: int) -> Any:
+            return stage.deferred[slot]() if slot in stage.deferred else values[slot]
+
+        parameters = {
+            key: [fetch(s) for s in entry] if isinstance(entry, list) else fetch(entry)
+            for key, entry in call.slots.items()
+        }
+        try:
+            result = call.function(**parameters, **call.fixed)
+        except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise CoremlSDError(
+                f"{self.path}: op {call.op.name} ({call.op.type}): {reason}"
+            ) from error
+        except CoremlSDError as error:
+            kind = UserError if isinstance(error, UserError) else CoremlSDError
+            raise kind(f"{self.path}: op {call.op.name} ({call.op.type}): {error}") from error
+        tensors = result if isinstance(result, tuple) else (result,)
+        for slot, tensor, rounds, shape in zip(
+            call.results, tensors, call.rounds, call.shapes, strict=True
+        ):
+            if tuple(tensor.shape) != shape:
+                raise CoremlSDError(
+                    f"{self.path}: op {call.op.name} ({call.op.type}) gives {tuple(tensor.shape)}, "
+                    f"the file declares {shape}"
+                )
+            if rounds and self.mode == "fp16":
+                tensor = tensor.half().float()
+            if self.trace is not None and tensor.is_floating_point() and tensor.numel():
+                self.trace.record(call.op.name, call.op.type, call.layer, tensor)
+            values[slot] = tensor
+        for slot in call.dead:
+            values[slot] = None

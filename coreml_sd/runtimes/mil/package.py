@@ -1,0 +1,268 @@
+"""A saved .mlpackage: its protobuf, weights, metadata and operations, without Core ML."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coreml_sd.errors import UserError
+from coreml_sd.libraries import quieten
+from coreml_sd.runtimes.mil.blob import BlobFile
+from coreml_sd.runtimes.mil.constexpr import DECODERS
+from coreml_sd.runtimes.mil.values import SUB_BYTE, element_and_shape, read_value
+
+_WEIGHT_PREFIX = "@model_path/"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One op of a program: what it is called, reads (by parameter) and declares to write."""
+
+    name: str
+    type: str
+    proto: Any
+    outputs: tuple[tuple[str, str, tuple[int, ...]], ...]  # name, element, shape
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """How one weight lies in the file; `bits` per element, `stored_bytes` with its tables."""
+
+    name: str
+    kind: str
+    bits: int
+    stored_bytes: int
+    shape: tuple[int, ...]
+
+
+class Program:
+    """One mlProgram of a package: functions of operations."""
+
+    def __init__(self, model: Any, package: MilPackage) -> None:
+        self.model, self.package = model, package
+        if model.WhichOneof("Type") != "mlProgram":
+            raise UserError(f"{package.path}: holds no ML program; convert again")
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of the functions (several in a multifunction package)."""
+        return list(self.model.mlProgram.functions)
+
+    def function(self, name: str) -> Any:
+        """The protobuf of one function.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        if name not in self.model.mlProgram.functions:
+            held = ", ".join(self.functions)
+            raise UserError(f"{self.package.path}: no function {name}; it has {held}")
+        return self.model.mlProgram.functions[name]
+
+    def block(self, function: str) -> Any:
+        """The block of a function that its opset selects."""
+        proto = self.function(function)
+        return proto.block_specializations[proto.opset]
+
+    def operations(self, function: str = "main") -> Iterator[Operation]:
+        """The operations of one function, in order."""
+        for proto in self.block(function).operations:
+            name = proto.attributes["name"].immediateValue.tensor.strings.values
+            label = str(name[0]) if name else proto.outputs[0].name
+            if proto.blocks:
+                raise UserError(f"{self.package.path}: op {label} has control flow; not supported")
+            outputs = tuple(
+                (out.name, *element_and_shape(out.type, f"{self.package.path}: op {label}"))
+                for out in proto.outputs
+            )
+            yield Operation(label, proto.type, proto, outputs)
+
+
+class MilPackage:
+    """An .mlpackage folder.
+
+    Raises:
+        UserError: it is missing, incomplete or damaged; the file is named.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._blobs: dict[str, BlobFile] = {}
+        self.spec = self._read_spec()
+
+    def _read_spec(self) -> Any:
+        quieten()
+        from coremltools.proto import Model_pb2
+        from google.protobuf.message import DecodeError
+
+        manifest_path = self.path / "Manifest.json"
+        try:
+            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+            root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
+            self._model_path = self.path / "Data" / root
+            spec = Model_pb2.Model.FromString(self._model_path.read_bytes())
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename}: missing; convert again") from None
+        except (OSError, ValueError, KeyError, TypeError, DecodeError) as error:
+            raise UserError(f"{self.path}: not a readable .mlpackage ({error})") from None
+        if spec.WhichOneof("Type") not in ("mlProgram", "pipeline"):
+            raise UserError(f"{self.path}: holds no ML program; convert again")
+        return spec
+
+    @cached_property
+    def programs(self) -> list[Program]:
+        """The program, or those of a pipeline in running order."""
+        if self.spec.WhichOneof("Type") == "pipeline":
+            return [Program(model, self) for model in self.spec.pipeline.models]
+        return [Program(self.spec, self)]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Author, license, version, description and the user-defined entries."""
+        meta = self.spec.description.metadata
+        known = {
+            "author": meta.author,
+            "license": meta.license,
+            "version": meta.versionString,
+            "description": meta.shortDescription,
+        }
+        return known | dict(meta.userDefined)
+
+    @property
+    def specification_version(self) -> int:
+        """Core ML's version of the file: 7 for iOS 16, 8 for iOS 17, 9 for iOS 18."""
+        return int(self.spec.specificationVersion)
+
+    def descriptions(self) -> dict[str, str]:
+        """What the file says of each input and output."""
+        features = [*self.spec.description.input, *self.spec.description.output]
+        for function in self.spec.description.functions:
+            features += [*function.input, *function.output]
+        return {feature.name: feature.shortDescription for feature in features}
+
+    def op_histogram(self) -> dict[str, int]:
+        """How often each op kind occurs over all programs and functions, most frequent first."""
+        kinds = Counter(op.type for _, op in self._all_operations())
+        return dict(kinds.most_common())
+
+    def open_blob(self, name: str) -> BlobFile:
+        """The weight file that a constant names."""
+        if name not in self._blobs:
+            relative = name.removeprefix(_WEIGHT_PREFIX)
+            self._blobs[name] = BlobFile(self._model_path.parent / relative)
+        return self._blobs[name]
+
+    def arguments(self, op: Operation, known: dict[str, Any]) -> dict[str, Any]:
+        """Parameters of a constant op by name: attributes, immediate inputs, earlier results."""
+        where = f"{self.path}: op {op.name}"
+        found: dict[str, Any] = {}
+        for key, value in op.proto.attributes.items():
+            if key != "name":
+                found[key] = read_value(value, self.open_blob, where)
+        for key, argument in op.proto.inputs.items():
+            (binding,) = argument.arguments
+            if binding.WhichOneof("binding") == "name":
+                found[key] = known[binding.name]
+            else:
+                found[key] = read_value(binding.value, self.open_blob, where)
+        return found
+
+    def decode(self, op: Operation, known: dict[str, Any]) -> tuple[Any, ...]:
+        """The value of a `const` or the decoded outputs of a constexpr op.
+
+        Raises:
+            UserError: damaged data, or a result of another shape than declared.
+        """
+        where = f"{self.path}: op {op.name}"
+        parameters = self.arguments(op, known)
+        if op.type == "const":
+            return (parameters["val"],)
+        try:
+            decoded = DECODERS[op.type](**parameters)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise UserError(f"{where} ({op.type}): {error}; convert again") from None
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        for array, (_, _, shape) in zip(decoded, op.outputs, strict=True):
+            # The values of a sparse weight are a flat list whose declared length may be symbolic.
+            if array.ndim == len(shape) and array.shape != shape:
+                raise UserError(f"{where}: decoded to {array.shape}, declared {shape}")
+        return decoded
+
+    def decoded_weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Every constant array and decoded constexpr result, by output name."""
+        for program in self.programs:
+            for function in program.functions:
+                known: dict[str, Any] = {}
+                for op in program.operations(function):
+                    if not is_constant(op.type):
+                        continue
+                    for (name, _, _), value in zip(op.outputs, self.decode(op, known), strict=True):
+                        known[name] = value
+                        if isinstance(value, np.ndarray):
+                            yield name, value
+
+    def weight_storage(self) -> list[StoredWeight]:
+        """How each weight of two or more axes lies in the file (constants used by constexpr
+        ops count into them)."""
+        stored = []
+        for program, op in self._all_operations():
+            if not is_constant(op.type):
+                continue
+            name, element, shape = op.outputs[-1]
+            if len(shape) < 2 and op.type == "const":
+                continue
+            size = self._stored_bytes(program, op)
+            if size:
+                bits = round(8 * size / max(1, int(np.prod(shape))))
+                bits = _declared_bits(op, bits, element)
+                stored.append(StoredWeight(name, op.type, bits, size, shape))
+        return stored
+
+    def weight_bytes(self) -> int:
+        """Bytes of all weight files."""
+        folder = self._model_path.parent / "weights"
+        return sum(file.stat().st_size for file in folder.glob("*")) if folder.is_dir() else 0
+
+    def _all_operations(self) -> Iterator[tuple[Program, Operation]]:
+        for program in self.programs:
+            for function in program.functions:
+                for op in program.operations(function):
+                    yield program, op
+
+    def _stored_bytes(self, program: Program, op: Operation) -> int:
+        values = [value for key, value in op.proto.attributes.items() if key != "name"]
+        for argument in op.proto.inputs.values():
+            values += [b.value for b in argument.arguments if b.WhichOneof("binding") == "value"]
+        blobs = [
+            value.blobFileValue for value in values if value.WhichOneof("value") == "blobFileValue"
+        ]
+        return sum(self.open_blob(b.fileName).record(int(b.offset)).bytes for b in blobs)
+
+
+def is_constant(op_type: str) -> bool:
+    """Whether an op's value is fixed in the file."""
+    return op_type == "const" or op_type in DECODERS
+
+
+def _declared_bits(op: Operation, measured: int, element: str) -> int:
+    if op.type == "const":
+        return SUB_BYTE.get(element, measured)
+    for key in ("indices", "indices_nonzero_data", "data", "quantized_data"):
+        argument = op.proto.inputs.get(key)
+        if argument is None or argument.arguments[0].WhichOneof("binding") != "value":
+            continue
+        declared, _ = element_and_shape(argument.arguments[0].value.type, op.name)
+        return SUB_BYTE.get(declared, measured)
+    lut = op.proto.attributes.get("lut") if "lut" in op.proto.attributes else None
+    if lut is not None:
+        return int(np.log2(element_and_shape(lut.type, op.name)[1][0]))
+    return measured

@@ -1,0 +1,41 @@
+"""diffusers' schedulers by the names people use, built from a model's scheduler config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coreml_sd.errors import UserError
+
+DEFAULT = "dpm++"
+
+# name -> diffusers class and the settings that make it what the name says.
+_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpm++-karras": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
+    ),
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
+}
+
+NAMES = tuple(_SCHEDULERS)
+
+
+def make_scheduler(name: str, config: dict[str, Any]) -> Any:
+    """A scheduler with the betas, prediction type and spacing of `config`.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if name not in _SCHEDULERS:
+        raise UserError(f"scheduler {name}: unknown; choose from {', '.join(NAMES)}")
+    import diffusers
+
+    class_name, settings = _SCHEDULERS[name]
+    return getattr(diffusers, class_name).from_config({**config, **settings})
