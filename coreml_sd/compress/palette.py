@@ -168,9 +168,7 @@ def _nearest(values: NDArray[np.float64], lut: NDArray[np.float16]) -> NDArray[n
     return cast(NDArray[np.intp], np.searchsorted((table[1:] + table[:-1]) / 2, values))
 
 
-def _index_of_pattern(
-    values: NDArray[np.float64], lut: NDArray[np.float16]
-) -> NDArray[np.uint8]:
+def _index_of_pattern(values: NDArray[np.float64], lut: NDArray[np.float16]) -> NDArray[np.uint8]:
     """For each of the 65,536 bit patterns its index; patterns that do not occur hold 0."""
     table = np.zeros(PATTERNS, dtype=np.uint8)
     nearest = _nearest(values, lut).astype(np.uint8)

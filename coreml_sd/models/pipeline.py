@@ -11,7 +11,6 @@ from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.source import Source
 
-
 ADVICE_NAME = "coreml_sd.json"
 _PROMPTS = ("a photo of a cat", "a red apple on a wooden table", "a lighthouse by the sea")
 

@@ -10,11 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from coreml_sd.compress.plan import Palettization
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.libraries import quieten, quiet_conversion
+from coreml_sd.libraries import quiet_conversion, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
-from coreml_sd.targets.coreml.palettized_constants import EmissionRecord, Palettes, pass_pipeline
+from coreml_sd.targets.coreml.palettized_constants import EmissionRecord, pass_pipeline
 from coreml_sd.targets.coreml.precision import fp16_except_sinusoid
 
 Precision = Literal["float16", "float32"]
@@ -39,7 +40,7 @@ def export_package(
     metadata: PackageMetadata,
     *,
     min_os: str,
-    palettes: Palettes | None = None,
+    palettization: Palettization | None = None,
     precision: Precision = "float16",
 ) -> list[EmissionRecord]:
     """Trace, convert and save one network.
@@ -48,7 +49,7 @@ def export_package(
         path: where the .mlpackage goes; must not exist.
         network: a whole mobile form or a piece of one; its inputs and outputs are those of
             `inputs` and `outputs`, in order.
-        palettes: weights that are stored as palettes; each must be found in the program.
+        palettization: weights stored as palettes; each must be found in the program.
         precision: of the arithmetic; float32 exists to prove the conversion itself.
 
     Returns:
@@ -62,7 +63,7 @@ def export_package(
 
     _check_names(network, inputs, outputs)
     traced = _trace(network, inputs)
-    pipeline, emitted = pass_pipeline(palettes, min_os)
+    pipeline, emitted = pass_pipeline(palettization, min_os)
     try:
         with quiet_conversion():
             model = ct.convert(

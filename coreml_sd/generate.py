@@ -1,0 +1,163 @@
+"""Prompt to picture over any runtime: tokens, guided denoising, decoding."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from coreml_sd.bundle import Bundle
+from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.prompt import PromptEncoder
+from coreml_sd.runtimes.base import Network
+from coreml_sd.runtimes.open_runtime import Runtime
+from coreml_sd.schedulers import DEFAULT, make_scheduler
+
+StepReport = Callable[[int, int, float], None]  # step from 1, steps, seconds of this step
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What to draw. `guidance` 1 or less switches guidance off."""
+
+    prompt: str
+    negative_prompt: str = ""
+    steps: int = 20
+    guidance: float = 7.5
+    seed: int = 0
+    scheduler: str = DEFAULT
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise UserError("the prompt is empty; say what to draw")
+        if self.steps < 1:
+            raise UserError(f"steps = {self.steps}: give a number from 1")
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """`pixels` `(H, W, 3)` uint8, and the part of the prompt that did not fit."""
+
+    pixels: NDArray[np.uint8]
+    cut: str
+    seconds_per_step: float
+
+
+class Generator:
+    """Generates pictures from one bundle on one runtime; networks are opened once."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle, self.runtime = bundle, runtime
+        self.facts: dict[str, Any] = bundle.pipeline
+        self._prompts = PromptEncoder(bundle.path, self.facts["tokenizer"])
+        self._networks: dict[str, Network] = {}
+
+    def __call__(
+        self, request: GenerationRequest, on_step: StepReport | None = None
+    ) -> GeneratedImage:
+        """One picture.
+
+        Raises:
+            UserError: an unknown scheduler, or a bundle that lacks a component.
+            CoremlSDError: the networks gave NaN or inf.
+        """
+        scheduler = make_scheduler(request.scheduler, self.facts["scheduler"])
+        context, cut = self._context(request)
+        latent, pace = self._denoise(request, scheduler, context, on_step)
+        return GeneratedImage(self._decode(latent), cut, pace)
+
+    def _network(self, component: str) -> Network:
+        if component not in self._networks:
+            self._networks[component] = self.runtime.open(component)
+        return self._networks[component]
+
+    def _context(self, request: GenerationRequest) -> tuple[NDArray[np.float32], str]:
+        """Embeddings `(2, C, 1, T)`: the negative prompt's, then the prompt's."""
+        encoder = self._network("text_encoder")
+        embedded, cuts = [], []
+        for text in (request.negative_prompt, request.prompt):
+            prompt = self._prompts.encode(text)
+            states = encoder.run({"input_ids": prompt.ids})["last_hidden_state"]
+            embedded.append(states.transpose(0, 2, 1)[:, :, None, :])
+            cuts.append(prompt.cut)
+        return np.concatenate(embedded), cuts[1]
+
+    def _denoise(
+        self,
+        request: GenerationRequest,
+        scheduler: Any,
+        context: NDArray[np.float32],
+        on_step: StepReport | None,
+    ) -> tuple[torch.Tensor, float]:
+        generator = torch.Generator().manual_seed(request.seed)
+        shape = (1, self.facts["latent_channels"], *self.facts["latent_size"])
+        scheduler.set_timesteps(request.steps)
+        latent = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
+        begun = time.perf_counter()
+        for index, timestep in enumerate(scheduler.timesteps):
+            started = time.perf_counter()
+            sample = scheduler.scale_model_input(latent, timestep).numpy()
+            prediction = self._predict(sample, float(timestep), context, request.guidance)
+            extra = {"generator": generator} if _takes_generator(scheduler) else {}
+            latent = scheduler.step(prediction, timestep, latent, **extra).prev_sample
+            if on_step:
+                on_step(index + 1, len(scheduler.timesteps), time.perf_counter() - started)
+        if not torch.isfinite(latent).all():
+            raise CoremlSDError("the latent holds NaN or inf; run `coreml-sd parity` on the bundle")
+        return latent, (time.perf_counter() - begun) / len(scheduler.timesteps)
+
+    def _predict(
+        self,
+        sample: NDArray[np.float32],
+        timestep: float,
+        context: NDArray[np.float32],
+        guidance: float,
+    ) -> torch.Tensor:
+        """The guided prediction `(1, C, h, w)`; guidance is combined in fp32."""
+        guided = guidance > 1.0
+        rows = self._unet_rows(sample, timestep, context if guided else context[1:])
+        if not guided:
+            return rows
+        unconditional, conditional = rows.chunk(2)
+        return unconditional + guidance * (conditional - unconditional)
+
+    def _unet_rows(
+        self, sample: NDArray[np.float32], timestep: float, context: NDArray[np.float32]
+    ) -> torch.Tensor:
+        """The UNet for each row of `context`, in as many runs as its batch asks for."""
+        unet = self._network("unet")
+        batch = unet.inputs["sample"].shape[0]
+        rows = []
+        for begin in range(0, len(context), batch):
+            piece = context[begin : begin + batch]
+            padded = np.concatenate([piece] + [piece[-1:]] * (batch - len(piece)))
+            result = unet.run(
+                {
+                    "sample": np.repeat(sample, batch, axis=0),
+                    "timestep": np.full(batch, timestep, dtype=np.float32),
+                    "encoder_hidden_states": padded,
+                }
+            )["noise_pred"]
+            rows.append(result[: len(piece)])
+        return torch.from_numpy(np.concatenate(rows).astype(np.float32))
+
+    def _decode(self, latent: torch.Tensor) -> NDArray[np.uint8]:
+        z = latent.numpy() / self.facts["scaling_factor"] + self.facts["shift_factor"]
+        image = self._network("vae_decoder").run({"z": z})["image"]
+        if not np.isfinite(image).all():
+            raise CoremlSDError(
+                "the picture holds NaN or inf; run `coreml-sd parity` on the bundle"
+            )
+        pixels = np.rint((np.clip(image[0], -1, 1) + 1) * 127.5).astype(np.uint8)
+        return pixels.transpose(1, 2, 0)
+
+
+def _takes_generator(scheduler: Any) -> bool:
+    import inspect
+
+    return "generator" in inspect.signature(scheduler.step).parameters

@@ -1,0 +1,28 @@
+"""The norm and activation before a network's last convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from coreml_sd.errors import UserError
+from coreml_sd.mobile.group_norm import SafeGroupNorm
+
+
+class OutputNorm(SafeGroupNorm):
+    """Group norm and SiLU on `(B, C, H, W)`.
+
+    Raises:
+        UserError: no group norm, or another activation.
+    """
+
+    def __init__(self, norm: Any, activation: Any) -> None:
+        if not isinstance(activation, nn.SiLU):
+            raise UserError(f"output activation {type(activation).__name__} has no mobile form")
+        super().__init__(norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.silu(super().forward(x))

@@ -1,0 +1,169 @@
+"""The CLIP text encoder as a flat list of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import CLIPTextModel
+
+from coreml_sd.errors import UserError
+from coreml_sd.mobile.attention import attend, causal_mask
+from coreml_sd.mobile.layer_norm import ChannelLayerNorm
+from coreml_sd.mobile.linear_to_conv import linear_to_conv
+from coreml_sd.mobile.options import MobileOptions
+from coreml_sd.mobile.shapes import sizes
+from coreml_sd.mobile.steps import Step, StepSequence
+from coreml_sd.mobile.weights import shared_embedding
+
+# Configs written before the end token was corrected say 2; the pooled token is then the one with
+# the highest id.
+_LEGACY_END_TOKEN = 2
+
+
+def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
+    """The mobile form of a `CLIPTextModel`.
+
+    Input: input_ids `(B, T)` float32, T the full length of the position table. Outputs:
+    last_hidden_state `(B, T, C)` and pooled_outputs `(B, C)`, the state at the end token.
+
+    Raises:
+        UserError: another model, or an activation that has no mobile form.
+    """
+    if not isinstance(source, CLIPTextModel):
+        raise UserError(f"text encoder of type {type(source).__name__} has no mobile form")
+    model: Any = getattr(source, "text_model", source)  # transformers before 5 nests the model
+    prefix = "" if model is source else "text_model."
+    embeddings = TextEmbeddings(model.embeddings)
+    mask = causal_mask(embeddings.length)
+    current = "embeddings"
+    steps = [Step(f"{prefix}embeddings", embeddings, ("input_ids",), (current,))]
+    for i, layer in enumerate(model.encoder.layers):
+        module = TextLayer(layer, options, mask)
+        steps.append(
+            Step(f"{prefix}encoder.layers.{i}", module, (current,), (f"encoder_layers_{i}",))
+        )
+        current = f"encoder_layers_{i}"
+    norm = ChannelLayerNorm(model.final_layer_norm)
+    steps.append(Step(f"{prefix}final_layer_norm", norm, (current,), ("final_layer_norm",)))
+    pooling = TextOutputs(int(model.config.eos_token_id), embeddings.length)
+    outputs = ("last_hidden_state", "pooled_outputs")
+    steps.append(Step("text_outputs", pooling, ("final_layer_norm", "input_ids"), outputs))
+    return StepSequence(steps, ("input_ids",), outputs)
+
+
+class TextEmbeddings(nn.Module):
+    """Token ids `(B, T)` as float32 to states `(B, C, 1, T)`.
+
+    Ids become integers at once: fp16 cannot hold 49,407.
+    """
+
+    def __init__(self, source: Any) -> None:
+        super().__init__()
+        self.token_embedding = shared_embedding(source.token_embedding)
+        self.position_embedding = shared_embedding(source.position_embedding)
+        self.length = self.position_embedding.num_embeddings
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        if sizes(input_ids)[1] != self.length:
+            raise UserError(
+                f"text encoder input has {sizes(input_ids)[1]} tokens: give {self.length}"
+            )
+        states = self.token_embedding(input_ids.int()) + self.position_embedding.weight[None]
+        return states.transpose(1, 2).unsqueeze(2)  # type: ignore[no-any-return]
+
+
+class TextAttention(nn.Module):
+    """`CLIPAttention` with its causal mask, on `(B, C, 1, T)`."""
+
+    mask: torch.Tensor
+
+    def __init__(self, source: Any, options: MobileOptions, mask: torch.Tensor) -> None:
+        super().__init__()
+        self.heads = int(source.num_heads)
+        self.options = options
+        self.q_proj = linear_to_conv(source.q_proj)
+        self.k_proj = linear_to_conv(source.k_proj)
+        self.v_proj = linear_to_conv(source.v_proj)
+        self.out_proj = linear_to_conv(source.out_proj)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        mixed = attend(query, key, value, self.heads, self.options, self.mask)
+        return self.out_proj(mixed)  # type: ignore[no-any-return]
+
+
+class TextMLP(nn.Module):
+    """`CLIPMLP` on `(B, C, 1, T)` with quick_gelu or the exact GELU.
+
+    Raises:
+        UserError: another activation.
+    """
+
+    def __init__(self, source: Any) -> None:
+        super().__init__()
+        name = source.config.hidden_act
+        if name not in _ACTIVATIONS:
+            known = ", ".join(_ACTIVATIONS)
+            raise UserError(f"text encoder activation {name!r} has no mobile form: {known} have")
+        self.activation = _ACTIVATIONS[name]
+        self.fc1 = linear_to_conv(source.fc1)
+        self.fc2 = linear_to_conv(source.fc2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class TextLayer(nn.Module):
+    """`CLIPEncoderLayer` on `(B, C, 1, T)`."""
+
+    def __init__(self, source: Any, options: MobileOptions, mask: torch.Tensor) -> None:
+        super().__init__()
+        self.layer_norm1 = ChannelLayerNorm(source.layer_norm1)
+        self.self_attn = TextAttention(source.self_attn, options, mask)
+        self.layer_norm2 = ChannelLayerNorm(source.layer_norm2)
+        self.mlp = TextMLP(source.mlp)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
+
+
+class TextOutputs(nn.Module):
+    """States `(B, C, 1, T)` to `(B, T, C)`, and the state at the end token `(B, C)`.
+
+    The state is picked by a sum over a mask of zeros and one: exact, and without a gather.
+    """
+
+    positions: torch.Tensor
+
+    def __init__(self, end_token: int, length: int) -> None:
+        super().__init__()
+        self.end_token = end_token
+        positions = torch.arange(length, dtype=torch.int32)[None]
+        self.register_buffer("positions", positions, persistent=False)
+
+    def forward(
+        self, states: torch.Tensor, input_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ids = input_ids.int()
+        if self.end_token != _LEGACY_END_TOKEN:
+            ids = (ids == self.end_token).int()  # its maximum is at the first end token
+        end = ids.argmax(dim=1, keepdim=True).int()
+        picked = (self.positions == end).float()
+        flat = states.squeeze(2)
+        return flat.transpose(1, 2), (flat * picked.unsqueeze(1)).sum(dim=2)
+
+
+def _quick_gelu(x: torch.Tensor) -> torch.Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "quick_gelu": _quick_gelu,
+    "gelu": F.gelu,
+}

@@ -1,0 +1,154 @@
+"""The conditional UNet as a flat list of steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_blocks import (
+    CrossAttnDownBlock2D,
+    CrossAttnUpBlock2D,
+    DownBlock2D,
+    UNetMidBlock2D,
+    UNetMidBlock2DCrossAttn,
+    UpBlock2D,
+)
+from torch import nn
+
+from coreml_sd.errors import UserError
+from coreml_sd.mobile.options import MobileOptions
+from coreml_sd.mobile.output import OutputNorm
+from coreml_sd.mobile.resnet import MobileResnet, SkipResnet
+from coreml_sd.mobile.samplers import MobileDownsample, MobileUpsample
+from coreml_sd.mobile.steps import Step, StepSequence
+from coreml_sd.mobile.timestep import TimeEmbedding
+from coreml_sd.mobile.transformer import MobileTransformer
+from coreml_sd.mobile.weights import shared_conv
+
+_INPUTS = ("sample", "timestep", "encoder_hidden_states")
+_TIME = "time_embedding"
+
+# Options that change the arithmetic without leaving a weight of their own.
+_REFUSED_OPTIONS = (
+    "center_input_sample",
+    "class_embed_type",
+    "num_class_embeds",
+    "class_embeddings_concat",
+    "addition_embed_type",
+    "encoder_hid_dim_type",
+    "dual_cross_attention",
+    "only_cross_attention",
+    "mid_block_only_cross_attention",
+    "cross_attention_norm",
+    "time_embedding_act_fn",
+    "timestep_post_act",
+    "time_cond_proj_dim",
+    "resnet_skip_time_act",
+)
+_REQUIRED_OPTIONS = {
+    "resnet_time_scale_shift": "default",
+    "time_embedding_type": "positional",
+    "attention_type": "default",
+}
+
+
+def unet_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
+    """The mobile form of a `UNet2DConditionModel`.
+
+    Inputs: sample `(B, 4, h, w)`, timestep `(B,)`, encoder_hidden_states `(B, C, 1, T)`.
+    Output: noise_pred `(B, 4, h, w)`. Tensors that may cross a cut are named after the step that
+    wrote them, with underscores for dots.
+
+    Raises:
+        UserError: a block or an option that has no mobile form.
+    """
+    if not isinstance(source, UNet2DConditionModel):
+        raise UserError(f"unet of type {type(source).__name__} has no mobile form")
+    _check_options(source)
+    builder = _Builder(source, options)
+    builder.way_down()
+    builder.middle()
+    builder.way_up()
+    builder.output()
+    return StepSequence(builder.steps, _INPUTS, ("noise_pred",))
+
+
+class _Builder:
+    """Collects steps; `current` is the newest tensor, `skips` those kept for the way up."""
+
+    def __init__(self, source: Any, options: MobileOptions) -> None:
+        self.source = source
+        self.options = options
+        embedding = TimeEmbedding(source.time_proj, source.time_embedding)
+        self.steps = [Step(_TIME, embedding, ("timestep",), (_TIME,))]
+        self.current = "sample"
+        self._add("conv_in", shared_conv(source.conv_in))
+        self.skips = [self.current]
+
+    def _add(self, path: str, module: nn.Module, *more_reads: str, writes: str = "") -> None:
+        written = writes or path.replace(".", "_")
+        self.steps.append(Step(path, module, (self.current, *more_reads), (written,)))
+        self.current = written
+
+    def _transformer(self, path: str, source: Any) -> None:
+        self._add(path, MobileTransformer(source, self.options), "encoder_hidden_states")
+
+    def way_down(self) -> None:
+        for i, block in enumerate(self.source.down_blocks):
+            path = f"down_blocks.{i}"
+            attentions = _attentions(block, CrossAttnDownBlock2D, DownBlock2D)
+            for j, resnet in enumerate(block.resnets):
+                self._add(f"{path}.resnets.{j}", MobileResnet(resnet), _TIME)
+                if attentions:
+                    self._transformer(f"{path}.attentions.{j}", attentions[j])
+                self.skips.append(self.current)
+            for j, sampler in enumerate(block.downsamplers or ()):
+                self._add(f"{path}.downsamplers.{j}", MobileDownsample(sampler))
+                self.skips.append(self.current)
+
+    def middle(self) -> None:
+        block = self.source.mid_block
+        if block is None:
+            return
+        attentions = _attentions(block, UNetMidBlock2DCrossAttn, UNetMidBlock2D)
+        for j, resnet in enumerate(block.resnets):
+            if j > 0 and attentions:
+                self._transformer(f"mid_block.attentions.{j - 1}", attentions[j - 1])
+            self._add(f"mid_block.resnets.{j}", MobileResnet(resnet), _TIME)
+
+    def way_up(self) -> None:
+        for i, block in enumerate(self.source.up_blocks):
+            path = f"up_blocks.{i}"
+            attentions = _attentions(block, CrossAttnUpBlock2D, UpBlock2D)
+            if any(getattr(block, name, None) for name in ("s1", "s2", "b1", "b2")):
+                raise UserError("FreeU has no mobile form: call disable_freeu() first")
+            for j, resnet in enumerate(block.resnets):
+                self._add(f"{path}.resnets.{j}", SkipResnet(resnet), self.skips.pop(), _TIME)
+                if attentions:
+                    self._transformer(f"{path}.attentions.{j}", attentions[j])
+            for j, sampler in enumerate(block.upsamplers or ()):
+                self._add(f"{path}.upsamplers.{j}", MobileUpsample(sampler), self.skips[-1])
+
+    def output(self) -> None:
+        norm = OutputNorm(self.source.conv_norm_out, self.source.conv_act)
+        self._add("conv_norm_out", norm)
+        self._add("conv_out", shared_conv(self.source.conv_out), writes="noise_pred")
+
+
+def _attentions(block: Any, with_attention: type, without: type) -> list[Any]:
+    if type(block) is with_attention:
+        return list(block.attentions)
+    if type(block) is without and not any(getattr(block, "attentions", ())):
+        return []
+    raise UserError(f"unet block {type(block).__name__} has no mobile form")
+
+
+def _check_options(source: Any) -> None:
+    config = source.config
+    for name in _REFUSED_OPTIONS:
+        value = config.get(name)
+        if any(value) if isinstance(value, list | tuple) else value:
+            raise UserError(f"unet option {name}={value!r} has no mobile form")
+    for name, wanted in _REQUIRED_OPTIONS.items():
+        if config.get(name, wanted) != wanted:
+            raise UserError(f"unet option {name}={config[name]!r} has no mobile form")
