@@ -62,7 +62,7 @@ def export_package(
     import coremltools as ct
 
     _check_names(network, inputs, outputs)
-    traced = _trace(network, inputs)
+    traced = _trace(network.eval(), inputs)
     pipeline, emitted = pass_pipeline(palettization, min_os)
     try:
         with quiet_conversion():

@@ -1,0 +1,99 @@
+"""`coreml-sd generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from coreml_sd.errors import UserError
+
+_DEFAULT_BUNDLE = Path("demo.bundle")
+_EPILOG = """
+\b
+Examples:
+  coreml-sd generate "a zebra on a blue background"
+  coreml-sd generate "a castle" --bundle sd15.bundle --steps 25 --seed 7 -o castle.png
+  coreml-sd generate "a castle" --runtime torch --scheduler euler -n 4
+"""
+
+
+@click.command("generate", epilog=_EPILOG)
+@click.argument("prompt")
+@click.option(
+    "--bundle", "path", type=click.Path(path_type=Path), default=_DEFAULT_BUNDLE, show_default=True
+)
+@click.option("--runtime", default="auto", show_default=True, metavar="[auto|torch|mil|coreml]")
+@click.option(
+    "--compute-units", default="all", help="Of Core ML: all, cpu-only, cpu-and-gpu, cpu-and-ne."
+)
+@click.option("--steps", type=int, help="Denoising steps. [default: the model's advice]")
+@click.option("--guidance", type=float, help="1 switches it off. [default: the model's advice]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the first picture.")
+@click.option(
+    "--scheduler", help="dpm++, dpm++-karras, ddim, pndm, euler, euler-a, unipc, lcm, tcd."
+)
+@click.option("--negative", default="", help="What to keep out of the picture.")
+@click.option(
+    "-n", "--count", type=click.IntRange(min=1), default=1, help="Pictures, seeds counting up."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="PNG file. [default: from the prompt]"
+)
+def command(
+    prompt: str,
+    path: Path,
+    runtime: str,
+    compute_units: str,
+    steps: int | None,
+    guidance: float | None,
+    seed: int,
+    scheduler: str | None,
+    negative: str,
+    count: int,
+    output: Path | None,
+) -> None:
+    """Draw PROMPT from a bundle. The same seed gives the same picture."""
+    if not prompt.strip():
+        raise UserError("the prompt is empty; say what to draw")
+    from coreml_sd.bundle import open_bundle
+    from coreml_sd.cli.console import ConsoleProgress, console
+    from coreml_sd.libraries import quieten
+
+    bundle = open_bundle(path)
+    quieten()
+    from coreml_sd.generate import GenerationRequest, Generator
+    from coreml_sd.picture import png_metadata, write_png
+    from coreml_sd.runtimes.open_runtime import open_runtime
+    from coreml_sd.schedulers import DEFAULT, make_scheduler
+
+    advice = bundle.pipeline["advice"]
+    scheduler = scheduler or DEFAULT
+    make_scheduler(scheduler, bundle.pipeline["scheduler"])  # refuse a wrong name before loading
+    opened = open_runtime(bundle, runtime, compute_units=compute_units)
+    draw = Generator(bundle, opened)
+    with ConsoleProgress() as progress:
+        for number in range(count):
+            request = GenerationRequest(
+                prompt=prompt,
+                negative_prompt=negative,
+                steps=steps if steps is not None else advice["steps"],
+                guidance=guidance if guidance is not None else advice["guidance"],
+                seed=seed + number,
+                scheduler=scheduler,
+            )
+            with progress.stage(f"seed {request.seed}") as advance:
+                image = draw(request, lambda step, of, _: advance(step, of))
+            if image.cut and number == 0:
+                limit = bundle.pipeline["tokenizer"]["max_tokens"]
+                progress.warn(f"the prompt is over {limit} tokens; cut off: {image.cut!r}")
+            target = _target(output, prompt, number, count)
+            write_png(target, image.pixels, png_metadata(bundle, request, opened.name))
+            console.print(f"{image.seconds_per_step:.2f} s per step, {opened.label}")
+            click.echo(str(target))
+
+
+def _target(output: Path | None, prompt: str, number: int, count: int) -> Path:
+    words = "".join(c if c.isalnum() else "-" for c in prompt.lower()).strip("-")
+    path = output or Path(f"{words[:60] or 'picture'}.png")
+    return path.with_stem(f"{path.stem}-{number + 1}") if count > 1 else path

@@ -1,0 +1,76 @@
+"""The `coreml-sd` command: finds subcommands without loading what they need."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from coreml_sd import __version__
+from coreml_sd.errors import CoremlSDError
+
+# name -> the line shown by --help; each lives in the module of its name.
+_COMMANDS = {
+    "convert": "Convert a model to a Core ML bundle and prove every file.",
+    "generate": "Draw a picture from a bundle.",
+    "parity": "Compare a bundle with its source model; JSON and HTML reports.",
+    "inspect": "Show what a bundle or a model is made of.",
+    "doctor": "Show versions, and what can be run on this machine.",
+}
+
+
+class _Lazy(click.Group):
+    """Subcommands are imported when they are run, so that --help stays instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"coreml_sd.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="coreml-sd")
+def cli() -> None:
+    """Convert diffusion models to phone formats on any computer, and prove what each file does.
+
+    \b
+    Examples:
+      coreml-sd convert --palettize 6                 the built-in demo model -> demo.bundle
+      coreml-sd generate "a zebra on a blue background"
+      coreml-sd parity demo.bundle --html parity.html
+    """
+
+
+def main() -> None:
+    """Entry point: errors become one line and an exit status, never a traceback."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve busy machines
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        click.echo("stopped; nothing was left behind", err=True)
+        sys.exit(130)
+    except CoremlSDError as error:
+        if os.environ.get("COREML_SD_TRACEBACK"):
+            raise
+        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()
