@@ -170,6 +170,27 @@ def _export_piece(
     }
 
 
+def export_whole(
+    plan: Plan,
+    component: ComponentSpec,
+    path: Path,
+    mobile: Any,
+    palettization: Palettization | None,
+) -> None:
+    """Export a component as one file whatever its chunks, for comparison."""
+    from coreml_sd.targets.coreml.export import export_package
+
+    export_package(
+        path,
+        mobile,
+        component.inputs,
+        component.outputs,
+        _metadata(plan, component),
+        min_os=plan.config.min_os,
+        palettization=palettization,
+    )
+
+
 def _piece_specs(
     names: tuple[str, ...], known: tuple[TensorSpec, ...], shapes: dict[str, tuple[int, ...]]
 ) -> list[TensorSpec]:

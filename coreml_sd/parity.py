@@ -49,6 +49,8 @@ class Check:
         """The gate as people read it."""
         if self.gate_value is None:
             return "for information"
+        if math.isinf(self.gate_value):
+            return "bit-identical"
         sign = ">=" if self.unit == "dB" else "<"
         return f"{sign} {self.gate_value:,.0f} {self.unit}".strip()
 
@@ -59,7 +61,7 @@ class Check:
             "name": self.name,
             "value": value,
             "unit": self.unit,
-            "gate": self.gate_value,
+            "gate": None if self.gate_value is None else self.gate,
             "passed": self.passed,
             "detail": self.detail,
         }

@@ -23,9 +23,9 @@ class MilNetwork:
     """One .mlpackage as an executable network (see `coreml_sd.runtimes.base.Network`).
 
     In fp32 mode nothing is rounded, which isolates errors of the conversion from the number
-    format. In fp16 mode the result of every op that the file declares as fp16 is rounded to fp16.
-    Inputs are rounded to their declared type in both modes. An accelerator's own accumulation
-    order is not modelled.
+    format; inputs declared fp16 are then taken in fp32, so that chained chunks do not round at
+    their seams. In fp16 mode inputs and the result of every op that the file declares as fp16 are
+    rounded to fp16. An accelerator's own accumulation order is not modelled.
 
     Args:
         function: of a multifunction package.
@@ -61,9 +61,17 @@ class MilNetwork:
         made: set[str] = set()
         wanted: dict[str, TensorInfo] = {}
         for stage in self._stages:
-            wanted |= {name: info for name, info in stage.inputs.items() if name not in made}
+            wanted |= {
+                name: TensorInfo(name, info.shape, self._element(info))
+                for name, info in stage.inputs.items()
+                if name not in made
+            }
             made |= stage.outputs.keys()
         return wanted
+
+    def _element(self, info: TensorInfo) -> str:
+        """The type an input is taken in."""
+        return "float32" if self.mode == "fp32" and info.dtype == "float16" else info.dtype
 
     @property
     def outputs(self) -> Mapping[str, TensorInfo]:
@@ -90,7 +98,7 @@ class MilNetwork:
         for slot, constant in stage.constants.items():
             values[slot] = constant
         for name, slot in stage.input_slots.items():
-            values[slot] = to_tensor(np.asarray(pool[name], stage.inputs[name].dtype))
+            values[slot] = to_tensor(np.asarray(pool[name], self._element(stage.inputs[name])))
         for instruction in stage.instructions:
             self._step(instruction, values, stage)
         results: dict[str, Any] = {}

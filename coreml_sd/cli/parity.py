@@ -1,0 +1,88 @@
+"""`coreml-sd parity`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+_EPILOG = """
+\b
+Examples:
+  coreml-sd parity demo.bundle
+  coreml-sd parity sd15.bundle --html parity.html --json parity.json
+  coreml-sd parity sd15.bundle --prompt "a lighthouse" --prompt "a fox in snow"
+"""
+
+
+@click.command("parity", epilog=_EPILOG)
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures.")
+@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write the report.")
+@click.option("--prompt", "prompts", multiple=True, help="Picture to draw. [default: the model's]")
+@click.option("--no-pictures", is_flag=True, help="Compare the components only.")
+@click.option(
+    "--runtime", default="auto", show_default=True, help="For pictures: auto, mil, coreml."
+)
+def command(
+    path: Path,
+    json_path: Path | None,
+    html_path: Path | None,
+    prompts: tuple[str, ...],
+    no_pictures: bool,
+    runtime: str,
+) -> None:
+    """Compare BUNDLE with its source model, file by file. Exit status 1 where a gate fails."""
+    from coreml_sd.bundle import open_bundle, write_atomically
+    from coreml_sd.cli.console import ConsoleProgress, console
+    from coreml_sd.errors import UserError
+    from coreml_sd.libraries import quieten
+
+    bundle = open_bundle(path)
+    quieten()
+    from coreml_sd.report import measure
+    from coreml_sd.report_html import render
+
+    chosen = [] if no_pictures else (list(prompts) or None)
+    with ConsoleProgress() as progress:
+        report = measure(bundle, prompts=chosen, runtime=runtime, progress=progress)
+    for table in _tables(report):
+        console.print(table)
+    try:
+        if json_path:
+            write_atomically(json_path, json.dumps(report.to_json(), indent=2) + "\n")
+            click.echo(str(json_path))
+        if html_path:
+            write_atomically(html_path, render(report))
+            click.echo(str(html_path))
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
+    console.print("every gate passed" if report.passed else "a gate failed", style="bold")
+    sys.exit(0 if report.passed else 1)
+
+
+def _tables(report: Any) -> list[Any]:
+    from coreml_sd.cli.console import table
+
+    rows = [
+        [entry.component, check.name, check.figure, check.gate, _verdict(check)]
+        for entry in report.components
+        for check in entry.checks
+    ]
+    title = f"{report.bundle.path}: {report.runtime.label}"
+    tables = [table(title, ["component", "comparison", "figure", "gate", ""], rows)]
+    if report.pictures:
+        pairs = [
+            [p.request.prompt, str(p.request.seed), f"{p.psnr:.1f} dB"] for p in report.pictures
+        ]
+        tables.append(table("pictures", ["prompt", "seed", "against torch"], pairs))
+    return tables
+
+
+def _verdict(check: Any) -> str:
+    if check.gate_value is None:
+        return ""
+    return "passed" if check.passed else "[red]failed[/red]"
