@@ -117,3 +117,13 @@ def _cut_evenly(totals: Sequence[int], seams: Sequence[int], count: int) -> list
 
 def _seam_bytes(network: StepSequence, shapes: dict[str, tuple[int, ...]], cut: int) -> int:
     return sum(_FP16 * prod(shapes[name]) for name in network.seam(cut))
+
+
+def count_macs(network: StepSequence, inputs: Sequence[TensorSpec]) -> int:
+    """Multiply-accumulates of one pass, counted without running the network."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        tensor_shapes(network, inputs)
+    return counter.get_total_flops() // 2
