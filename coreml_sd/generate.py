@@ -154,7 +154,8 @@ class Generator:
                 "the picture holds NaN or inf; run `coreml-sd parity` on the bundle"
             )
         pixels = np.rint((np.clip(image[0], -1, 1) + 1) * 127.5).astype(np.uint8)
-        return pixels.transpose(1, 2, 0)
+        picture: NDArray[np.uint8] = pixels.transpose(1, 2, 0)
+        return picture
 
 
 def _takes_generator(scheduler: Any) -> bool:

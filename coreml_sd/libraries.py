@@ -59,13 +59,13 @@ def quiet_conversion() -> Iterator[None]:
 
     def silent(self: object, *args: object, **kwargs: object) -> None:
         kwargs["disable"] = True
-        original(self, *args, **kwargs)  # type: ignore[arg-type]
+        original(self, *args, **kwargs)
 
-    tqdm.tqdm.__init__ = silent  # type: ignore[assignment,method-assign]
+    tqdm.tqdm.__init__ = silent
     try:
         yield
     finally:
-        tqdm.tqdm.__init__ = original  # type: ignore[method-assign]
+        tqdm.tqdm.__init__ = original
 
 
 def _filter(name: str, known: tuple[str, ...]) -> None:

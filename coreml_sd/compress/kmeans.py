@@ -120,6 +120,6 @@ def _solve(
     starts = np.zeros(k, dtype=np.int64)
     end = n
     for m in range(k - 1, 0, -1):
-        end = np.int64(choice[m, end])
+        end = int(choice[m, end])
         starts[m] = end
     return starts

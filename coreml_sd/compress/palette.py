@@ -7,7 +7,6 @@ import math
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +61,9 @@ class Palette:
     def decode(self) -> NDArray[np.float16]:
         """The weight that the file holds, in the original shape."""
         rows = self.indices.reshape(self.groups, -1)
-        return np.concatenate(
-            [table[row] for table, row in zip(self.lut, rows, strict=True)]
-        ).reshape(self.indices.shape)
+        parts = [table[row] for table, row in zip(self.lut, rows, strict=True)]
+        dense: NDArray[np.float16] = np.concatenate(parts).reshape(self.indices.shape)
+        return dense
 
 
 def palette_bytes(size: int, bits: int, groups: int) -> int:
@@ -165,7 +164,7 @@ def _fp16_table(counted: Histogram, bits: int) -> tuple[NDArray[np.float16], flo
 def _nearest(values: NDArray[np.float64], lut: NDArray[np.float16]) -> NDArray[np.intp]:
     """Index of the nearest table entry; half-way goes down, equal entries to the first."""
     table = lut.astype(np.float64)
-    return cast(NDArray[np.intp], np.searchsorted((table[1:] + table[:-1]) / 2, values))
+    return np.searchsorted((table[1:] + table[:-1]) / 2, values)
 
 
 def _index_of_pattern(values: NDArray[np.float64], lut: NDArray[np.float16]) -> NDArray[np.uint8]:

@@ -108,7 +108,7 @@ def palettize_module(
     weights = dict(_candidates(module))
     solver = PaletteSolver()
 
-    def solve(item: tuple[str, nn.Parameter]) -> tuple[str, NDArray[np.float16], Palette | None]:
+    def solve(item: tuple[str, torch.Tensor]) -> tuple[str, NDArray[np.float16], Palette | None]:
         name, parameter = item
         weight = parameter.detach().half().numpy()
         worth = _worth_it(weight.size, spec)
@@ -132,7 +132,7 @@ def weight_digest(weight: NDArray[np.float16]) -> str:
     return hashlib.blake2b(contiguous.tobytes(), digest_size=20).hexdigest()
 
 
-def _candidates(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _candidates(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     for path, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding) and not path.endswith(
             _ADDED_WHOLE

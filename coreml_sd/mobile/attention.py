@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +91,7 @@ def _batched_matmul(
     if mask is not None:
         scores = scores + mask
     mixed = v @ scores.softmax(dim=3).transpose(2, 3)
-    return mixed.reshape(sizes(query))
+    return mixed.reshape(sizes(query))  # type: ignore[no-any-return]
 
 
 def _fused(
@@ -116,7 +117,7 @@ def _split(x: torch.Tensor, width: int, dim: int) -> tuple[torch.Tensor, ...]:
     if size <= width:
         return (x,)
     # Explicit sizes: with a single number the converter computes them in the program.
-    return x.split([min(width, size - begin) for begin in range(0, size, width)], dim=dim)
+    return x.split([min(width, size - begin) for begin in range(0, size, width)], dim=dim)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def _pieces(query: torch.Tensor, length: int) -> list[tuple[int, torch.Tensor]]:
@@ -132,15 +133,15 @@ class MobileAttention(nn.Module):
         UserError: the source has a part that plain attention has not.
     """
 
-    def __init__(self, source: nn.Module, options: MobileOptions) -> None:
+    def __init__(self, source: Any, options: MobileOptions) -> None:
         super().__init__()
         _check_plain(source)
-        self.heads: int = source.heads  # type: ignore[assignment]
+        self.heads: int = source.heads
         self.options = options
-        self.to_q = linear_to_conv(source.to_q)  # type: ignore[arg-type]
-        self.to_k = linear_to_conv(source.to_k)  # type: ignore[arg-type]
-        self.to_v = linear_to_conv(source.to_v)  # type: ignore[arg-type]
-        self.to_out = nn.ModuleList([linear_to_conv(source.to_out[0])])  # type: ignore[index]
+        self.to_q = linear_to_conv(source.to_q)
+        self.to_k = linear_to_conv(source.to_k)
+        self.to_v = linear_to_conv(source.to_v)
+        self.to_out = nn.ModuleList([linear_to_conv(source.to_out[0])])
 
     def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
         context = x if context is None else context
@@ -150,7 +151,7 @@ class MobileAttention(nn.Module):
         return self.to_out[0](mixed)  # type: ignore[no-any-return]
 
 
-def _check_plain(source: nn.Module) -> None:
+def _check_plain(source: Any) -> None:
     if type(source) is not DiffusersAttention:
         raise UserError(f"attention of type {type(source).__name__} has no mobile form")
     if type(source.processor) not in (AttnProcessor, AttnProcessor2_0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
@@ -15,7 +17,7 @@ from coreml_sd.mobile.linear_to_conv import linear_to_conv
 class MobileGEGLU(nn.Module):
     """`GEGLU` on `(B, C, 1, S)`: half of the channels gates the other half by the exact GELU."""
 
-    def __init__(self, source: nn.Module) -> None:
+    def __init__(self, source: Any) -> None:
         super().__init__()
         if type(source) is not GEGLU:
             raise UserError(
@@ -35,7 +37,7 @@ class MobileFeedForward(nn.Module):
         UserError: another activation, or layers that are not known.
     """
 
-    def __init__(self, source: nn.Module) -> None:
+    def __init__(self, source: Any) -> None:
         super().__init__()
         if type(source) is not FeedForward:
             raise UserError(f"feed-forward of type {type(source).__name__} has no mobile form")

@@ -15,5 +15,5 @@ def sizes(x: torch.Tensor) -> tuple[int, ...]:
     fixing it says nothing new.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         return tuple(int(size) for size in x.shape)

@@ -135,7 +135,7 @@ class _Builder:
         self._add("conv_out", shared_conv(self.source.conv_out), writes="noise_pred")
 
 
-def _attentions(block: Any, with_attention: type, without: type) -> list[Any]:
+def _attentions(block: Any, with_attention: Any, without: Any) -> list[Any]:
     if type(block) is with_attention:
         return list(block.attentions)
     if type(block) is without and not any(getattr(block, "attentions", ())):

@@ -121,7 +121,7 @@ def _add_middle(chain: _Chain, path: str, block: Any, options: MobileOptions) ->
         chain.add(f"{path}.resnets.{j}", MobileResnet(resnet))
 
 
-def _add_resnets(chain: _Chain, path: str, block: Any, wanted: type) -> None:
+def _add_resnets(chain: _Chain, path: str, block: Any, wanted: Any) -> None:
     if type(block) is not wanted:
         raise UserError(f"vae block {type(block).__name__} has no mobile form")
     for j, resnet in enumerate(block.resnets):

@@ -30,9 +30,9 @@ def conv(
     function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
     if all(pads[2 * axis] == pads[2 * axis + 1] for axis in range(rank)):
         symmetric = pads[::2]
-        return function(x, weight, bias, strides, symmetric, dilations, groups)  # type: ignore[operator,no-any-return]
+        return function(x, weight, bias, strides, symmetric, dilations, groups)
     x = F.pad(x, _torch_order(pads))
-    return function(x, weight, bias, strides, 0, dilations, groups)  # type: ignore[operator,no-any-return]
+    return function(x, weight, bias, strides, 0, dilations, groups)
 
 
 @op(
