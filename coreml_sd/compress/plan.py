@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from coreml_sd.compress.limits import PaletteSpec
-from coreml_sd.compress.palette import Palette, PaletteSolver, blob_bytes, palette_bytes
+from coreml_sd.compress.palette import (
+    Palette,
+    PaletteSolver,
+    blob_bytes,
+    fitting_group_size,
+    palette_bytes,
+)
+from coreml_sd.errors import CoremlSDError, UserError
 
 # Below this gain a palette is not worth its tables and its op in the program (about 500 bytes).
 _LEAST_GAIN = 0.1
@@ -70,29 +77,32 @@ class Palettization:
         Works in place on the parameters (and so on every module that shares their storage);
         the original values return at the end.
         """
-        values = {
-            name: torch.from_numpy(self.by_digest[digest].decode().astype(np.float32))
-            for name, digest in self.by_parameter.items()
-        }
-        with replaced_weights(module, values):
+
+        def decoded(name: str) -> NDArray[np.float16] | None:
+            digest = self.by_parameter.get(name)
+            return None if digest is None else self.by_digest[digest].decode()
+
+        with replaced_weights(module, decoded):
             yield
 
 
 @contextlib.contextmanager
 def replaced_weights(
-    module: nn.Module, values: dict[str, torch.Tensor] | None = None
+    module: nn.Module, values: Callable[[str], NDArray[np.float16] | None] | None = None
 ) -> Iterator[None]:
-    """Parameters set to `values` by name, all others rounded to fp16; restored at the end."""
-    originals = {}
+    """Parameters set to `values(name)`, or rounded to fp16 where that is None; restored after."""
+    parameters = dict(module.named_parameters())
+    # All are kept before any is changed: two parameters may view the same storage.
+    originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            originals[name] = parameter.detach().clone()
-            new = (values or {}).get(name)
-            parameter.copy_(parameter.half() if new is None else new.reshape(parameter.shape))
         try:
+            for name, parameter in parameters.items():
+                new = values(name) if values else None
+                weight = parameter.half() if new is None else torch.from_numpy(new)
+                parameter.copy_(weight.reshape(parameter.shape))
             yield
         finally:
-            for name, parameter in module.named_parameters():
+            for name, parameter in parameters.items():
                 parameter.copy_(originals[name])
 
 
@@ -101,26 +111,37 @@ def palettize_module(
 ) -> Palettization:
     """Solve the palettes of all convolution, linear and embedding weights worth it.
 
+    Args:
+        progress: called with tensors done and tensors in all.
+
     Raises:
-        UserError: a weight holds NaN or infinity, named.
+        UserError: a weight holds NaN, infinity or a value beyond fp16; the message names it.
     """
     result = Palettization(spec)
     weights = dict(_candidates(module))
     solver = PaletteSolver()
 
-    def solve(item: tuple[str, torch.Tensor]) -> tuple[str, NDArray[np.float16], Palette | None]:
+    def solve(item: tuple[str, torch.Tensor]) -> tuple[str, str, Palette | None, str]:
         name, parameter = item
-        weight = parameter.detach().half().numpy()
-        worth = _worth_it(weight.size, spec)
-        return name, weight, solver.palettize(weight, spec, name) if worth else None
+        weight = _in_fp16(name, parameter)
+        chosen, reason = _affordable(weight.shape, spec)
+        palette = solver.palettize(weight, chosen, name) if chosen else None
+        return name, weight_digest(weight), palette, reason
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for done, (name, weight, palette) in enumerate(pool.map(solve, weights.items()), start=1):
-            result.records.append(_record(name, weight, palette))
+        for done, solved in enumerate(pool.map(solve, weights.items()), start=1):
+            name, digest, palette, reason = solved
+            shape = tuple(weights[name].shape)
             if palette is not None:
-                digest = weight_digest(weight)
-                result.by_digest[digest] = palette
+                # The file cannot tell weights of equal values apart: the first palette serves all.
+                palette = result.by_digest.setdefault(digest, palette)
                 result.by_parameter[name] = digest
+                if shape[0] % palette.groups:
+                    raise CoremlSDError(
+                        f"{name} has the values of another weight but not its {palette.groups} "
+                        "groups: use --granularity per-tensor"
+                    )
+            result.records.append(_record(name, shape, palette, reason))
             if progress:
                 progress(done, len(weights))
     return result
@@ -140,23 +161,48 @@ def _candidates(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             yield f"{path}.weight", layer.weight
 
 
-def _worth_it(size: int, spec: PaletteSpec) -> bool:
+def _in_fp16(name: str, parameter: torch.Tensor) -> NDArray[np.float16]:
+    weight = parameter.detach().half()
+    if bool(torch.isinf(weight).any()) and bool(torch.isfinite(parameter).all()):
+        peak = float(parameter.detach().abs().max())
+        raise UserError(f"{name}: largest weight {peak:.6g} does not fit in fp16 (65504)")
+    array: NDArray[np.float16] = weight.contiguous().numpy()
+    return array
+
+
+def _affordable(shape: tuple[int, ...], spec: PaletteSpec) -> tuple[PaletteSpec | None, str]:
+    """The spec for one weight: as asked, or with one palette, or None for fp16; and why."""
+    size = math.prod(shape)
+    single = PaletteSpec(spec.bits)
+    if not _gains(size, spec.bits, 1):
+        return None, "too small to gain"
+    if spec.group_size is None:
+        return single, ""
+    group_size = fitting_group_size(shape[0], spec.group_size)
+    if group_size is None:
+        return single, f"one palette: no fitting group size divides {shape[0]} channels"
+    if not _gains(size, spec.bits, shape[0] // group_size):
+        return single, f"one palette: tables for groups of {group_size} would cost more than fp16"
+    if group_size != spec.group_size:
+        reason = f"groups of {group_size}: {spec.group_size} does not divide {shape[0]} channels"
+        return spec, reason
+    return spec, ""
+
+
+def _gains(size: int, bits: int, groups: int) -> bool:
     dense = blob_bytes(2 * size)
-    return palette_bytes(size, spec.bits, 1) + _OP_BYTES < (1 - _LEAST_GAIN) * dense
+    return palette_bytes(size, bits, groups) + _OP_BYTES < (1 - _LEAST_GAIN) * dense
 
 
-def _record(name: str, weight: NDArray[np.float16], palette: Palette | None) -> WeightRecord:
-    dense = blob_bytes(2 * weight.size)
+def _record(
+    name: str, shape: tuple[int, ...], palette: Palette | None, reason: str
+) -> WeightRecord:
+    dense = blob_bytes(2 * math.prod(shape))
     if palette is None:
-        return WeightRecord(
-            name, weight.shape, 16, 0, dense, dense, 0.0, math.inf, "too small to gain"
-        )
-    reason = ""
-    if palette.indices.ndim and palette.group_size is None and palette.groups == 1:
-        reason = "one palette"
+        return WeightRecord(name, shape, 16, 0, dense, dense, 0.0, math.inf, reason)
     return WeightRecord(
         name,
-        weight.shape,
+        shape,
         palette.bits,
         palette.groups,
         dense,

@@ -18,11 +18,12 @@ _PASS = "coreml_sd::palettized_constants"
 
 @dataclass(frozen=True)
 class EmissionRecord:
-    """One palette that went into the program, and the name of the constant it replaced."""
+    """One palette that went into the program: the constant it replaced, and how many ops read it."""
 
     constant: str
     digest: str
     bits: int
+    readers: int
 
 
 def pass_pipeline(
@@ -100,11 +101,12 @@ def _replace_constants(
         if digest not in palettes:
             continue
         palette = palettes[digest]
+        readers = len(op.outputs[0].child_ops)
         replacement = _constexpr(op, value.shape, palette, packed=packed)
         block.replace_uses_of_var_after_op(
             anchor_op=op, old_var=op.outputs[0], new_var=replacement, no_check_var_types=True
         )
-        emitted.append(EmissionRecord(op.name, digest, palette.bits))
+        emitted.append(EmissionRecord(op.name, digest, palette.bits, readers))
         block.remove_ops([op])
 
 
@@ -115,6 +117,8 @@ def _constexpr(op: Any, shape: tuple[int, ...], palette: Palette, *, packed: boo
 
     name = f"{op.name}_palettized"
     if packed:
+        if palette.groups != 1:
+            raise CoremlSDError(f"{op.name}: palettes per group of channels need iOS18")
         return mb.constexpr_lut_to_dense(
             indices=pack_bits(palette.indices, palette.bits),
             lut=palette.lut[0],
