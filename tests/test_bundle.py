@@ -1,0 +1,112 @@
+"""Bundles are whole or absent, and every change is noticed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coreml_sd.bundle import MANIFEST_NAME, new_bundle, open_bundle, write_manifest
+from coreml_sd.errors import CoremlSDError, UserError
+
+MINIMAL = {"pipeline": {}, "components": {}, "config": {}, "model": {}}
+
+
+def make(path: Path, text: str = "weights") -> Path:
+    with new_bundle(path) as staging:
+        (staging / "data.bin").write_text(text)
+        write_manifest(staging, dict(MINIMAL))
+    return path
+
+
+def test_a_finished_bundle_opens(tmp_path: Path) -> None:
+    bundle = open_bundle(make(tmp_path / "b"))
+    assert bundle.manifest["files"]["data.bin"]["bytes"] == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), new_bundle(tmp_path / "b") as staging:
+        (staging / "data.bin").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_without_a_manifest_is_not_finished(tmp_path: Path) -> None:
+    with pytest.raises(CoremlSDError, match="not finished"), new_bundle(tmp_path / "b"):
+        pass
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_killed_conversion_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path; from coreml_sd.bundle import new_bundle\n"
+        f"with new_bundle(Path({str(tmp_path / 'b')!r})) as staging:\n"
+        "    (staging / 'data.bin').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert [p.name.startswith(".b.partial-") for p in tmp_path.iterdir()] == [True]
+    with pytest.raises(UserError, match="no such bundle"):
+        open_bundle(tmp_path / "b")
+    make(tmp_path / "b")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]  # the leftover went too
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="free some space"), new_bundle(tmp_path / "b"):
+        raise OSError(28, os.strerror(28))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwriting_asks_and_only_replaces_bundles(tmp_path: Path) -> None:
+    path = make(tmp_path / "b")
+    with pytest.raises(UserError, match="--overwrite"), new_bundle(path):
+        pass
+    with new_bundle(path, overwrite=True) as staging:
+        (staging / "new.bin").write_text("new")
+        write_manifest(staging, dict(MINIMAL))
+    assert list(open_bundle(path).manifest["files"]) == ["new.bin"]
+    other = tmp_path / "holiday-photos"
+    other.mkdir()
+    (other / "sea.jpg").write_text("x")
+    with pytest.raises(UserError, match="not a bundle"), new_bundle(other, overwrite=True):
+        pass
+    assert (other / "sea.jpg").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot be written"), new_bundle(tmp_path / "file/b"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: (p / "data.bin").write_text("weighty"), r"data\.bin: changed"),
+        (lambda p: (p / "data.bin").write_text("weight"), r"data\.bin: changed"),
+        (lambda p: (p / "data.bin").unlink(), r"data\.bin: missing"),
+        (lambda p: (p / MANIFEST_NAME).unlink(), "half-written"),
+        (lambda p: (p / MANIFEST_NAME).write_text("{"), "cannot be read"),
+        (lambda p: (p / MANIFEST_NAME).write_text("{}"), "not the manifest"),
+        (lambda p: edit(p, manifest_version=99), "update coreml-sd"),
+        (lambda p: edit(p, components=None), "lacks components"),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, damage, message: str) -> None:
+    path = make(tmp_path / "b")
+    damage(path)
+    with pytest.raises(UserError, match=message):
+        open_bundle(path)
+
+
+def edit(path: Path, **changes: object) -> None:
+    manifest = json.loads((path / MANIFEST_NAME).read_text())
+    for key, value in changes.items():
+        if value is None:
+            del manifest[key]
+        else:
+            manifest[key] = value
+    (path / MANIFEST_NAME).write_text(json.dumps(manifest))

@@ -1,0 +1,59 @@
+"""The conversion config: TOML and flags, checks, reproduction."""
+
+from pathlib import Path
+
+import pytest
+
+from coreml_sd.config import ConversionConfig, from_dict, from_toml, parse_size
+from coreml_sd.errors import UserError
+
+
+def test_a_config_survives_its_own_toml(tmp_path: Path) -> None:
+    config = ConversionConfig(model="x", palettize=4, size="64x96", chunks="3", batch=1)
+    file = tmp_path / "config.toml"
+    file.write_text(config.to_toml())
+    assert from_toml(file) == config
+    assert from_toml(file).digest == config.digest
+
+
+def test_flags_win_and_none_means_not_given() -> None:
+    base = ConversionConfig(palettize=6, batch=1)
+    assert base.merged({"palettize": 4, "batch": None}) == ConversionConfig(palettize=4, batch=1)
+
+
+def test_chunks_may_be_written_as_a_number() -> None:
+    assert from_dict({"coreml": {"chunks": 2}}).chunks == "2"
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"palettise": 6}, "unknown key palettise"),
+        ({"compress": {"bits": 6}}, r"unknown key \[compress\] bits"),
+        ({"palettize": 6}, "unknown key palettize"),
+        ({"compress": {"palettize": 5}}, "choose from 1, 2, 3, 4, 6, 8"),
+        ({"compress": {"palettize": "six"}}, "not of type"),
+        ({"coreml": {"chunks": "many"}}, "give a number from 1, or auto"),
+        ({"coreml": {"min_os": "iOS12"}}, "choose from iOS16"),
+        ({"mobile": {"attention": "flash"}}, "choose from split-einsum"),
+        ({"shape": {"size": "big"}}, "write HEIGHTxWIDTH"),
+        ({"targets": []}, "targets is empty"),
+    ],
+)
+def test_a_wrong_value_is_named(tree: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_dict(tree)
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("= 3")
+    with pytest.raises(UserError, match=r"broken\.toml: not a TOML file"):
+        from_toml(file)
+    with pytest.raises(UserError, match="cannot be read"):
+        from_toml(tmp_path / "absent.toml")
+
+
+def test_sizes() -> None:
+    assert parse_size("512x768") == (512, 768)
+    assert parse_size("64") == (64, 64)

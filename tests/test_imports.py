@@ -1,0 +1,44 @@
+"""Nothing heavy is loaded before a command needs it."""
+
+import subprocess
+import sys
+import time
+
+HEAVY = ("torch", "coremltools", "diffusers", "transformers", "numba", "numpy")
+
+
+def loaded_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_package_loads_nothing_heavy() -> None:
+    assert loaded_after("import coreml_sd") == set()
+
+
+def test_the_command_and_its_help_load_nothing_heavy() -> None:
+    code = (
+        "from click.testing import CliRunner; from coreml_sd.cli.main import cli;"
+        "assert CliRunner().invoke(cli, ['--help']).exit_code == 0;"
+        "assert CliRunner().invoke(cli, ['convert', '--help']).exit_code == 0;"
+        "assert CliRunner().invoke(cli, ['generate', '--help']).exit_code == 0"
+    )
+    assert loaded_after(code) == set()
+
+
+def test_the_check_notices_a_heavy_import() -> None:
+    assert "numpy" in loaded_after("import numpy")
+
+
+def test_help_is_instant() -> None:
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "coreml_sd.cli.main", "--help"], capture_output=True, check=True
+        )
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.3

@@ -1,0 +1,27 @@
+"""The one dB measure."""
+
+import math
+
+import numpy as np
+import pytest
+
+from coreml_sd.metrics import psnr_db
+
+
+def test_a_known_error_has_its_known_figure() -> None:
+    reference = np.array([10.0, 0.0, 0.0, 0.0])
+    assert psnr_db(reference, reference + 0.1) == pytest.approx(40.0)
+
+
+def test_equal_tensors_are_infinitely_close() -> None:
+    assert psnr_db([1.0, 2.0], [1.0, 2.0]) == math.inf
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_broken_value_passes_no_gate(broken: float) -> None:
+    assert psnr_db([1.0, 2.0], [1.0, broken]) == -math.inf
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="shapes differ"):
+        psnr_db([1.0], [1.0, 2.0])
