@@ -75,9 +75,12 @@ def fitting_group_size(channels: int, wanted: int) -> int | None:
     """The group size used for `channels` rows: Core ML needs it to divide them.
 
     `wanted` where it divides, else the largest divisor below it that is at least half of it (so
-    that the tables stay a small part of the file), else None: one palette for the tensor.
+    that the tables stay a small part of the file), else None: one palette for the tensor, as
+    where one group holds all channels.
     """
-    for size in range(min(wanted, channels - 1), (wanted + 1) // 2 - 1, -1):
+    if channels <= wanted:
+        return None
+    for size in range(wanted, (wanted + 1) // 2 - 1, -1):
         if channels % size == 0:
             return size
     return None

@@ -179,6 +179,8 @@ def _affordable(shape: tuple[int, ...], spec: PaletteSpec) -> tuple[PaletteSpec 
     if spec.group_size is None:
         return single, ""
     group_size = fitting_group_size(shape[0], spec.group_size)
+    if shape[0] <= spec.group_size:
+        return single, f"one palette: {shape[0]} channels are one group"
     if group_size is None:
         return single, f"one palette: no fitting group size divides {shape[0]} channels"
     if not _gains(size, spec.bits, shape[0] // group_size):

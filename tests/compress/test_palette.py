@@ -120,7 +120,7 @@ def test_a_broken_weight_fails_for_every_caller() -> None:
     solver = PaletteSolver()
     weight = np.full((4, 4), np.nan, dtype=np.float16)
     for _ in range(2):
-        with pytest.raises(UserError, match="layer.weight"):
+        with pytest.raises(UserError, match=r"layer\.weight"):
             solver.palettize(weight, PaletteSpec(4), "layer.weight")
 
 

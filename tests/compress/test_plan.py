@@ -127,14 +127,14 @@ def test_weights_of_equal_values_share_a_palette() -> None:
 def test_broken_weights_are_named(module: Small) -> None:
     with torch.no_grad():
         module.conv.weight[0, 0, 0, 0] = math.nan
-    with pytest.raises(UserError, match="^conv.weight: 1 weights are NaN"):
+    with pytest.raises(UserError, match=r"^conv\.weight: 1 weights are NaN"):
         palettize_module(module, PaletteSpec(4))
 
 
 def test_weights_beyond_fp16_are_named(module: Small) -> None:
     with torch.no_grad():
         module.linear.weight[0, 0] = 7e4
-    with pytest.raises(UserError, match=r"^linear.weight: largest weight 70000 does not fit"):
+    with pytest.raises(UserError, match=r"^linear\.weight: largest weight 70000 does not fit"):
         palettize_module(module, PaletteSpec(4))
 
 

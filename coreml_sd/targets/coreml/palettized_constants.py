@@ -18,7 +18,7 @@ _PASS = "coreml_sd::palettized_constants"
 
 @dataclass(frozen=True)
 class EmissionRecord:
-    """One palette that went into the program: the constant it replaced, and how many ops read it."""
+    """A palette in the program: the constant it replaced, and how many ops read it."""
 
     constant: str
     digest: str
