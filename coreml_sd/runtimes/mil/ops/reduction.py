@@ -47,7 +47,7 @@ def reduce_l2_norm(x: Tensor, axes: _Ints | None = None, keep_dims: bool = False
 
 @op("reduce_argmax", static=("axis", "keep_dims", "output_dtype"))
 def reduce_argmax(
-    x: Tensor, axis: int = -1, keep_dims: bool = True, output_dtype: str = "int32"
+    x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
 ) -> Tensor:
     """The first of equal maxima."""
     return x.argmax(dim=axis, keepdim=keep_dims).to(torch.int32)
