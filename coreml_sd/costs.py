@@ -11,6 +11,7 @@ from pathlib import Path
 from coreml_sd.runtimes.mil.package import MilPackage, Operation, Program, StoredWeight, is_constant
 from coreml_sd.runtimes.mil.values import element_and_shape
 
+_FLOATS = ("float16", "float32")
 _BYTES = {"float16": 2, "float32": 4, "int32": 4, "bool": 1, "int8": 1, "uint8": 1}
 
 
@@ -67,19 +68,23 @@ def merged_histogram(costs: Sequence[FileCosts]) -> dict[str, int]:
 
 
 def _vectors(package: MilPackage) -> int:
-    """Biases and norm weights: floating vectors that come from the weight file."""
+    """Biases and norm weights: floating vectors of the weight file, without the zero mean and
+    unit variance that a fused norm carries."""
     count = 0
     for program in package.programs:
         for function in program.functions:
-            for op in program.operations(function):
-                _, element, shape = op.outputs[0]
-                if op.type != "const" or element not in ("float16", "float32"):
-                    continue
-                if (
-                    len(shape) == 1
-                    and op.proto.attributes["val"].WhichOneof("value") == "blobFileValue"
-                ):
-                    count += prod(shape)
+            operations = list(program.operations(function))
+            statistics = {
+                op.proto.inputs[key].arguments[0].name
+                for op in operations
+                if op.type == "batch_norm"
+                for key in ("mean", "variance")
+            }
+            for op in operations:
+                name, element, shape = op.outputs[0]
+                if op.type == "const" and len(shape) == 1 and name not in statistics:
+                    stored = op.proto.attributes["val"].WhichOneof("value") == "blobFileValue"
+                    count += prod(shape) if stored and element in _FLOATS else 0
     return count
 
 

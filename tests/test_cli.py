@@ -1,0 +1,233 @@
+"""The command line: one clear line and status 2 for the user's mistake, nothing left behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from coreml_sd.bundle import write_manifest
+
+
+def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "coreml_sd.cli.main", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], message: str) -> None:
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    assert message in line
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def model(sd1_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model that a test may damage."""
+    return Path(shutil.copytree(sd1_folder, tmp_path / "model"))
+
+
+def weights(model: Path, part: str) -> Path:
+    return next((model / part).glob("*.safetensors"))
+
+
+def truncate(model: Path) -> None:
+    file = weights(model, "unet")
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def poison(value: float):
+    def change(model: Path) -> None:
+        file = weights(model, "text_encoder")
+        tensors = load_file(file)
+        tensors[sorted(tensors)[0]].view(-1)[0] = value
+        save_file(tensors, file)
+
+    return change
+
+
+def drop_weight(model: Path) -> None:
+    file = weights(model, "text_encoder")
+    tensors = load_file(file)
+    del tensors[sorted(tensors)[0]]
+    save_file(tensors, file)
+
+
+def set_json(relative: str, **changes: object):
+    def change(model: Path) -> None:
+        content = json.loads((model / relative).read_text())
+        (model / relative).write_text(json.dumps({**content, **changes}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (truncate, "truncated or damaged"),
+        (poison(float("nan")), "holds NaN or inf"),
+        (poison(float("inf")), "holds NaN or inf"),
+        (drop_weight, "weights do not fit the config"),
+        (lambda m: weights(m, "unet").unlink(), "no safetensors weights"),
+        (lambda m: (m / "model_index.json").unlink(), "no model_index.json"),
+        (lambda m: (m / "unet/config.json").write_text("{"), "not a JSON file"),
+        (lambda m: (m / "tokenizer/merges.txt").unlink(), "no vocab.json with merges.txt"),
+        (set_json("model_index.json", _class_name="FluxPipeline"), "FluxPipeline is not supported"),
+        (set_json("unet/config.json", in_channels=9), "inpainting"),
+        (set_json("unet/config.json", cross_attention_dim=48), "differ"),
+        (set_json("unet/config.json", center_input_sample=True), "center_input_sample"),
+    ],
+)
+def test_a_damaged_model_is_named(model: Path, tmp_path: Path, change, message: str) -> None:
+    change(model)
+    out = tmp_path / "out"
+    out.mkdir()
+    assert_refused(run("convert", model, "-o", out / "b", cwd=tmp_path), message)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--palettize", "5"], "choose from 1, 2, 3, 4, 6, 8"),
+        (["--palettize", "3"], "need iOS18"),
+        (["--size", "30x30"], "multiples of 8"),
+        (["--attention", "flash"], "choose from split-einsum"),
+        (["--config", "absent.toml"], "cannot be read"),
+        (["--batch", "3"], "choose from 1, 2"),
+    ],
+)
+def test_a_wrong_flag_is_named(
+    sd1_folder: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    assert_refused(run("convert", sd1_folder, *arguments, cwd=tmp_path), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./nowhere", "no such folder"),
+        ("nobody/nothing", "no such folder here, not in the hub cache"),
+        ("just-a-name", "no such folder"),
+    ],
+)
+def test_a_model_that_is_not_there(tmp_path: Path, name: str, message: str) -> None:
+    assert_refused(run("convert", name, cwd=tmp_path), message)
+
+
+def test_an_output_that_is_not_empty(sd1_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/keep.txt").write_text("x")
+    assert_refused(run("convert", sd1_folder, "-o", "out", cwd=tmp_path), "not empty")
+    done = run("convert", sd1_folder, "-o", "out", "--overwrite", cwd=tmp_path)
+    assert_refused(done, "not a bundle")
+    assert (tmp_path / "out/keep.txt").exists()
+
+
+def test_a_dry_run_prints_a_config_that_can_be_fed_back(sd1_folder: Path, tmp_path: Path) -> None:
+    done = run("convert", sd1_folder, "--palettize", 4, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0
+    file = tmp_path / "config.toml"
+    file.write_text(done.stdout)
+    again = run("convert", "--config", file, "--dry-run", cwd=tmp_path)
+    assert again.stdout == done.stdout and 'size = "16x16"' in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_generate_writes_a_picture_that_says_how_it_was_made(
+    sd1_bundle: Path, tmp_path: Path
+) -> None:
+    done = run(
+        "generate", "a cat", "--bundle", sd1_bundle, "--steps", 2, "--seed", 3, "-o", "cat.png",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "evaluated from the file, not run by Core ML" in done.stderr
+    picture = Image.open(tmp_path / "cat.png")
+    assert picture.size == (16, 16)
+    assert picture.text["prompt"] == "a cat" and picture.text["seed"] == "3"
+    assert picture.text["runtime"] == "mil" and picture.text["config"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["  "], "the prompt is empty"),
+        (["a cat", "--scheduler", "magic"], "scheduler magic: unknown"),
+        (["a cat", "--runtime", "npu"], "runtime npu: unknown"),
+        (["a cat", "--steps", "0"], "steps = 0"),
+    ],
+)
+def test_generate_refuses(
+    sd1_bundle: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    assert_refused(run("generate", *arguments, "--bundle", sd1_bundle, cwd=tmp_path), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML exists here")
+def test_core_ml_is_refused_where_it_does_not_exist(sd1_bundle: Path, tmp_path: Path) -> None:
+    done = run("generate", "x", "--runtime", "coreml", "--bundle", sd1_bundle, cwd=tmp_path)
+    assert_refused(done, "needs macOS")
+
+
+def test_an_over_long_prompt_is_cut_with_a_warning(sd1_bundle: Path, tmp_path: Path) -> None:
+    prompt = "cat " * 80
+    done = run(
+        "generate", prompt, "--bundle", sd1_bundle, "--steps", 1, "-o", "c.png", cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert "over 77 tokens" in done.stderr and "cat cat" in done.stderr
+
+
+def test_a_changed_byte_or_a_newer_manifest_is_refused(sd1_bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(sd1_bundle, tmp_path / "b"))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "manifest_version": 2}))
+    assert_refused(run("parity", bundle, cwd=tmp_path), "update coreml-sd")
+    write_manifest(bundle, manifest)
+    file = bundle / "VAEDecoder.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+    assert_refused(run("generate", "x", "--bundle", bundle, cwd=tmp_path), "weight.bin: changed")
+    assert_refused(run("inspect", bundle, cwd=tmp_path), "weight.bin: changed")
+
+
+def test_inspect_counts_what_the_model_has(
+    sd1_bundle: Path, sd1_folder: Path, tmp_path: Path
+) -> None:
+    of_bundle = json.loads(run("inspect", sd1_bundle, "--json", cwd=tmp_path).stdout)
+    of_model = json.loads(run("inspect", sd1_folder, "--json", cwd=tmp_path).stdout)
+    expected = sum(t.numel() for t in load_file(weights(sd1_folder, "unet")).values())
+    assert of_model["components"]["unet"]["parameters"] == expected
+    # The file also stores the sinusoid's frequencies, and the shortest biases inside the program.
+    assert of_bundle["components"]["unet"]["parameters"] == pytest.approx(expected, rel=1e-3)
+    assert of_bundle["components"]["unet"]["macs"] == of_model["components"]["unet"]["macs"]
+    assert of_bundle["components"]["unet"]["seams"][0]["tensors"]
+
+
+def test_parity_reports_and_passes(sd1_bundle: Path, tmp_path: Path) -> None:
+    done = run(
+        "parity", sd1_bundle, "--no-pictures", "--json", "p.json", "--html", "p.html", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "p.json").read_text())["passed"] is True
+    assert (tmp_path / "p.html").read_text().startswith("<!doctype html>")
+
+
+def test_doctor_shows_versions_and_runtimes(tmp_path: Path) -> None:
+    done = run("doctor", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "coremltools" in done.stdout and "runtimes" in done.stdout

@@ -1,0 +1,132 @@
+"""Prompt to picture: same seed same picture, every scheduler, every runtime, batch 1 and 2."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from coreml_sd.bundle import open_bundle
+from coreml_sd.config import ConversionConfig
+from coreml_sd.convert import convert
+from coreml_sd.errors import UserError
+from coreml_sd.generate import GenerationRequest, Generator
+from coreml_sd.metrics import psnr_db
+from coreml_sd.prompt import PromptEncoder
+from coreml_sd.runtimes.open_runtime import open_runtime
+from coreml_sd.schedulers import NAMES, make_scheduler
+
+REQUEST = GenerationRequest("a cat", negative_prompt="dog", steps=3, guidance=4.0, seed=5)
+
+
+def draw(path: Path, request: GenerationRequest = REQUEST, runtime: str = "mil") -> np.ndarray:
+    bundle = open_bundle(path, check=False)
+    return Generator(bundle, open_runtime(bundle, runtime))(request).pixels
+
+
+def test_the_same_seed_gives_the_same_picture(sd1_bundle: Path) -> None:
+    first, second = draw(sd1_bundle), draw(sd1_bundle)
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (16, 16, 3) and first.dtype == np.uint8
+    other = GenerationRequest("a cat", steps=3, seed=6)
+    assert not np.array_equal(first, draw(sd1_bundle, other))
+
+
+def test_the_torch_runtime_equals_diffusers_own_pipeline(
+    sd1_folder: Path, sd1_bundle: Path
+) -> None:
+    """Independent of everything of ours: tokens, guidance, scheduling and decoding."""
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(sd1_folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(sd1_folder / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(sd1_folder / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(sd1_folder / "unet"),
+        scheduler=DDIMScheduler.from_pretrained(sd1_folder / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        "a cat",
+        negative_prompt="dog",
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(5),
+        output_type="np",
+    ).images[0]
+    request = GenerationRequest("a cat", "dog", 3, 4.0, 5, "ddim")
+    actual = draw(sd1_bundle, request, "torch")
+    assert np.abs(actual - np.rint(expected * 255)).max() <= 1
+
+
+def test_the_files_draw_nearly_what_the_source_draws(
+    sd1_folder: Path, tmp_path: Path, sd1_bundle: Path
+) -> None:
+    fp16 = convert(ConversionConfig(model=str(sd1_folder)), tmp_path / "b", verify=False)
+    source = draw(sd1_bundle, runtime="torch").astype(float)
+    assert psnr_db(source, draw(fp16.path)) > 45
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_scheduler_draws(sd1_bundle: Path, name: str) -> None:
+    request = GenerationRequest("a cat", steps=3, scheduler=name)
+    assert draw(sd1_bundle, request).std() > 0
+
+
+def test_a_unet_of_batch_one_draws_the_same(sd1_folder: Path, tmp_path: Path) -> None:
+    pictures = []
+    for batch in (1, 2):
+        config = ConversionConfig(
+            model=str(sd1_folder),
+            batch=batch,
+            components=["text_encoder", "unet", "vae_decoder"],
+        )
+        pictures.append(draw(convert(config, tmp_path / str(batch), verify=False).path))
+    assert psnr_db(pictures[0].astype(float), pictures[1]) > 45
+
+
+def test_guidance_of_one_ignores_the_negative_prompt(sd1_bundle: Path) -> None:
+    plain = GenerationRequest("a cat", "", 2, 1.0)
+    other = GenerationRequest("a cat", "something else", 2, 1.0)
+    np.testing.assert_array_equal(draw(sd1_bundle, plain), draw(sd1_bundle, other))
+
+
+def test_tokens_equal_transformers_own(sd1_folder: Path, sd1_bundle: Path) -> None:
+    facts = open_bundle(sd1_bundle, check=False).pipeline["tokenizer"]
+    ours = PromptEncoder(sd1_bundle, facts)
+    theirs = CLIPTokenizer.from_pretrained(sd1_folder / "tokenizer")
+    for text in (
+        "",
+        "a cat",
+        "A CAT, cats & 42 dogs!",
+        "na\u00efve caf\u00e9 \U0001f993",
+        "x" * 500,
+    ):
+        expected = theirs(text, padding="max_length", max_length=77, truncation=True)["input_ids"]
+        assert ours.encode(text).ids[0].astype(int).tolist() == expected
+
+
+def test_what_does_not_fit_is_shown(sd1_bundle: Path) -> None:
+    facts = open_bundle(sd1_bundle, check=False).pipeline["tokenizer"]
+    encoder = PromptEncoder(sd1_bundle, facts)
+    assert encoder.encode("cat " * 75).cut == ""
+    assert encoder.encode("cat " * 77).cut == "cat cat"
+
+
+def test_wrong_requests_are_refused() -> None:
+    with pytest.raises(UserError, match="empty"):
+        GenerationRequest("  ")
+    with pytest.raises(UserError, match="steps = 0"):
+        GenerationRequest("a cat", steps=0)
+    with pytest.raises(UserError, match="unknown; choose from"):
+        make_scheduler("magic", {})
+
+
+def test_a_bundle_without_a_unet_says_so(sd1_folder: Path, tmp_path: Path) -> None:
+    config = ConversionConfig(model=str(sd1_folder), components=["text_encoder"])
+    bundle = convert(config, tmp_path / "b", verify=False)
+    with pytest.raises(UserError, match="no unet in this bundle"):
+        draw(bundle.path)
