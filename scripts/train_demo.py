@@ -52,15 +52,15 @@ def main() -> None:
             arguments.runs, pictures, arguments.decoder_minutes, decoder_only=True
         )
     vae, networks = export.load_averaged(arguments.runs, words)
-    latents = autoencoder.encode_all(vae, pictures)
+    latents = autoencoder.cached_latents(arguments.runs, vae, pictures)
     scaling_factor = float(1 / latents.std())
-    show_reconstructions(arguments.runs, vae, latents, pictures)
     if not arguments.export_only:
+        show_reconstructions(arguments.runs, vae, latents, pictures)
         scaled = latents * scaling_factor
         networks = denoiser.train_denoiser(
             arguments.runs, scaled, names, words, arguments.denoiser_minutes
         )
-    export.export(arguments.export, vae, networks, words, scaling_factor)
+    export.export(arguments.export, vae, networks, words, texts, scaling_factor)
     print(f"exported to {arguments.export}")
 
 

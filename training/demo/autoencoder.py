@@ -82,6 +82,17 @@ def encode_all(vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> torch.Tensor:
     return torch.cat([vae.encode(batch.to(device)).latent_dist.mean.cpu() for batch in batches])
 
 
+def cached_latents(folder: Path, vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> torch.Tensor:
+    """`encode_all`, kept in a file until the encoder is trained again."""
+    cache, trained = folder / "latents.pt", folder / "vae.pt"
+    if cache.exists() and trained.exists() and cache.stat().st_mtime > trained.stat().st_mtime:
+        kept: torch.Tensor = torch.load(cache, weights_only=True)
+        return kept
+    latents = encode_all(vae, pictures)
+    torch.save(latents, cache)
+    return latents
+
+
 @torch.no_grad()
 def reconstruct(vae: AutoencoderKL, latents: torch.Tensor) -> NDArray[np.uint8]:
     """Decode unscaled latents to `[n, h, w, 3]` uint8."""

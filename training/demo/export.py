@@ -9,8 +9,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from .networks import SCHEDULER, new_text_encoder, new_unet, new_vae
-
-CARD = "README.md"
+from .tokenizer import write_tokenizer
 
 
 def load_averaged(folder: Path, tokenizer: CLIPTokenizer) -> tuple[AutoencoderKL, nn.ModuleDict]:
@@ -30,9 +29,13 @@ def export(
     vae: AutoencoderKL,
     denoiser: nn.ModuleDict,
     tokenizer: CLIPTokenizer,
+    captions: list[str],
     scaling_factor: float,
 ) -> None:
-    """Write everything but the model card, which stays as it is."""
+    """Write everything but the model card and coreml_sd.json, which stay as they are.
+
+    The tokenizer goes in as vocab.json and merges.txt as well, for whoever reads only these.
+    """
     vae.register_to_config(scaling_factor=scaling_factor)
     pipeline = StableDiffusionPipeline(
         vae=vae,
@@ -47,3 +50,4 @@ def export(
     for part in folder.glob("*/"):
         shutil.rmtree(part)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    write_tokenizer(folder / "tokenizer", captions)
