@@ -39,6 +39,7 @@ class SafeGroupNorm(nn.Module):
     """
 
     peak: torch.Tensor
+    floor: torch.Tensor
 
     def __init__(self, source: nn.Module) -> None:
         super().__init__()
@@ -48,8 +49,11 @@ class SafeGroupNorm(nn.Module):
         self.root_eps = math.sqrt(source.eps)
         self.weight = shared(source.weight)
         self.bias = shared(source.bias)
-        # A tensor, because number / tensor becomes a reciprocal op that adds an epsilon.
+        # Tensors: number / tensor becomes a reciprocal op that adds an epsilon, and clamp with a
+        # lower bound alone becomes a clip up to infinity.
         self.register_buffer("peak", torch.tensor(_PEAK), persistent=False)
+        floor = torch.tensor(_PEAK * self.root_eps)
+        self.register_buffer("floor", floor, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = sizes(x)
@@ -59,7 +63,7 @@ class SafeGroupNorm(nn.Module):
         else:
             grouped = x.reshape(batch, self.groups, per_group * height, width)
         largest = grouped.abs().amax(dim=(2, 3), keepdim=True)
-        scale = self.peak / largest.clamp(min=_PEAK * self.root_eps)
+        scale = self.peak / torch.maximum(largest, self.floor)
         scaled = grouped * scale
         centred = scaled - _two_stage_mean(scaled)
         variance = _two_stage_mean(centred * centred)

@@ -1,0 +1,192 @@
+"""Whole networks in the mobile form: equal to diffusers, cuttable anywhere, at most four axes."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.metrics import psnr_db
+from coreml_sd.mobile import MobileOptions, mobile_form
+from coreml_sd.models.published import (
+    PublishedTextEncoder,
+    PublishedUNet,
+    PublishedVAEDecoder,
+    PublishedVAEEncoder,
+)
+
+ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
+SD2 = {"use_linear_projection": True, "attention_head_dim": [2, 4, 4]}
+
+
+def unet_inputs(batch: int = 2, size: tuple[int, int] = (8, 8), width: int = 24):
+    torch.manual_seed(3)
+    return (
+        torch.randn(batch, 4, *size),
+        torch.full((batch,), 731.0),
+        torch.randn(batch, width, 1, 77),
+    )
+
+
+def text_inputs(vocabulary: int = 49408):
+    torch.manual_seed(3)
+    ids = torch.randint(1, vocabulary - 2, (1, 77))
+    ids[0, 0], ids[0, 9:] = vocabulary - 2, vocabulary - 1
+    return (ids.float(),)
+
+
+def decibels(published, mobile, inputs) -> float:
+    pairs = zip(published(*inputs), mobile(*inputs), strict=True)
+    return min(psnr_db(expected, actual) for expected, actual in pairs)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("changes", [{}, SD2], ids=["sd1", "sd2"])
+def test_unet(make_unet, attention: str, changes: dict) -> None:
+    source = make_unet(**changes)
+    mobile = mobile_form("unet", source, MobileOptions(attention, query_chunk=16))
+    assert decibels(PublishedUNet(source), mobile, unet_inputs()) >= 100
+
+
+@pytest.mark.parametrize("size", [(8, 16), (12, 8), (6, 10)])
+def test_unet_at_other_sizes(make_unet, size: tuple[int, int]) -> None:
+    source = make_unet()
+    inputs = unet_inputs(1, size)
+    assert decibels(PublishedUNet(source), mobile_form("unet", source), inputs) >= 100
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mid_block_type": None},
+        {"layers_per_block": 2},
+        {"layers_per_block": (1, 2, 1)},
+        {"transformer_layers_per_block": 2},
+        {"mid_block_type": "UNetMidBlock2D"},
+        {"flip_sin_to_cos": False, "freq_shift": 1},
+        {
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        },
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_distilled_and_other_block_lists(make_unet, changes: dict) -> None:
+    source = make_unet(**changes)
+    assert decibels(PublishedUNet(source), mobile_form("unet", source), unet_inputs()) >= 100
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_text_encoder(make_text_encoder, attention: str, activation: str) -> None:
+    source = make_text_encoder(hidden_act=activation)
+    mobile = mobile_form("text_encoder", source, MobileOptions(attention))
+    assert decibels(PublishedTextEncoder(source), mobile, text_inputs()) >= 100
+
+
+def test_text_encoder_with_the_old_end_token(make_text_encoder) -> None:
+    source = make_text_encoder(eos_token_id=2)
+    mobile = mobile_form("text_encoder", source)
+    assert decibels(PublishedTextEncoder(source), mobile, text_inputs()) >= 100
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("changes", [{}, {"use_quant_conv": False, "use_post_quant_conv": False}])
+def test_vae(make_vae, attention: str, changes: dict) -> None:
+    source = make_vae(**changes)
+    torch.manual_seed(4)
+    options = MobileOptions(attention)
+    decoder = mobile_form("vae_decoder", source, options)
+    assert decibels(PublishedVAEDecoder(source), decoder, (torch.randn(1, 4, 6, 4),)) >= 100
+    encoder = mobile_form("vae_encoder", source, options)
+    assert decibels(PublishedVAEEncoder(source), encoder, (torch.randn(1, 3, 24, 16),)) >= 100
+
+
+def test_every_cut_chains_bit_for_bit(make_unet) -> None:
+    mobile = mobile_form("unet", make_unet())
+    inputs = unet_inputs()
+    whole = mobile(*inputs)[0]
+    for boundary in range(1, len(mobile.steps)):
+        pool = dict(zip(mobile.inputs, inputs, strict=True))
+        for piece in mobile.cut([boundary]):
+            results = piece(*(pool[name] for name in piece.inputs))
+            pool.update(zip(piece.outputs, results, strict=True))
+        assert torch.equal(pool["noise_pred"], whole), boundary
+    with pytest.raises(CoremlSDError, match="do not cut"):
+        mobile.cut([0])
+
+
+class Ranks(TorchDispatchMode):
+    """The largest number of axes of any tensor an op makes."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.ndim)
+        return result
+
+
+# torch.einsum itself works on five axes; the exported op is checked in tests/targets.
+@pytest.mark.parametrize("attention", ["original", "sdpa"])
+def test_no_tensor_has_more_than_four_axes(
+    make_unet, make_text_encoder, make_vae, attention: str
+) -> None:
+    options = MobileOptions(attention)
+    cases = [
+        (mobile_form("unet", make_unet(), options), unet_inputs()),
+        (mobile_form("text_encoder", make_text_encoder(), options), text_inputs()),
+        (mobile_form("vae_decoder", make_vae(), options), (torch.randn(1, 4, 4, 4),)),
+    ]
+    for mobile, inputs in cases:
+        with Ranks() as ranks:
+            mobile(*inputs)
+        assert ranks.largest == 4
+
+
+def test_weights_are_shared_and_keep_their_names(make_unet) -> None:
+    source = make_unet()
+    mobile = dict(mobile_form("unet", source).named_parameters())
+    for name, parameter in source.named_parameters():
+        assert mobile[name].data_ptr() == parameter.data_ptr()
+
+
+class TestNegativeControls:
+    def test_swapped_key_and_value(self, make_unet) -> None:
+        source = make_unet()
+        mobile = mobile_form("unet", source)
+        attention = mobile.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1")
+        attention.to_k, attention.to_v = attention.to_v, attention.to_k
+        assert decibels(PublishedUNet(source), mobile, unet_inputs()) < 100
+
+    def test_a_changed_order_of_channels(self, make_unet) -> None:
+        source = make_unet()
+        mobile = mobile_form("unet", source)
+        inputs = unet_inputs()
+        turned = (inputs[0].transpose(2, 3), *inputs[1:])
+        expected = PublishedUNet(source)(*inputs)[0]
+        assert psnr_db(expected, mobile(*turned)[0]) < 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_embed_type": "timestep"}, "class_embed_type"),
+        ({"center_input_sample": True}, "center_input_sample"),
+        ({"resnet_time_scale_shift": "scale_shift"}, "scale_shift"),
+        ({"dual_cross_attention": True}, "dual_cross_attention|no mobile form"),
+    ],
+)
+def test_what_is_not_understood_is_refused(make_unet, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        mobile_form("unet", make_unet(**changes))
+
+
+def test_unknown_components_and_options_are_refused(make_unet) -> None:
+    with pytest.raises(UserError, match="no mobile form: known are"):
+        mobile_form("denoiser", make_unet())
+    with pytest.raises(UserError, match="unknown attention"):
+        MobileOptions("flash")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="too small"):
+        MobileOptions(query_chunk=0)
