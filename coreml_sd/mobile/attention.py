@@ -93,7 +93,7 @@ def _batched_matmul(
     if mask is not None:
         scores = scores + mask
     mixed = v @ scores.softmax(dim=3).transpose(2, 3)
-    return mixed.reshape(sizes(query))  # type: ignore[no-any-return]
+    return mixed.reshape(sizes(query))
 
 
 def _fused(
