@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time the evaluator against plain torch fp32, alternating in one run; prints medians and ratios."""
+"""Time the evaluator against plain torch fp32, alternating in one run: medians and ratios."""
 
 import argparse
 import statistics
@@ -12,14 +12,15 @@ import torch
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
+from coreml_sd.models.component import Arrays
 from coreml_sd.models.open_model import open_model
 from coreml_sd.runtimes.mil import MilNetwork
 from coreml_sd.runtimes.source import SourceNetwork
 
 
-def seconds(run: Callable[[], object]) -> float:
+def seconds(run: Callable[[Arrays], object], given: Arrays) -> float:
     started = time.perf_counter()
-    run()
+    run(given)
     return time.perf_counter() - started
 
 
@@ -47,7 +48,7 @@ def main() -> None:
             times: dict[str, list[float]] = {name: [] for name in runs}
             for _ in range(arguments.rounds):
                 for name, run in runs.items():
-                    times[name].append(seconds(lambda run=run: run(given)))
+                    times[name].append(seconds(run, given))
             medians = {name: statistics.median(taken) for name, taken in times.items()}
             print(
                 f"{component.name}: torch {1000 * medians['torch']:.1f} ms, "
