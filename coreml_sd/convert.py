@@ -96,7 +96,8 @@ def _convert_component(
     plan: Plan, component: ComponentSpec, staging: Path, verify: bool, progress: Progress
 ) -> dict[str, Any]:
     """Write the files of one component and prove them; returns its manifest entry."""
-    from coreml_sd.targets.coreml.chunks import plan_cuts, tensor_shapes
+    from coreml_sd.mobile.measure import tensor_shapes
+    from coreml_sd.targets.coreml.chunks import plan_cuts
 
     started = time.perf_counter()
     options = MobileOptions(attention=plan.config.attention)  # type: ignore[arg-type]

@@ -65,20 +65,22 @@ def _model_facts(target: str) -> dict[str, Any]:
     """Counted on the mobile form, without running it."""
     from coreml_sd.config import ConversionConfig
     from coreml_sd.mobile import mobile_form
+    from coreml_sd.mobile.measure import network_costs
     from coreml_sd.models.open_model import open_model
-    from coreml_sd.targets.coreml.chunks import count_macs
 
     model = open_model(ConversionConfig(model=target))
     components = {}
     for component in model.components:
         mobile = mobile_form(component.name, component.load())
         weights = sorted(mobile.named_parameters(), key=lambda item: -item[1].numel())
+        costs = network_costs(mobile, component.inputs)
         components[component.name] = {
             "files": [],
             "parameters": sum(p.numel() for _, p in weights),
-            "macs": count_macs(mobile, component.inputs),
+            "macs": costs.macs,
             "weight_bytes": sum(mobile.step_bytes()),
-            "ops": {},
+            "peak_bytes": sum(mobile.step_bytes()) + costs.activation_bytes,
+            "ops": costs.ops,
             "largest": [
                 {"name": n, "shape": list(p.shape), "bits": 16, "stored_bytes": 2 * p.numel()}
                 for n, p in weights[:_LARGEST]
@@ -96,14 +98,13 @@ def _show(facts: dict[str, Any]) -> None:
     console = Console()
     rows = []
     for name, entry in facts["components"].items():
-        peak = megabytes(entry["peak_bytes"]) if "peak_bytes" in entry else "-"
         rows.append(
             [
                 name,
                 f"{entry['parameters'] / 1e6:.2f} M",
                 f"{entry['macs'] / 1e9:.3f} G",
                 megabytes(entry["weight_bytes"]),
-                peak,
+                megabytes(entry["peak_bytes"]),
             ]
         )
     columns = ["component", "parameters", "MACs", "weights", "predicted peak"]

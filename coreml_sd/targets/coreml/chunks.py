@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.steps import StepSequence
-from coreml_sd.models.component import TensorSpec
 
 AUTO_LIMIT = 1_000_000_000  # bytes of weights: iOS refuses or kills larger single files
 _FP16 = 2
@@ -25,19 +21,6 @@ class CutPlan:
     boundaries: tuple[int, ...]
     weight_bytes: tuple[int, ...]
     seam_bytes: tuple[int, ...]
-
-
-def tensor_shapes(
-    network: StepSequence, inputs: Sequence[TensorSpec]
-) -> dict[str, tuple[int, ...]]:
-    """The shape of every named tensor, found without running the network."""
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        live = {spec.name: torch.empty(spec.shape) for spec in inputs}
-        for step in network.steps:
-            result = step.module(*(live[name] for name in step.reads))
-            written = result if isinstance(result, tuple) else (result,)
-            live.update(zip(step.writes, written, strict=True))
-    return {name: tuple(tensor.shape) for name, tensor in live.items()}
 
 
 def plan_cuts(
@@ -117,13 +100,3 @@ def _cut_evenly(totals: Sequence[int], seams: Sequence[int], count: int) -> list
 
 def _seam_bytes(network: StepSequence, shapes: dict[str, tuple[int, ...]], cut: int) -> int:
     return sum(_FP16 * prod(shapes[name]) for name in network.seam(cut))
-
-
-def count_macs(network: StepSequence, inputs: Sequence[TensorSpec]) -> int:
-    """Multiply-accumulates of one pass, counted without running the network."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with counter:
-        tensor_shapes(network, inputs)
-    return counter.get_total_flops() // 2
