@@ -12,10 +12,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from training.demo import autoencoder, captions, denoiser, export, render, subjects, tokenizer
+from training.demo import (
+    autoencoder,
+    captions,
+    denoiser,
+    export,
+    render,
+    samples,
+    subjects,
+    tokenizer,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,8 +67,15 @@ def main() -> None:
     if not arguments.export_only:
         show_reconstructions(arguments.runs, vae, latents, pictures)
         scaled = latents * scaling_factor
+        chosen = [names[index] for index in np.linspace(0, len(names) - 1, 32).astype(int)]
+        shown = [captions.caption(*name, captions.NAMED[0]) for name in chosen]
+
+        def write_samples(modules: nn.ModuleDict, averaged: dict[str, torch.Tensor]) -> None:
+            path = arguments.runs / "samples.png"
+            samples.write_grid(path, vae, modules, averaged, words, shown, scaling_factor)
+
         networks = denoiser.train_denoiser(
-            arguments.runs, scaled, names, words, arguments.denoiser_minutes
+            arguments.runs, scaled, names, words, arguments.denoiser_minutes, write_samples
         )
     export.export(arguments.export, vae, networks, words, texts, scaling_factor)
     print(f"exported to {arguments.export}")

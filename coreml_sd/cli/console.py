@@ -51,7 +51,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     """A table whose first column is text and the others are figures."""
     grid = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index < 2 else "right", no_wrap=index > 1)
+        grid.add_column(
+            column,
+            justify="left" if index < 2 else "right",
+            no_wrap=index > 1,
+            overflow="fold",
+        )
     for row in rows:
         grid.add_row(*row)
     return grid

@@ -1,6 +1,7 @@
 """Train the text encoder and the UNet together on cached latents (v-prediction)."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,12 @@ def train_denoiser(
     names: list[tuple[str, str]],
     tokenizer: CLIPTokenizer,
     minutes: float,
+    on_sample: Callable[[nn.ModuleDict, dict[str, torch.Tensor]], None],
 ) -> nn.ModuleDict:
-    """Train on scaled `latents` `[n, 4, h, w]` whose subject and background are `names`."""
+    """Train on scaled `latents` `[n, 4, h, w]` whose subject and background are `names`.
+
+    `on_sample` gets the networks and their averaged weights now and then.
+    """
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     modules = nn.ModuleDict(
@@ -59,7 +64,7 @@ def train_denoiser(
         errors = (predicted.float() - wanted).square().mean(dim=(1, 2, 3))
         return (errors * weights[timesteps]).mean()
 
-    loop.run(loss)
+    loop.run(loss, lambda averaged: on_sample(modules, averaged))
     modules.load_state_dict(loop.ema_state())
     return modules.eval()
 

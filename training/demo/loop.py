@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 CHECKPOINT_SECONDS = 120
-REPORT_SECONDS = 30
+SAMPLE_SECONDS = 600
+REPORT_SECONDS = 30  # between lines where no terminal shows the bar
 
 
 class TrainingLoop:
@@ -42,34 +45,49 @@ class TrainingLoop:
         self.ema = {name: value.detach().clone() for name, value in modules.state_dict().items()}
         if checkpoint.exists():
             self._load()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}, {task.fields[rate]:.0f} samples/s, left"),
+            TimeRemainingColumn(),
+            disable=not Console().is_terminal,
+        )
+        self._task = self._bar.add_task(checkpoint.stem, total=self.budget, loss=0.0, rate=0.0)
 
     def run(
         self,
         loss: Callable[[int], torch.Tensor],
-        on_report: Callable[[int], str] | None = None,
+        on_sample: Callable[[dict[str, torch.Tensor]], None] | None = None,
     ) -> None:
-        """Train to the end of the budget, or until SIGTERM or ctrl-C (the state is saved)."""
+        """Train to the end of the budget, or until SIGTERM or ctrl-C (the state is saved).
+
+        `on_sample` gets the averaged weights now and then.
+        """
         stop: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _frame: stop.append(received))
         started, spent_before, first = time.monotonic(), self.spent, self.step
-        saved = reported = started
+        saved = reported = sampled = started
         average = math.nan
         self.modules.train()
+        self._bar.start()
         while self.spent < self.budget and not stop:
             value = self._one_step(loss)
             average = value if math.isnan(average) else 0.98 * average + 0.02 * value
             now = time.monotonic()
             self.spent = spent_before + now - started
-            if now - reported > REPORT_SECONDS:
+            rate = (self.step - first) * self.batch / (now - started)
+            self._bar.update(self._task, completed=self.spent, loss=average, rate=rate)
+            if now - reported > REPORT_SECONDS and not self._bar.console.is_terminal:
                 reported = now
-                rate = (self.step - first) * self.batch / (now - started)
                 self._report(average, rate)
             if now - saved > CHECKPOINT_SECONDS:
                 saved = now
                 self.save()
-                if on_report:
-                    print(on_report(self.step), flush=True)
+            if on_sample and now - sampled > SAMPLE_SECONDS:
+                sampled = now
+                on_sample(self.ema)
+        self._bar.stop()
         self.save()
         if stop:
             raise SystemExit("stopped; run the same command to go on")
