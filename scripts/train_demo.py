@@ -77,7 +77,8 @@ def main() -> None:
         networks = denoiser.train_denoiser(
             arguments.runs, scaled, names, words, arguments.denoiser_minutes, write_samples
         )
-    export.export(arguments.export, vae, networks, words, texts, scaling_factor)
+    tokenizer_folder = arguments.runs / "tokenizer"
+    export.export(arguments.export, vae, networks, words, tokenizer_folder, scaling_factor)
     print(f"exported to {arguments.export}")
 
 

@@ -9,7 +9,6 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from .networks import SCHEDULER, new_text_encoder, new_unet, new_vae
-from .tokenizer import write_tokenizer
 
 
 def load_averaged(folder: Path, tokenizer: CLIPTokenizer) -> tuple[AutoencoderKL, nn.ModuleDict]:
@@ -29,12 +28,12 @@ def export(
     vae: AutoencoderKL,
     denoiser: nn.ModuleDict,
     tokenizer: CLIPTokenizer,
-    captions: list[str],
+    words: Path,
     scaling_factor: float,
 ) -> None:
     """Write everything but the model card and coreml_sd.json, which stay as they are.
 
-    The tokenizer goes in as vocab.json and merges.txt as well, for whoever reads only these.
+    `words` is the folder with the tokenizer's vocab.json and merges.txt, which go in as well.
     """
     vae.register_to_config(scaling_factor=scaling_factor)
     pipeline = StableDiffusionPipeline(
@@ -50,4 +49,5 @@ def export(
     for part in folder.glob("*/"):
         shutil.rmtree(part)
     pipeline.save_pretrained(folder, safe_serialization=True)
-    write_tokenizer(folder / "tokenizer", captions)
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(words / name, folder / "tokenizer" / name)

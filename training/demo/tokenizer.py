@@ -40,7 +40,13 @@ def learn_merges(captions: list[str], count: int) -> list[tuple[str, str]]:
 
 
 def write_tokenizer(folder: Path, captions: list[str]) -> CLIPTokenizer:
-    """Learn and save a tokenizer that transformers' CLIPTokenizer reads."""
+    """Learn and save a tokenizer that transformers' CLIPTokenizer reads.
+
+    One that is there already is kept: merges of equal frequency come in any order, and networks
+    in training know the ids of the first.
+    """
+    if (folder / "vocab.json").exists():
+        return CLIPTokenizer.from_pretrained(folder)
     folder.mkdir(parents=True, exist_ok=True)
     symbols = _byte_symbols()
     merges = learn_merges(captions, VOCABULARY - 2 * len(symbols) - 2)
