@@ -24,11 +24,11 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.conv = nn.Conv2d(4, 32, 3, padding=1)
-        self.q, self.k, self.v = (nn.Linear(32, 32) for _ in range(3))
+        self.conv = nn.Conv2d(4, 64, 3, padding=1)
+        self.q, self.k, self.v = (nn.Linear(64, 64) for _ in range(3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = self.conv(x).reshape(1, 32, 64).transpose(1, 2)
+        hidden = self.conv(x).reshape(1, 64, 64).transpose(1, 2)
         scores = torch.softmax(self.q(hidden) @ self.k(hidden).transpose(1, 2), dim=-1)
         return scores @ self.v(hidden)
 
@@ -173,16 +173,14 @@ class TestNegativeControls:
         assert self.gate(copy) < 85
 
     def test_a_changed_permutation(self, copy: Path) -> None:
-        def square_it(operations) -> None:  # softmax over the other axis of a square matrix
-            for op in operations:
-                if op.type == "softmax":
-                    axis = op.inputs["axis"].arguments[0]
-                    name = axis.name
-            for op in operations:
-                if op.type == "const" and op.outputs[0].name == name:
-                    op.attributes["val"].immediateValue.tensor.ints.values[0] = 1
+        def straighten(operations) -> None:  # the transposed matrix is square, so shapes agree
+            name = next(
+                op.inputs["perm"].arguments[0].name for op in operations if op.type == "transpose"
+            )
+            constant = next(op for op in operations if op.outputs[0].name == name)
+            constant.attributes["val"].immediateValue.tensor.ints.values[:] = [0, 1, 2]
 
-        edit(copy, square_it)
+        edit(copy, straighten)
         assert self.gate(copy) < 85
 
 
