@@ -1,0 +1,1 @@
+"""The litert runtime: .tflite files read as data and executed by LiteRT on CPU and GPU."""

@@ -1,0 +1,1 @@
+"""The tflite target: what Android files need beyond the shared mobile form."""
