@@ -140,10 +140,9 @@ def _residual(name: str, module: Any) -> ChannelLayer | None:
         return None
     if not type(module.conv1) is type(module.conv2) is nn.Conv2d:
         return None
-    rows = [module.conv1, module.norm2]
-    if module.time_emb_proj is not None:
-        rows.append(module.time_emb_proj)
-    parts = (*(Rows(layer) for layer in rows), Columns(module.conv2))
+    owners = (module.conv1, module.time_emb_proj, module.norm2)
+    parts: list[Rows | Columns] = [Rows(layer) for layer in owners if layer is not None]
+    parts.append(Columns(module.conv2))
     return ChannelLayer(name, "residual", module.conv1.out_channels, module.norm2.num_groups, parts)
 
 
