@@ -143,7 +143,9 @@ def _residual(name: str, module: Any) -> ChannelLayer | None:
     owners = (module.conv1, module.time_emb_proj, module.norm2)
     parts: list[Rows | Columns] = [Rows(layer) for layer in owners if layer is not None]
     parts.append(Columns(module.conv2))
-    return ChannelLayer(name, "residual", module.conv1.out_channels, module.norm2.num_groups, parts)
+    return ChannelLayer(
+        name, "residual", module.conv1.out_channels, module.norm2.num_groups, tuple(parts)
+    )
 
 
 def _squares(weight: torch.Tensor, dim: int) -> torch.Tensor:
