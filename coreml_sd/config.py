@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from coreml_sd.compress.limits import require_prune_fraction
 from coreml_sd.errors import UserError
 
 ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
@@ -55,6 +56,9 @@ class ConversionConfig:
         "compress", "per-tensor", "One palette per tensor or per group of channels.", GRANULARITIES
     )
     group_size: int = _knob("compress", 16, "Channels that share a palette (per-grouped-channel).")
+    prune: float | None = _knob(
+        "compress", None, "Part of the UNet's weights to take out as whole channels, up to 0.4."
+    )
 
     min_os: str = _knob("coreml", "iOS17", "Oldest system that must load the files.", MIN_OS)
     chunks: str = _knob("coreml", "auto", "UNet pieces: a number, or `auto` (files under 1 GB).")
@@ -68,6 +72,8 @@ class ConversionConfig:
             raise UserError(f"chunks = {self.chunks!r}: give a number from 1, or auto")
         if self.group_size < 1:
             raise UserError(f"group_size = {self.group_size}: give a number from 1")
+        if self.prune is not None:
+            require_prune_fraction(self.prune)
         for name in ("targets", "components"):
             if not getattr(self, name):
                 raise UserError(f"{name} is empty: name at least one")
@@ -168,6 +174,9 @@ def _typed(knob: dataclasses.Field[Any], value: Any, origin: str) -> Any:
     elif annotation.startswith("int"):
         if isinstance(value, int) and not isinstance(value, bool):
             return value
+    elif annotation.startswith("float"):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
     elif isinstance(value, (str, int)) and not isinstance(value, bool):
         return str(value)
     raise UserError(f"{origin}: {knob.name} = {value!r} is not of type {annotation}")
