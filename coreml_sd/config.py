@@ -18,7 +18,9 @@ ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
 BITS = (1, 2, 3, 4, 6, 8)
 GRANULARITIES = ("per-tensor", "per-grouped-channel")
 MIN_OS = ("iOS16", "iOS17", "iOS18")
-TARGETS = ("coreml",)
+TARGETS = ("coreml", "tflite")
+ANDROID_PROFILES = ("cpu", "gpu", "adreno7xx", "adreno6xx", "mali")
+QUANTIZATIONS = ("fp32", "fp16", "int8", "dynamic-int8")
 COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 
 
@@ -62,6 +64,14 @@ class ConversionConfig:
 
     min_os: str = _knob("coreml", "iOS17", "Oldest system that must load the files.", MIN_OS)
     chunks: str = _knob("coreml", "auto", "UNet pieces: a number, or `auto` (files under 1 GB).")
+
+    android_profile: str = _knob(
+        "tflite", "gpu", "Kind of device the files are made for.", ANDROID_PROFILES
+    )
+    quantize: str | None = _knob(
+        "tflite", None, "Weights of the text encoder and UNet (omit for the profile's).",
+        QUANTIZATIONS,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for knob in dataclasses.fields(self):
