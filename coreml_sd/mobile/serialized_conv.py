@@ -23,7 +23,8 @@ Fits = Callable[[int, int, int, int], bool]  # channels in, channels out, height
 
 _SLICE = 4  # channels that share a texel of a GPU image
 
-# Parts of equal size are preferred up to this many, because one kernel then runs them all.
+# Up to this many, parts of equal size are preferred (the paper splits 640 into 8, though 6 uneven
+# parts would fit): one kernel then runs them all.
 _MOST_EQUAL_PARTS = 16
 
 

@@ -120,7 +120,7 @@ def test_the_largest_layer_is_touched_first() -> None:
 
 
 def test_no_layer_is_touched_while_a_larger_one_has_channels_to_spare() -> None:
-    network = make_unet()
+    network = make_unet(block_out_channels=(64, 192))  # up to three blocks of channels each
     before = owned(network)
     report = prune_module("unet", network, 0.1)
     taken = {layer.name: layer.channels_before - layer.channels_after for layer in report.layers}
