@@ -97,9 +97,7 @@ def _notes(config: ConversionConfig, android: AndroidPlan | None) -> list[str]:
             f"{android.quantization} weights"
         )
     if config.quantize is None and config.palettize is None:
-        notes.append(
-            f"tflite: {android.quantization} weights, the {android.profile.name} profile's"
-        )
+        notes.append(f"tflite: {android.quantization} weights (profile {android.profile.name})")
     if "int8" in android.quantization and {"vae_decoder", "vae_encoder"} & {*config.components}:
         notes.append("tflite: the VAE keeps fp16 weights")
     if config.attention != "split-einsum":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,39 +15,40 @@ from numpy.typing import NDArray
 from coreml_sd import __version__
 from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
-from coreml_sd.convert_coreml import export_whole
+from coreml_sd.convert_coreml import export_whole, mobile_options
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.metrics import psnr_db
-from coreml_sd.mobile import MobileOptions, mobile_form
+from coreml_sd.mobile import mobile_form
+from coreml_sd.models.component import ComponentSpec
 from coreml_sd.parity.checks import Check, ComponentParity
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
-from coreml_sd.runtimes.open_runtime import Runtime, open_runtime
+from coreml_sd.runtimes.open_runtime import Runtime, best_coreml_runtime, open_runtime
+from coreml_sd.sources import load_source
 
 AMPLIFICATION = 8  # of the shown difference
 
 
 @dataclass(frozen=True)
-class PicturePair:
-    """One prompt drawn from the source and from the files, `(H, W, 3)` uint8 each."""
+class PictureRow:
+    """One prompt and seed drawn from the source and from the files on each runtime, `(H, W, 3)`
+    uint8 each; `converted` goes from the runtime's name to its picture."""
 
     request: GenerationRequest
     source: NDArray[np.uint8]
-    converted: NDArray[np.uint8]
+    converted: dict[str, NDArray[np.uint8]]
 
-    @property
-    def psnr(self) -> float:
+    def psnr(self, runtime: str) -> float:
         """20 log10(255 / rmse) over the pixels, dB."""
         return psnr_db(
             np.append(self.source.astype(np.float64).ravel(), 255.0),
-            np.append(self.converted.astype(np.float64).ravel(), 255.0),
+            np.append(self.converted[runtime].astype(np.float64).ravel(), 255.0),
         )
 
-    @property
-    def difference(self) -> NDArray[np.uint8]:
+    def difference(self, runtime: str) -> NDArray[np.uint8]:
         """Absolute difference, amplified."""
-        gap = np.abs(self.source.astype(np.int16) - self.converted.astype(np.int16))
+        gap = np.abs(self.source.astype(np.int16) - self.converted[runtime].astype(np.int16))
         return np.clip(gap * AMPLIFICATION, 0, 255).astype(np.uint8)
 
 
@@ -55,9 +57,9 @@ class ParityReport:
     """Everything compared for one bundle."""
 
     bundle: Bundle
-    runtime: Runtime
+    runtimes: tuple[Runtime, ...]
     components: tuple[ComponentParity, ...]
-    pictures: tuple[PicturePair, ...]
+    pictures: tuple[PictureRow, ...]
 
     @property
     def passed(self) -> bool:
@@ -71,19 +73,25 @@ class ParityReport:
             "bundle": str(self.bundle.path),
             "model": self.bundle.manifest["model"],
             "passed": self.passed,
-            "runtime": self.runtime.name,
-            "label": self.runtime.label,
-            "components": {entry.component: entry.to_json() for entry in self.components},
-            "pictures": [
-                {
-                    "prompt": pair.request.prompt,
-                    "seed": pair.request.seed,
-                    "steps": pair.request.steps,
-                    "scheduler": pair.request.scheduler,
-                    "psnr_db": round(pair.psnr, 2) if np.isfinite(pair.psnr) else "identical",
-                }
-                for pair in self.pictures
+            "runtimes": {runtime.name: runtime.label for runtime in self.runtimes},
+            "components": [
+                {"component": entry.component, "target": entry.target, **entry.to_json()}
+                for entry in self.components
             ],
+            "pictures": [self._row(row) for row in self.pictures],
+        }
+
+    def _row(self, row: PictureRow) -> dict[str, Any]:
+        decibels = {name: row.psnr(name) for name in row.converted}
+        return {
+            "prompt": row.request.prompt,
+            "seed": row.request.seed,
+            "steps": row.request.steps,
+            "scheduler": row.request.scheduler,
+            "psnr_db": {
+                name: round(value, 2) if np.isfinite(value) else "identical"
+                for name, value in decibels.items()
+            },
         }
 
 
@@ -109,22 +117,38 @@ def measure(
             f"{plan.model.folder.path}: not the model that {bundle.path} was converted from "
             "(its files changed); convert again"
         )
-    components = tuple(_component(bundle, plan, name, progress) for name in bundle.components)
-    opened = open_runtime(bundle, runtime)
+    components = []
+    for name in bundle.components:
+        component = plan.model.component(name)
+        with progress.stage(f"{name}: load"):
+            source = load_source(component, plan.config.prune).network
+        for target in bundle.targets:
+            compare = _coreml_parity if target == "coreml" else _tflite_parity
+            components.append(compare(bundle, plan, component, source, progress))
+    opened = tuple(open_runtime(bundle, each) for each in _picture_runtimes(bundle, runtime))
     chosen = prompts if prompts is not None else list(bundle.pipeline["advice"]["prompts"])
     drawable = {"text_encoder", "unet", "vae_decoder"} <= bundle.components.keys()
     pictures = _pictures(bundle, opened, chosen if drawable else [], progress)
-    return ParityReport(bundle, opened, components, pictures)
+    return ParityReport(bundle, opened, tuple(components), pictures)
 
 
-def _component(bundle: Bundle, plan: Plan, name: str, progress: Progress) -> ComponentParity:
+def _picture_runtimes(bundle: Bundle, runtime: str) -> list[str]:
+    """The one asked for, or one for each target of the bundle."""
+    if runtime != "auto":
+        return [runtime]
+    best = {"coreml": best_coreml_runtime(), "tflite": "litert"}
+    return [best[target] for target in bundle.targets]
+
+
+def _coreml_parity(
+    bundle: Bundle, plan: Plan, component: ComponentSpec, source: Any, progress: Progress
+) -> ComponentParity:
     from coreml_sd.compress.plan import palettize_module
+    from coreml_sd.parity.coreml import component_parity
 
-    component = plan.model.component(name)
-    with progress.stage(f"{name}: solve again and compare"):
-        source = component.load()
-        options = MobileOptions(attention=plan.config.attention)  # type: ignore[arg-type]
-        mobile = mobile_form(name, source, options)
+    name = component.name
+    with progress.stage(f"{name}: Core ML, solve again and compare"):
+        mobile = mobile_form(name, source, mobile_options(plan))
         palettization = palettize_module(mobile, plan.palettes) if plan.palettes else None
         paths = bundle.files(name)
         result = component_parity(component, source, mobile, palettization, paths)
@@ -134,7 +158,22 @@ def _component(bundle: Bundle, plan: Plan, name: str, progress: Progress) -> Com
         whole = Path(folder) / f"{component.file_name}.mlpackage"
         export_whole(plan, component, whole, mobile, palettization)
         check = chained_equals_whole(component.sample_inputs(0), paths, whole)
-    return ComponentParity(result.component, result.label, (*result.checks, check))
+    return dataclasses.replace(result, checks=(*result.checks, check))
+
+
+def _tflite_parity(
+    bundle: Bundle, plan: Plan, component: ComponentSpec, source: Any, progress: Progress
+) -> ComponentParity:
+    from coreml_sd.parity.tflite import component_parity
+    from coreml_sd.targets.tflite.rewrites import android_form
+
+    assert plan.android is not None
+    name, profile = component.name, plan.android.profile
+    with progress.stage(f"{name}: TFLite, compare"):
+        network = android_form(component, source, profile).network
+        (path,) = bundle.files(name, "tflite")
+        quantization = plan.android.quantization_of(name)
+        return component_parity(component, source, network, path, quantization, profile.gelu)
 
 
 def chained_equals_whole(inputs: dict[str, Any], paths: list[Path], whole: Path) -> Check:
@@ -150,22 +189,23 @@ def chained_equals_whole(inputs: dict[str, Any], paths: list[Path], whole: Path)
 
 
 def _pictures(
-    bundle: Bundle, converted: Runtime, prompts: list[str], progress: Progress
-) -> tuple[PicturePair, ...]:
+    bundle: Bundle, runtimes: tuple[Runtime, ...], prompts: list[str], progress: Progress
+) -> tuple[PictureRow, ...]:
     advice = bundle.pipeline["advice"]
-    draw_source = Generator(bundle, open_runtime(bundle, "torch"))
-    draw_converted = Generator(bundle, converted)
-    pairs = []
+    drawers = {"torch": Generator(bundle, open_runtime(bundle, "torch"))}
+    drawers |= {runtime.name: Generator(bundle, runtime) for runtime in runtimes}
+    rows = []
     for seed, prompt in enumerate(prompts):
         request = GenerationRequest(
             prompt, steps=advice["steps"], guidance=advice["guidance"], seed=seed
         )
-        pixels = []
-        for label, draw in (("torch", draw_source), (converted.name, draw_converted)):
-            with progress.stage(f"{prompt}: {label}") as advance:
-                pixels.append(draw(request, _counting(advance)).pixels)
-        pairs.append(PicturePair(request, *pixels))
-    return tuple(pairs)
+        pixels = {}
+        for name, draw in drawers.items():
+            with progress.stage(f"{prompt}: {name}") as advance:
+                pixels[name] = draw(request, _counting(advance)).pixels
+        source = pixels.pop("torch")
+        rows.append(PictureRow(request, source, pixels))
+    return tuple(rows)
 
 
 def _counting(advance: Callable[[int, int], None]) -> Callable[[int, int, float], None]:

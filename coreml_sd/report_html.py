@@ -29,6 +29,9 @@ def render(report: ParityReport) -> str:
     return environment.get_template("parity.html").render(
         report=report,
         manifest=report.bundle.manifest,
+        labels=sorted(
+            {entry.label for entry in report.components} | {r.label for r in report.runtimes}
+        ),
         sizes=_sizes(report),
         palettes=_palettes(report),
         amplification=AMPLIFICATION,
@@ -44,12 +47,13 @@ def _data_url(pixels: NDArray[np.uint8]) -> str:
 def _sizes(report: ParityReport) -> list[dict[str, Any]]:
     return [
         {
-            "name": name,
-            "files": [file["path"] for file in entry["files"]],
+            "name": f"{name}, {target}",
+            "files": [f["path"] for f in entry["files"] if f["target"] == target],
             "before": entry["source_bytes"],
-            "after": sum(file["weight_bytes"] for file in entry["files"]),
+            "after": sum(f["weight_bytes"] for f in entry["files"] if f["target"] == target),
         }
         for name, entry in report.bundle.components.items()
+        for target in report.bundle.targets
     ]
 
 

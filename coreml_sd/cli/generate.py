@@ -15,6 +15,7 @@ Examples:
   coreml-sd generate "a zebra on a blue background"
   coreml-sd generate "a castle" --bundle sd15.bundle --steps 25 --seed 7 -o castle.png
   coreml-sd generate "a castle" --runtime torch --scheduler euler -n 4
+  coreml-sd generate "a castle" --runtime litert --accelerator gpu
 """
 
 
@@ -23,10 +24,13 @@ Examples:
 @click.option(
     "--bundle", "path", type=click.Path(path_type=Path), default=_DEFAULT_BUNDLE, show_default=True
 )
-@click.option("--runtime", default="auto", show_default=True, metavar="[auto|torch|mil|coreml]")
+@click.option(
+    "--runtime", default="auto", show_default=True, metavar="[auto|torch|mil|coreml|litert]"
+)
 @click.option(
     "--compute-units", default="all", help="Of Core ML: all, cpu-only, cpu-and-gpu, cpu-and-ne."
 )
+@click.option("--accelerator", default="cpu", show_default=True, help="Of LiteRT: cpu, gpu.")
 @click.option("--steps", type=int, help="Denoising steps. [default: the model's advice]")
 @click.option("--guidance", type=float, help="1 switches it off. [default: the model's advice]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first picture.")
@@ -45,6 +49,7 @@ def command(
     path: Path,
     runtime: str,
     compute_units: str,
+    accelerator: str,
     steps: int | None,
     guidance: float | None,
     seed: int,
@@ -70,7 +75,7 @@ def command(
     advice = bundle.pipeline["advice"]
     scheduler = scheduler or DEFAULT
     make_scheduler(scheduler, bundle.pipeline["scheduler"])  # refuse a wrong name before loading
-    opened = open_runtime(bundle, runtime, compute_units=compute_units)
+    opened = open_runtime(bundle, runtime, compute_units=compute_units, accelerator=accelerator)
     draw = Generator(bundle, opened)
     with ConsoleProgress() as progress:
         for number in range(count):

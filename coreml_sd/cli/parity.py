@@ -25,7 +25,10 @@ Examples:
 @click.option("--prompt", "prompts", multiple=True, help="Picture to draw. [default: the model's]")
 @click.option("--no-pictures", is_flag=True, help="Compare the components only.")
 @click.option(
-    "--runtime", default="auto", show_default=True, help="For pictures: auto, mil, coreml."
+    "--runtime",
+    default="auto",
+    show_default=True,
+    help="For pictures: mil, coreml, litert; auto: one for each target.",
 )
 def command(
     path: Path,
@@ -68,17 +71,26 @@ def _tables(report: Any) -> list[Any]:
     from coreml_sd.cli.console import table
 
     rows = [
-        [entry.component, check.name, check.figure, check.gate, _verdict(check)]
+        [
+            f"{entry.component}, {entry.target}",
+            check.name,
+            check.figure,
+            check.gate,
+            _verdict(check),
+        ]
         for entry in report.components
         for check in entry.checks
     ]
-    title = f"{report.bundle.path}: {report.runtime.label}"
+    labels = "; ".join(sorted({entry.label for entry in report.components}))
+    title = f"{report.bundle.path}: {labels}"
     tables = [table(title, ["component", "comparison", "figure", "gate", ""], rows)]
     if report.pictures:
-        pairs = [
-            [p.request.prompt, str(p.request.seed), f"{p.psnr:.1f} dB"] for p in report.pictures
+        names = [runtime.name for runtime in report.runtimes]
+        rows = [
+            [row.request.prompt, str(row.request.seed), *(f"{row.psnr(n):.1f} dB" for n in names)]
+            for row in report.pictures
         ]
-        tables.append(table("pictures", ["prompt", "seed", "against torch"], pairs))
+        tables.append(table("pictures against torch", ["prompt", "seed", *names], rows))
     return tables
 
 

@@ -41,7 +41,6 @@ class SafeGroupNorm(nn.Module):
     one: torch.Tensor
     floor: torch.Tensor
     quarters: torch.Tensor
-    shares: torch.Tensor
 
     def __init__(self, source: nn.Module, options: MobileOptions) -> None:
         super().__init__()
@@ -57,18 +56,18 @@ class SafeGroupNorm(nn.Module):
         # bound alone becomes a clip up to infinity.
         self.register_buffer("one", torch.tensor(1.0), persistent=False)
         self.register_buffer("floor", torch.tensor(self.root_eps), persistent=False)
-        # Products with these give a group's value to each of its channels. A factor of one would
-        # become a broadcast op; without the batch neither side of the product would be the larger
-        # in every axis, which the Android GPU delegate asks for.
+        # A product with these gives a group's value to each of its channels. A factor of one would
+        # become a broadcast op, and one that fp16 does not hold an error; without the batch
+        # neither side of the product would be the larger in every axis, which the Android GPU
+        # delegate asks for.
         grouped = self.axes.grouped(options.batch, self.groups, self.per_group)
         self.register_buffer("quarters", torch.full(grouped, 1 / _PEAK), persistent=False)
-        self.register_buffer("shares", torch.full(grouped, 1 / self.per_group), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         axes = self.axes
         x = axes.enter(x)
         largest = self._grouped(x.abs().amax(axes.width, True).amax(axes.height, True))
-        limit = self._repeated(largest.amax(axes.member, True), self.quarters)
+        limit = self._repeated(largest.amax(axes.member, True))
         scale = self.one / torch.maximum(limit, self.floor)
         scaled = x * scale
         centred = scaled - self._mean(scaled)
@@ -83,15 +82,15 @@ class SafeGroupNorm(nn.Module):
     def _mean(self, x: torch.Tensor) -> torch.Tensor:
         """Mean of each group, given to each of its channels, `(B, C, 1, 1)`."""
         means = self._grouped(x.mean(self.axes.width, True).mean(self.axes.height, True))
-        return self._repeated(means.sum(self.axes.member, True), self.shares)
+        return self._repeated(means.mean(self.axes.member, True) * _PEAK)
 
     def _grouped(self, x: torch.Tensor) -> torch.Tensor:
         """`(B, C, 1, 1)` to `(B, G, C / G, 1)`."""
         return x.reshape(self.axes.grouped(sizes(x)[0], self.groups, self.per_group))
 
-    def _repeated(self, x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-        """`(B, G, 1, 1)` times factors for the members of a group, as `(B, C, 1, 1)`."""
-        product = x * factors
+    def _repeated(self, x: torch.Tensor) -> torch.Tensor:
+        """A quarter of `(B, G, 1, 1)`, given to each channel of the group: `(B, C, 1, 1)`."""
+        product = x * self.quarters
         return product.reshape(self.axes.single(sizes(x)[0], self.groups * self.per_group))
 
 

@@ -76,7 +76,7 @@ class MobileTransformer(nn.Module):
         hidden = self.proj_out(hidden)
         if not self.keep_map:
             hidden = hidden.reshape(batch, channels, height, width)
-        return x + hidden
+        return x + hidden  # type: ignore[no-any-return]
 
 
 def _check_block(source: Any) -> None:

@@ -131,15 +131,11 @@ def _weights(quantization: Quantization) -> str:
 @contextlib.contextmanager
 def _file_weights(mobile: nn.Module, quantization: Quantization) -> Iterator[None]:
     """The weights as the file stores them: convolutions and, with int8, looked-up embeddings."""
+    kinds = (nn.Conv2d, nn.Embedding) if "int8" in quantization else (nn.Conv2d,)
     rounded = {
         f"{path}.weight"
         for path, layer in mobile.named_modules()
-        if isinstance(layer, nn.Conv2d)
-        or (
-            isinstance(layer, nn.Embedding)
-            and path.endswith("token_embedding")
-            and "int8" in quantization
-        )
+        if isinstance(layer, kinds) and not path.endswith("position_embedding")
     }
 
     def stored(name: str, parameter: torch.Tensor) -> torch.Tensor:

@@ -11,60 +11,105 @@ from coreml_sd.errors import UserError
 from coreml_sd.runtimes.base import Network
 from coreml_sd.runtimes.chain import Chain
 
-RUNTIMES = ("auto", "torch", "mil", "coreml")
+RUNTIMES = ("auto", "torch", "mil", "coreml", "litert")
 
 
 @dataclass(frozen=True)
 class Runtime:
     """How one bundle is executed: `name`, what a reader must know (`label`), and `open`, which
-    gives the network of a component by its name."""
+    gives the network of a component by its name. A runtime that is `frugal` loads a network when
+    it is needed and frees it after (see `coreml_sd.residency`)."""
 
     name: str
     label: str
     open: Callable[[str], Network]
+    frugal: bool = False
 
 
-def open_runtime(bundle: Bundle, name: str = "auto", *, compute_units: str = "all") -> Runtime:
-    """A runtime for a bundle; `auto` is Core ML where it exists, else the evaluator.
+def open_runtime(
+    bundle: Bundle, name: str = "auto", *, compute_units: str = "all", accelerator: str = "cpu"
+) -> Runtime:
+    """A runtime for a bundle; `auto` is Core ML where it exists, else the evaluator, and LiteRT
+    for a bundle without Core ML files.
 
     Raises:
-        UserError: an unknown runtime, or one that cannot run here.
+        UserError: an unknown runtime, one that cannot run here, or one whose files the bundle
+            does not hold.
     """
     if name not in RUNTIMES:
         raise UserError(f"runtime {name}: unknown; choose from {', '.join(RUNTIMES)}")
-    from coreml_sd.runtimes import coreml
-
     if name == "auto":
-        name = "coreml" if coreml.available() else "mil"
+        name = best_coreml_runtime() if "coreml" in bundle.targets else "litert"
     if name == "torch":
         return _torch(bundle)
-    if name == "coreml":
-        if not coreml.available():
-            raise UserError("the coreml runtime needs macOS; use --runtime mil here")
-        return Runtime(
-            name,
-            coreml.CoreMLNetwork.LABEL,
-            lambda component: Chain(
-                component,
-                [
-                    coreml.CoreMLNetwork(path, compute_units=compute_units)
-                    for path in bundle.files(component)
-                ],
-            ),
+    target = "tflite" if name == "litert" else "coreml"
+    if target not in bundle.targets:
+        held = ", ".join(bundle.targets)
+        raise UserError(
+            f"{bundle.path}: holds no {target} files (it holds {held}) for the {name} runtime; "
+            f"convert again with --target {target}"
         )
+    if name == "litert":
+        return _litert(bundle, accelerator)
+    return _coreml(bundle, compute_units) if name == "coreml" else _mil(bundle)
+
+
+def best_coreml_runtime() -> str:
+    """What executes Core ML files here: Core ML itself on macOS, else the evaluator."""
+    from coreml_sd.runtimes import coreml
+
+    return "coreml" if coreml.available() else "mil"
+
+
+def _coreml(bundle: Bundle, compute_units: str) -> Runtime:
+    from coreml_sd.runtimes import coreml
+
+    if not coreml.available():
+        raise UserError("the coreml runtime needs macOS; use --runtime mil here")
+
+    def open_component(component: str) -> Network:
+        paths = bundle.files(component)
+        networks = [coreml.CoreMLNetwork(path, compute_units=compute_units) for path in paths]
+        return Chain(component, networks)
+
+    return Runtime("coreml", coreml.CoreMLNetwork.LABEL, open_component)
+
+
+def _mil(bundle: Bundle) -> Runtime:
     from coreml_sd.runtimes.mil import MilNetwork
 
     return Runtime(
-        name,
+        "mil",
         MilNetwork.LABEL,
         lambda component: Chain(component, [MilNetwork(path) for path in bundle.files(component)]),
     )
 
 
+def _litert(bundle: Bundle, accelerator: str) -> Runtime:
+    from coreml_sd.runtimes.litert.network import ACCELERATORS, LiteRTNetwork, label
+
+    chosen = next((name for name in ACCELERATORS if name == accelerator), None)
+    if chosen is None:
+        raise UserError(f"accelerator {accelerator}: choose from {', '.join(ACCELERATORS)}")
+
+    def open_component(component: str) -> Network:
+        (path,) = bundle.files(component, "tflite")
+        return LiteRTNetwork(path, accelerator=chosen)
+
+    return Runtime("litert", label(chosen), open_component, frugal=True)
+
+
 def _torch(bundle: Bundle) -> Runtime:
-    """The source model at the bundle's size and batch, in fp32."""
+    """The source model at the bundle's size and batch, in fp32; pruned where the bundle is."""
     from coreml_sd.models.open_model import open_model
     from coreml_sd.runtimes.source import SourceNetwork
+    from coreml_sd.sources import load_source
 
-    model = open_model(from_dict(bundle.manifest["config"], "manifest.json"))
-    return Runtime("torch", "source in torch, fp32", lambda c: SourceNetwork(model.component(c)))
+    config = from_dict(bundle.manifest["config"], "manifest.json")
+    model = open_model(config)
+
+    def open_component(name: str) -> Network:
+        component = model.component(name)
+        return SourceNetwork(component, load_source(component, config.prune).network)
+
+    return Runtime("torch", "source in torch, fp32", open_component)

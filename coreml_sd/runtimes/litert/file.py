@@ -19,7 +19,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.runtimes.litert.extra import require_android
 
 _IDENTIFIER = b"TFL3"
-_NUMPY = {
+_NUMPY: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
     "float16": np.dtype("<f2"),
     "int64": np.dtype("<i8"),
@@ -160,9 +160,9 @@ class TFLiteFile:
         if not tensor.is_constant or tensor.dtype not in _NUMPY:
             raise UserError(f"{self.path}: {tensor.name} ({tensor.dtype}) has no readable values")
         begin, size = self._span(tensor.buffer)
-        return np.frombuffer(
-            self._bytes, _NUMPY[tensor.dtype], size // _NUMPY[tensor.dtype].itemsize, begin
-        ).reshape(tensor.shape)
+        dtype = _NUMPY[tensor.dtype]
+        values: NDArray[Any] = np.frombuffer(self._bytes, dtype, size // dtype.itemsize, begin)
+        return values.reshape(tensor.shape)
 
     def _span(self, buffer: int) -> tuple[int, int]:
         """Offset and size of a buffer: inside the tables, or behind them in large files."""
