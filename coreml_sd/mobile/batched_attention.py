@@ -28,19 +28,20 @@ def batched_attention(
 
     Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.1).
     """
-    width = sizes(query)[1] // heads
+    batch, channels, rows, columns = sizes(query)
+    width = channels // heads
     q = _heads(query, heads) * width**-0.5
-    k, v = _heads(key, heads).transpose(2, 3), _heads(value, heads)
-    pieces = query_pieces(sizes(q)[2], sizes(k)[3], heads * sizes(q)[0], score_limit)
+    k, v = _heads(key, heads).transpose(1, 2), _heads(value, heads)
+    pieces = query_pieces(rows * columns, sizes(k)[2], heads * batch, score_limit)
     mixed = []
     for begin, end in pieces:
-        scores = (q if len(pieces) == 1 else q[:, :, begin:end]) @ k
+        scores = (q if len(pieces) == 1 else q[:, begin:end]) @ k
         if mask is not None:
-            scores = scores + mask[:, :, begin:end]
-        mixed.append(scores.softmax(dim=3) @ v)
-    joined = torch.cat(mixed, dim=2) if len(mixed) > 1 else mixed[0]
-    batch, channels, rows, columns = sizes(query)
-    return joined.transpose(1, 2).reshape(batch, rows, columns, channels).permute(0, 3, 1, 2)
+            scores = scores + mask[0, :, begin:end]
+        mixed.append(scores.softmax(dim=2) @ v)
+    joined = torch.cat(mixed, dim=1) if len(mixed) > 1 else mixed[0]
+    apart = joined.reshape(batch, heads, rows * columns, width).transpose(1, 2)
+    return apart.reshape(batch, rows, columns, channels).permute(0, 3, 1, 2)
 
 
 def query_pieces(queries: int, keys: int, rows: int, score_limit: int) -> list[tuple[int, int]]:
@@ -51,7 +52,12 @@ def query_pieces(queries: int, keys: int, rows: int, score_limit: int) -> list[t
 
 
 def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """`(B, C, H, W)` to `(B, heads, H*W, C / heads)`."""
+    """`(B, C, H, W)` to `(B * heads, H * W, C / heads)`.
+
+    Rank 3, which the converter would make of it in any case: the Android GPU delegate misreads
+    a mask of rank 4 that is added to scores of rank 3.
+    """
     batch, channels, rows, columns = sizes(x)
-    last = x.permute(0, 2, 3, 1)
-    return last.reshape(batch, rows * columns, heads, channels // heads).transpose(1, 2)
+    width = channels // heads
+    apart = x.permute(0, 2, 3, 1).reshape(batch, rows * columns, heads, width).transpose(1, 2)
+    return apart.reshape(batch * heads, rows * columns, width)
