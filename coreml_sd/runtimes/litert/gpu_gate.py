@@ -123,9 +123,7 @@ def check_bundle(
             yield check_on_gpu(path, compile_only=compile_only, time_limit=time_limit)
 
 
-def _verdict(
-    path: Path, compile_only: bool, output: bytes, chatter: str, ended: str
-) -> GpuVerdict:
+def _verdict(path: Path, compile_only: bool, output: bytes, chatter: str, ended: str) -> GpuVerdict:
     findings = _findings(output)
     error = str(findings.pop("error", ""))
     adapter = re.search(r"Selected adapter: (.*?), arch=", chatter)
@@ -176,7 +174,9 @@ def _findings(output: bytes) -> dict[str, Any]:
 def _rejected(chatter: str) -> tuple[str, ...]:
     """The lines between "Following operations are not supported" and the count of the rest."""
     block = re.search(
-        r"operations are not supported by GPU delegate:\n(.*?)(?:\n\d+ operations|\Z)", chatter, re.S
+        r"operations are not supported by GPU delegate:\n(.*?)(?:\n\d+ operations|\Z)",
+        chatter,
+        re.S,
     )
     return tuple(line.strip() for line in block[1].splitlines() if line.strip()) if block else ()
 

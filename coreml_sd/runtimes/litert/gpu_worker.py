@@ -48,7 +48,7 @@ def sample_inputs(file: TFLiteFile) -> Arrays:
         generator = np.random.default_rng(zlib.crc32(f"{name}{tensor.shape}".encode()))
         if name.endswith("ids") or tensor.dtype.startswith("int"):
             tokens = _vocabulary(file)
-            array = generator.integers(0, tokens, tensor.shape)
+            array: NDArray[Any] = generator.integers(0, tokens, tensor.shape)
             array[..., -_PADDING:] = tokens - 1
         elif name == "timestep":
             array = np.full(tensor.shape, _TIMESTEP)
@@ -68,9 +68,7 @@ def check(
     feeds = {} if compile_only else _read(inputs) if inputs else sample_inputs(file)
     begin = time.monotonic()
     model = _gpu_model(path, exact=not compile_only)
-    report(
-        fully_accelerated=model.is_fully_accelerated(), compile_seconds=time.monotonic() - begin
-    )
+    report(fully_accelerated=model.is_fully_accelerated(), compile_seconds=time.monotonic() - begin)
     if compile_only:
         return
     reference = _run(_cpu_model(path, threads), feeds)
@@ -78,9 +76,7 @@ def check(
         raise CoremlSDError("the CPU gives values that are not finite")
     begin = time.monotonic()
     outputs = _run(model, feeds)
-    report(
-        relative_error=relative_error(reference, outputs), run_seconds=time.monotonic() - begin
-    )
+    report(relative_error=relative_error(reference, outputs), run_seconds=time.monotonic() - begin)
     model.close()
     outputs = _run(_gpu_model(path, exact=False), feeds)
     report(relative_error_fp16=relative_error(reference, outputs))
@@ -88,7 +84,12 @@ def check(
 
 def _gpu_model(path: Path, *, exact: bool) -> Any:
     """Compiled for the GPU alone: any op that the delegate leaves to the CPU is an error."""
-    from ai_edge_litert.compiled_model import CompiledModel, GpuOptions, HardwareAccelerator, Options
+    from ai_edge_litert.compiled_model import (
+        CompiledModel,
+        GpuOptions,
+        HardwareAccelerator,
+        Options,
+    )
 
     options = Options(
         hardware_accelerators=HardwareAccelerator.GPU, gpu_options=GpuOptions(enforce_f32=exact)
@@ -97,7 +98,12 @@ def _gpu_model(path: Path, *, exact: bool) -> Any:
 
 
 def _cpu_model(path: Path, threads: int) -> Any:
-    from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
+    from ai_edge_litert.compiled_model import (
+        CompiledModel,
+        CpuOptions,
+        HardwareAccelerator,
+        Options,
+    )
 
     options = Options(
         hardware_accelerators=HardwareAccelerator.CPU, cpu_options=CpuOptions(num_threads=threads)

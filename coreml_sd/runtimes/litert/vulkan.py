@@ -37,7 +37,7 @@ def why_no_gpu(system: Iterable[Path] = _SYSTEM) -> str | None:
         return f"the extra `android` is not installed: {INSTALL}"
     if not sys.platform.startswith("linux") or _chosen() or _unpacked():
         return None
-    if any(folder.glob("*.json") for folder in system):
+    if any(any(folder.glob("*.json")) for folder in system):
         return None
     return f"no Vulkan driver here: {REMEDY}"
 
