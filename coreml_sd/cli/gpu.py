@@ -85,14 +85,13 @@ def _show(path: Path, verdicts: list[Any]) -> None:
             "all ops" if verdict.fully_accelerated else "no",
             _figure(verdict.relative_error),
             _figure(verdict.relative_error_fp16),
-            _seconds(verdict.compile_seconds),
-            _seconds(verdict.run_seconds),
+            _seconds(verdict.compile_seconds, verdict.run_seconds),
             "passed" if verdict.ok else "[red]failed[/red]",
         ]
         for verdict in verdicts
     ]
     adapter = next((verdict.adapter for verdict in verdicts if verdict.adapter), "no GPU reached")
-    columns = ["file", "on the GPU", "error f32", "error fp16", "compile", "run", ""]
+    columns = ["file", "on the GPU", "error f32", "error fp16", "seconds", ""]
     console = Console(highlight=False)
     console.print(table(f"{path}: {adapter}", columns, rows))
     for verdict in verdicts:
@@ -106,5 +105,6 @@ def _figure(error: float | None) -> str:
     return f"{error:.1e}" if math.isfinite(error) else "overflow"
 
 
-def _seconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds:.1f} s"
+def _seconds(*parts: float | None) -> str:
+    """Compiling and running, as a sum."""
+    return " + ".join(f"{part:.1f}" for part in parts if part is not None) or "-"

@@ -16,6 +16,7 @@ from coreml_sd.runtimes.litert import gpu_gate, vulkan
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.litert.gpu_gate import NO_ADAPTER, GpuVerdict, check_bundle, check_on_gpu
 from coreml_sd.runtimes.litert.gpu_worker import relative_error, sample_inputs
+from coreml_sd.runtimes.litert.mixed_rank import mixed_rank_ops
 
 pytest.importorskip("ai_edge_litert", reason="the extra `android` is not installed")
 GARBAGE = [b"", b"not a model at all", b"\x1c\0\0\0TFL3" + b"\xff" * 64]
@@ -36,15 +37,19 @@ class TokenMixer(nn.Module):
 
 
 class MaskedScores(nn.Module):
-    """Scores of four heads, lowered to rank 3, plus a constant mask of rank 4."""
+    """Scores of four heads, lowered to rank 3, plus a constant mask of rank 4, which the delegate
+    misreads; `flat` does it in rank 3."""
 
     mask: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, flat: bool = False) -> None:
         super().__init__()
+        self.flat = flat
         self.register_buffer("mask", torch.full((1, 1, 7, 7), -10.0).triu(1))
 
     def forward(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        if self.flat:
+            return query.flatten(0, 1) @ key.flatten(0, 1) + self.mask[0]
         return query @ key + self.mask
 
 
@@ -72,6 +77,15 @@ def normed(folder: Path) -> Path:
     """GroupNorm as it is exported straight: its affine part becomes BROADCAST_TO."""
     net = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.GroupNorm(2, 8))
     return export(net, folder / "normed.tflite", input=torch.randn(1, 4, 8, 8))
+
+
+def export_scores(module: nn.Module, path: Path) -> Path:
+    return export(module, path, query=torch.randn(1, 4, 7, 8), key=torch.randn(1, 4, 8, 7))
+
+
+@pytest.fixture(scope="module")
+def masked(folder: Path) -> Path:
+    return export_scores(MaskedScores(), folder / "masked.tflite")
 
 
 @pytest.fixture
@@ -127,17 +141,29 @@ def test_compile_only_runs_nothing(conv: Path) -> None:
 
 
 @needs_gpu
-def test_a_graph_that_is_taken_but_wrong_fails(folder: Path) -> None:
-    """Computed rank 3 plus a constant of rank 4: the delegate uses head 0 for every head."""
-    path = export(
-        MaskedScores(),
-        folder / "masked.tflite",
-        query=torch.randn(1, 4, 7, 8),
-        key=torch.randn(1, 4, 8, 7),
-    )
-    verdict = check_on_gpu(path)
+@pytest.mark.parametrize("compile_only", [False, True])
+def test_a_graph_that_is_taken_but_wrong_fails(masked: Path, compile_only: bool) -> None:
+    verdict = check_on_gpu(masked, compile_only=compile_only)
     assert verdict.fully_accelerated and not verdict.ok
-    assert "differs from the CPU" in verdict.reason
+    assert "misreads ADD" in verdict.reason
+    assert compile_only or "differs from the CPU" in verdict.reason
+
+
+@needs_gpu
+def test_the_same_sum_in_equal_ranks_passes(folder: Path) -> None:
+    verdict = check_on_gpu(export_scores(MaskedScores(flat=True), folder / "flat.tflite"))
+    assert verdict.ok and not verdict.misread
+
+
+def test_constants_of_a_higher_rank_are_found(masked: Path, conv: Path) -> None:
+    assert [op.kind for op in mixed_rank_ops(TFLiteFile(masked))] == ["ADD"]
+    assert not mixed_rank_ops(TFLiteFile(conv))
+
+
+@needs_gpu
+def test_the_run_in_16_bits_can_be_left_out(conv: Path) -> None:
+    verdict = check_on_gpu(conv, fp16=False)
+    assert verdict.ok and verdict.relative_error_fp16 is None
 
 
 @needs_gpu
@@ -178,10 +204,22 @@ def test_a_killed_check_is_a_lack_of_memory(ready: None) -> None:
     assert "out of memory" in check_on_gpu(Path("x.tflite"), worker=python(script)).reason
 
 
+def test_an_allocation_that_fails_is_a_lack_of_memory(ready: None) -> None:
+    script = "import os, sys; sys.stderr.write('what(): std::bad_alloc'); os.abort()"
+    assert "not enough memory" in check_on_gpu(Path("x.tflite"), worker=python(script)).reason
+
+
 def test_a_hanging_check_is_stopped(ready: None) -> None:
     worker = python("import time; time.sleep(60)")
     verdict = check_on_gpu(Path("x.tflite"), worker=worker, time_limit=1.0)
     assert verdict.reason == "not done after 1 s, stopped"
+
+
+def test_stopped_in_16_bits_keeps_the_verdict(ready: None) -> None:
+    printed = '{"fully_accelerated": true, "relative_error": 1e-6}'
+    worker = python(f"import time; print({printed!r}, flush=True); time.sleep(60)")
+    verdict = check_on_gpu(Path("x.tflite"), worker=worker, time_limit=1.0)
+    assert verdict.ok and verdict.relative_error_fp16 is None
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class GpuVerdict:
             where it overflows.
         compile_seconds, run_seconds: on the GPU, the run with its first shader compilation.
         rejected: the delegate's words on the ops that it does not take.
+        misread: ops that it takes and computes wrongly (see `mixed_rank`).
         reason: one line why the file does not pass; empty where it does.
         compile_only: nothing was to be run.
     """
@@ -54,6 +55,7 @@ class GpuVerdict:
     compile_seconds: float | None = None
     run_seconds: float | None = None
     rejected: tuple[str, ...] = ()
+    misread: tuple[str, ...] = ()
     reason: str = ""
     compile_only: bool = False
 
@@ -77,6 +79,7 @@ def check_on_gpu(
     *,
     compile_only: bool = False,
     time_limit: float = 300.0,
+    fp16: bool = True,
     inputs: Path | None = None,
     worker: Sequence[str] = _WORKER,
 ) -> GpuVerdict:
@@ -86,6 +89,7 @@ def check_on_gpu(
         path: the .tflite file.
         compile_only: stop when the delegate has taken the graph (for full-size networks).
         time_limit: seconds after which the process is ended.
+        fp16: run it with 16-bit GPU math too, which compiles all shaders a second time.
         inputs: an .npz with an array per input; seeded noise without.
         worker: the command that prints the findings; the file and flags are appended.
 
@@ -96,6 +100,7 @@ def check_on_gpu(
         return GpuVerdict(path, reason=lacking, compile_only=compile_only)
     command = [*worker, str(path), "--threads", str(min(_THREADS, os.cpu_count() or 1))]
     command += ["--compile-only"] if compile_only else []
+    command += [] if fp16 else ["--no-fp16"]
     command += ["--inputs", str(inputs)] if inputs else []
     try:
         done = subprocess.run(
@@ -108,7 +113,8 @@ def check_on_gpu(
         output, chatter, ended = done.stdout, done.stderr, _ending(done.returncode)
     except subprocess.TimeoutExpired as late:
         output, chatter = late.stdout or b"", late.stderr or b""
-        ended = f"not done after {time_limit:g} s, stopped"
+        measured = b'"relative_error"' in output  # only the run in 16 bits was not done
+        ended = "" if measured else f"not done after {time_limit:g} s, stopped"
     except OSError as error:
         output, chatter, ended = b"", b"", f"the check could not be started ({error.strerror})"
     return _verdict(path, compile_only, output, chatter.decode(errors="replace"), ended)
@@ -126,10 +132,12 @@ def check_bundle(
 def _verdict(path: Path, compile_only: bool, output: bytes, chatter: str, ended: str) -> GpuVerdict:
     findings = _findings(output)
     error = str(findings.pop("error", ""))
+    misread = tuple(findings.pop("misread", ()))
     adapter = re.search(r"Selected adapter: (.*?), arch=", chatter)
     verdict = dataclasses.replace(
         GpuVerdict(path, adapter=adapter[1] if adapter else "", compile_only=compile_only),
         rejected=_rejected(chatter),
+        misread=misread,
         **findings,
     )
     return dataclasses.replace(verdict, reason=_reason(verdict, error, chatter, ended))
@@ -140,21 +148,32 @@ def _reason(verdict: GpuVerdict, error: str, chatter: str, ended: str) -> str:
         return NO_ADAPTER
     if verdict.rejected:
         return f"the GPU delegate refuses {'; '.join(verdict.rejected)}"
+    if re.search(r"bad_alloc|OUT_OF_\w*MEMORY|out of memory", chatter):
+        return "not enough memory for this file"
     if ended:
         return ended
     if error:
         return f"{error}{_last_error(chatter)}"
     if not verdict.fully_accelerated:
         return "only part of the graph runs on the GPU"
+    blame = _blame(verdict.misread)
     if verdict.compile_only:
-        return ""
+        return blame
     if verdict.relative_error is None:
         return "the check ended without a result"
     if not math.isfinite(verdict.relative_error):
         return "the GPU gives values that are not finite"
     if verdict.relative_error > GATE:
-        return f"the GPU differs from the CPU by {verdict.relative_error:.1e} (gate {GATE:.0e})"
+        differs = f"the GPU differs from the CPU by {verdict.relative_error:.1e} (gate {GATE:.0e})"
+        return f"{differs}; {blame}" if blame else differs
     return ""
+
+
+def _blame(misread: tuple[str, ...]) -> str:
+    if not misread:
+        return ""
+    others = f" and {len(misread) - 1} more" if len(misread) > 1 else ""
+    return f"the GPU delegate misreads {misread[0]}{others} (a constant of higher rank)"
 
 
 def _findings(output: bytes) -> dict[str, Any]:

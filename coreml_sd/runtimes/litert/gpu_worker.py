@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.runtimes.litert.file import TFLiteFile
+from coreml_sd.runtimes.litert.mixed_rank import mixed_rank_ops
 
 Arrays = dict[str, NDArray[Any]]
 Report = Callable[..., None]
@@ -59,12 +60,19 @@ def sample_inputs(file: TFLiteFile) -> Arrays:
 
 
 def check(
-    path: Path, report: Report, *, compile_only: bool, inputs: Path | None, threads: int
+    path: Path,
+    report: Report,
+    *,
+    compile_only: bool,
+    fp16: bool,
+    inputs: Path | None,
+    threads: int,
 ) -> None:
     """Compile and run the file, reporting each finding by name as soon as it is known."""
     file = TFLiteFile(path)
     if not file.signatures:
         raise CoremlSDError("the file has no signature")
+    report(misread=[f"{op.kind} in {op.layer}" for op in mixed_rank_ops(file)])
     feeds = {} if compile_only else _read(inputs) if inputs else sample_inputs(file)
     begin = time.monotonic()
     model = _gpu_model(path, exact=not compile_only)
@@ -77,6 +85,8 @@ def check(
     begin = time.monotonic()
     outputs = _run(model, feeds)
     report(relative_error=relative_error(reference, outputs), run_seconds=time.monotonic() - begin)
+    if not fp16:
+        return
     model.close()
     outputs = _run(_gpu_model(path, exact=False), feeds)
     report(relative_error_fp16=relative_error(reference, outputs))
@@ -151,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("path", type=Path)
     parser.add_argument("--compile-only", action="store_true")
+    parser.add_argument("--no-fp16", action="store_true")
     parser.add_argument("--inputs", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
@@ -165,6 +176,7 @@ def main() -> None:
             asked.path,
             report,
             compile_only=asked.compile_only,
+            fp16=not asked.no_fp16,
             inputs=asked.inputs,
             threads=asked.threads,
         )
