@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import mmap
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -120,18 +118,28 @@ class TFLiteFile:
         Raises:
             UserError: the tables point outside the file.
         """
-        with self._reading():
+        try:
             return tuple(self._graph(i) for i in range(self._model.SubgraphsLength()))
+        except (struct.error, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{self.path}: damaged ({error}); convert again") from None
 
     @functools.cached_property
     def signatures(self) -> tuple[Signature, ...]:
-        """All signatures.
-
-        Raises:
-            UserError: the tables point outside the file.
-        """
-        with self._reading():
-            return tuple(self._signature(i) for i in range(self._model.SignatureDefsLength()))
+        """All signatures."""
+        found = []
+        for i in range(self._model.SignatureDefsLength()):
+            entry = self._model.SignatureDefs(i)
+            tensors = self.graphs[entry.SubgraphIndex()].tensors
+            inputs = [entry.Inputs(j) for j in range(entry.InputsLength())]
+            outputs = [entry.Outputs(j) for j in range(entry.OutputsLength())]
+            found.append(
+                Signature(
+                    entry.SignatureKey().decode(),
+                    {each.Name().decode(): tensors[each.TensorIndex()] for each in inputs},
+                    {each.Name().decode(): tensors[each.TensorIndex()] for each in outputs},
+                )
+            )
+        return tuple(found)
 
     def op_counts(self) -> dict[str, int]:
         """Ops by kind over all graphs, most frequent first."""
@@ -155,25 +163,6 @@ class TFLiteFile:
         return np.frombuffer(
             self._bytes, _NUMPY[tensor.dtype], size // _NUMPY[tensor.dtype].itemsize, begin
         ).reshape(tensor.shape)
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """What the tables' reader raises on a damaged file, as our error."""
-        try:
-            yield
-        except (struct.error, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{self.path}: damaged ({error}); convert again") from None
-
-    def _signature(self, index: int) -> Signature:
-        entry = self._model.SignatureDefs(index)
-        tensors = self.graphs[entry.SubgraphIndex()].tensors
-        inputs = [entry.Inputs(j) for j in range(entry.InputsLength())]
-        outputs = [entry.Outputs(j) for j in range(entry.OutputsLength())]
-        return Signature(
-            entry.SignatureKey().decode(),
-            {each.Name().decode(): tensors[each.TensorIndex()] for each in inputs},
-            {each.Name().decode(): tensors[each.TensorIndex()] for each in outputs},
-        )
 
     def _span(self, buffer: int) -> tuple[int, int]:
         """Offset and size of a buffer: inside the tables, or behind them in large files."""

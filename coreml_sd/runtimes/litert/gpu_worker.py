@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import struct
 import sys
 import time
 import zlib
@@ -182,6 +183,8 @@ def main() -> None:
         )
     except MemoryError:
         report(error="out of memory")
+    except struct.error as error:
+        report(error=f"{asked.path}: damaged ({error}); convert again")
     except Exception as error:  # every failure becomes a finding
         report(error=" ".join(str(error).split()) or type(error).__name__)
     out.flush()
