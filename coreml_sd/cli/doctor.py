@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 import shutil
 import sys
@@ -79,11 +78,20 @@ def _verdict(held: str | None, window: str) -> str:
 
 def _runtimes() -> list[list[str]]:
     mac = sys.platform == "darwin"
-    litert = importlib.util.find_spec("ai_edge_litert") is not None
     return [
         ["torch", "yes (the source model)"],
         ["mil", "yes (evaluates the saved file; not Core ML)"],
         ["coreml", "yes" if mac else "no (needs macOS)"],
-        ["litert", "installed, not used yet" if litert else "no (not installed)"],
+        ["litert", _litert()],
         ["swift", shutil.which("swift") or "no (no toolchain on the path)"],
     ]
+
+
+def _litert() -> str:
+    from coreml_sd.runtimes.litert.extra import INSTALL, available
+    from coreml_sd.runtimes.litert.vulkan import why_no_gpu
+
+    if not available():
+        return f"no ({INSTALL})"
+    lacking = why_no_gpu()
+    return f"CPU yes, GPU no ({lacking})" if lacking else "CPU yes, GPU yes (`coreml-sd gpu`)"

@@ -16,6 +16,7 @@ _COMMANDS = {
     "convert": "Convert a model to a Core ML bundle and prove every file.",
     "generate": "Draw a picture from a bundle.",
     "parity": "Compare a bundle with its source model; JSON and HTML reports.",
+    "gpu": "Run a bundle's TFLite files on the real GPU delegate.",
     "inspect": "Show what a bundle or a model is made of.",
     "doctor": "Show versions, and what can be run on this machine.",
 }
