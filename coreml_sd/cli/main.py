@@ -17,6 +17,7 @@ _COMMANDS = {
     "generate": "Draw a picture from a bundle.",
     "parity": "Compare a bundle with its source model; JSON and HTML reports.",
     "inspect": "Show what a bundle or a model is made of.",
+    "lint": "Find what would hurt on a device, from the saved files alone.",
     "doctor": "Show versions, and what can be run on this machine.",
 }
 

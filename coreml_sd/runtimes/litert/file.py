@@ -19,7 +19,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.runtimes.litert.extra import require_android
 
 _IDENTIFIER = b"TFL3"
-_NUMPY = {
+_NUMPY: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
     "float16": np.dtype("<f2"),
     "int64": np.dtype("<i8"),
@@ -34,7 +34,8 @@ _NUMPY = {
 @dataclass(frozen=True)
 class Tensor:
     """One tensor of a graph. `stored_bytes` is 0 for what is computed; `scales` counts the scales
-    of a quantized weight (0: not quantized), along `scale_axis`."""
+    of a quantized weight (0: not quantized), along `scale_axis`; a dynamic one has a size that is
+    known only when it runs."""
 
     index: int
     name: str
@@ -44,6 +45,7 @@ class Tensor:
     scales: int
     scale_axis: int
     buffer: int
+    is_dynamic: bool = False
 
     @property
     def is_constant(self) -> bool:
@@ -160,6 +162,11 @@ class TFLiteFile:
         if not tensor.is_constant or tensor.dtype not in _NUMPY:
             raise UserError(f"{self.path}: {tensor.name} ({tensor.dtype}) has no readable values")
         begin, size = self._span(tensor.buffer)
+        if (
+            begin + size > len(self._bytes)
+            or size != tensor.elements * _NUMPY[tensor.dtype].itemsize
+        ):
+            raise UserError(f"{self.path}: {tensor.name} is truncated; convert again")
         return np.frombuffer(
             self._bytes, _NUMPY[tensor.dtype], size // _NUMPY[tensor.dtype].itemsize, begin
         ).reshape(tensor.shape)
@@ -198,6 +205,7 @@ class TFLiteFile:
             quantization.ScaleLength() if quantization else 0,
             quantization.QuantizedDimension() if quantization else 0,
             source.Buffer(),
+            any(size < 0 for size in _indices(source.ShapeSignatureAsNumpy())),
         )
 
     def _op(self, index: int, source: Any, tensors: tuple[Tensor, ...]) -> Op:
