@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from coreml_sd.bundle import Bundle
 from coreml_sd.errors import UserError
-from coreml_sd.lint import coreml_numeric_rules, coreml_rules, tflite_fp16_rules, tflite_rules
 from coreml_sd.lint.finding import SEVERITIES, Finding
-from coreml_sd.lint.mil_view import COREML, MilView
 from coreml_sd.lint.rule import Rule, RuleSet
-from coreml_sd.lint.tflite_view import TFLITE, TFLiteView
-from coreml_sd.runtimes.litert.file import TFLiteFile
-from coreml_sd.runtimes.mil.package import MilPackage
 from coreml_sd.targets.tflite.profiles import Profile, profile
 
-# Importing a module of rules registers them.
-RULE_MODULES = (coreml_rules, coreml_numeric_rules, tflite_rules, tflite_fp16_rules)
 DEFAULT_PROFILE = "gpu"
 
 View = TypeVar("View")
 
 
-def all_rules() -> list[Rule[MilView] | Rule[TFLiteView]]:
+def all_rules() -> list[Rule[Any]]:
     """Every registered rule by its id, Core ML first."""
     by_id = operator.attrgetter("id")
-    return [*sorted(COREML.rules, key=by_id), *sorted(TFLITE.rules, key=by_id)]
+    return [*sorted(_coreml_rules().rules, key=by_id), *sorted(_tflite_rules().rules, key=by_id)]
 
 
 def default_profile(target: Bundle | Path) -> Profile:
@@ -57,23 +50,51 @@ def _files(bundle: Bundle) -> list[tuple[Path, str]]:
 
 
 def _lint_file(path: Path, name: str, device: Profile) -> list[Finding]:
-    if path.suffix == ".mlpackage":
-        found = _broken(COREML, MilView(MilPackage(path)), name)
-    elif path.suffix == ".tflite":
-        cpu = device.accelerator == "cpu"
-        found = _broken(TFLITE, TFLiteView(TFLiteFile(path), device), name, leave_out_gpu=cpu)
-    else:
+    linters = {".mlpackage": _lint_mlpackage, ".tflite": _lint_tflite}
+    if path.suffix not in linters:
         raise UserError(f"{path}: lint reads bundles, .mlpackage and .tflite")
     order = {severity: place for place, severity in enumerate(SEVERITIES)}
+    found = linters[path.suffix](path, name, device)
     return sorted(found, key=lambda finding: (order[finding.severity], finding.rule))
 
 
-def _broken(
-    rules: RuleSet[View], view: View, name: str, *, leave_out_gpu: bool = False
-) -> Iterable[Finding]:
-    for rule in rules.rules:
-        if rule.gpu_only and leave_out_gpu:
-            continue
+def _lint_mlpackage(path: Path, name: str, device: Profile) -> Iterator[Finding]:
+    from coreml_sd.lint.mil_view import MilView
+    from coreml_sd.runtimes.mil.package import MilPackage
+
+    rules = _coreml_rules()
+    return _broken(rules.rules, MilView(MilPackage(path)), name)
+
+
+def _lint_tflite(path: Path, name: str, device: Profile) -> Iterator[Finding]:
+    from coreml_sd.lint.tflite_view import TFLiteView
+    from coreml_sd.runtimes.litert.file import TFLiteFile
+
+    on_gpu = device.accelerator == "gpu"
+    rules = [rule for rule in _tflite_rules().rules if on_gpu or not rule.gpu_only]
+    return _broken(rules, TFLiteView(TFLiteFile(path), device), name)
+
+
+# Importing a module of rules registers them. Each kind is imported when it is needed: Core ML's
+# reader takes seconds.
+
+
+def _coreml_rules() -> RuleSet[Any]:
+    from coreml_sd.lint import coreml_numeric_rules, coreml_rules  # noqa: F401
+    from coreml_sd.lint.mil_view import COREML
+
+    return COREML
+
+
+def _tflite_rules() -> RuleSet[Any]:
+    from coreml_sd.lint import tflite_fp16_rules, tflite_rules  # noqa: F401
+    from coreml_sd.lint.tflite_view import TFLITE
+
+    return TFLITE
+
+
+def _broken(rules: Iterable[Rule[View]], view: View, name: str) -> Iterator[Finding]:
+    for rule in rules:
         for hit in rule.check(view):
             severity = hit.severity or rule.severity
             yield Finding(name, rule.id, severity, hit.op, hit.layer, hit.why, hit.remedy)
