@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coreml_sd.runtimes.litert.file import Op, Tensor
+from coreml_sd.runtimes.litert.file import Op, Tensor, TFLiteFile
 
 # fmt: off
 SUPPORTED = frozenset(
@@ -37,46 +37,46 @@ _CASTS |= {(kind, "bool") for kind in ("float16", "float32")}
 _TABLES = ("float32", "int8", "int4")  # of an embedding: fp16 ones fail at compilation
 
 
-def refused_form(op: Op) -> str | None:
+def refused_form(file: TFLiteFile, op: Op) -> str | None:
     """Why the delegate refuses an op of its list in this form; None where it takes it."""
     check = _FORMS.get(op.kind)
-    return check(op) if check else None
+    return check(file, op) if check else None
 
 
 def _input(op: Op, place: int) -> Tensor | None:
     return op.inputs[place] if place < len(op.inputs) else None
 
 
-def _cast(op: Op) -> str | None:
+def _cast(file: TFLiteFile, op: Op) -> str | None:
     source, result = _input(op, 0), op.outputs[0]
     if source is None or (source.dtype, result.dtype) in _CASTS:
         return None
     return f"casts {source.dtype} to {result.dtype}, which is not among its casts"
 
 
-def _slice(op: Op) -> str | None:
+def _slice(file: TFLiteFile, op: Op) -> str | None:
     source = _input(op, 0)
     if source is None or len(source.shape) in (3, 4):
         return None
     return f"slices a tensor of rank {len(source.shape)}; it slices ranks 3 and 4"
 
 
-def _strided_slice(op: Op) -> str | None:
+def _strided_slice(file: TFLiteFile, op: Op) -> str | None:
     masks = {
-        "ellipsis": op.options is not None and op.options.EllipsisMask(),
-        "new axis": op.options is not None and op.options.NewAxisMask(),
-        "shrink axis": op.options is not None and op.options.ShrinkAxisMask(),
+        "ellipsis": "EllipsisMask",
+        "new axis": "NewAxisMask",
+        "shrink axis": "ShrinkAxisMask",
     }
-    used = [name for name, value in masks.items() if value]
-    return f"uses the {used[0]} mask, which it lacks" if used else _slice(op)
+    used = [name for name, option in masks.items() if file.option(op, option, 0)]
+    return f"uses the {used[0]} mask, which it lacks" if used else _slice(file, op)
 
 
-def _softmax(op: Op) -> str | None:
-    beta = 1.0 if op.options is None else op.options.Beta()
+def _softmax(file: TFLiteFile, op: Op) -> str | None:
+    beta = file.option(op, "Beta", 1.0)
     return None if beta == 1 else f"scales by beta {beta:g}; it knows beta 1 alone"
 
 
-def _embedding(op: Op) -> str | None:
+def _embedding(file: TFLiteFile, op: Op) -> str | None:
     ids, table = _input(op, 0), _input(op, 1)
     if ids is not None and len(ids.shape) != 1:
         return f"takes ids of rank {len(ids.shape)}; it wants rank 1"
@@ -85,31 +85,31 @@ def _embedding(op: Op) -> str | None:
     return None
 
 
-def _gather(op: Op) -> str | None:
+def _gather(file: TFLiteFile, op: Op) -> str | None:
     ids = _input(op, 1)
     if ids is None or (len(ids.shape) == 1 and ids.dtype == "int32"):
         return None
     return f"takes {ids.dtype} indices of rank {len(ids.shape)}; it wants int32 of rank 1"
 
 
-def _pad(op: Op) -> str | None:
+def _pad(file: TFLiteFile, op: Op) -> str | None:
     widths = _input(op, 1)
     if widths is None or widths.shape in ((3, 2), (4, 2)):
         return None
     return f"pads {widths.shape[0] if widths.shape else 0} axes; it pads 3 or 4"
 
 
-def _dequantize(op: Op) -> str | None:
+def _dequantize(file: TFLiteFile, op: Op) -> str | None:
     source = _input(op, 0)
     return "reads int16" if source is not None and source.dtype == "int16" else None
 
 
-def _reduction(op: Op) -> str | None:
+def _reduction(file: TFLiteFile, op: Op) -> str | None:
     axes = _input(op, 1)
     return None if axes is not None and axes.is_constant else "reduces over axes that are computed"
 
 
-_FORMS: dict[str, Callable[[Op], str | None]] = {
+_FORMS: dict[str, Callable[[TFLiteFile, Op], str | None]] = {
     "CAST": _cast,
     "SLICE": _slice,
     "STRIDED_SLICE": _strided_slice,

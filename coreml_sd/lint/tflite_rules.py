@@ -39,7 +39,7 @@ def op_not_on_gpu(view: TFLiteView) -> Iterator[Hit]:
 )
 def op_form(view: TFLiteView) -> Iterator[Hit]:
     for _, op in view.ops():
-        reason = refused_form(op)
+        reason = refused_form(view.file, op)
         if reason:
             yield hit(
                 op,
@@ -143,7 +143,7 @@ def hybrid_op(view: TFLiteView) -> Iterator[Hit]:
 def winograd_image(view: TFLiteView) -> Iterator[Hit]:
     for _, op in view.ops("CONV_2D"):
         weight, given = _weight(op), op.inputs[0]
-        if weight is None or given is None or not _plain_3x3(op, weight, given):
+        if weight is None or given is None or not _plain_3x3(view, op, weight, given):
             continue
         channels_out, channels_in = weight.shape[0], weight.shape[3]
         height, width = op.outputs[0].shape[1:3]
@@ -222,14 +222,11 @@ def _weight(op: Op) -> Tensor | None:
     return op.inputs[_WEIGHT] if len(op.inputs) > _WEIGHT else None
 
 
-def _plain_3x3(op: Op, weight: Tensor, given: Tensor) -> bool:
+def _plain_3x3(view: TFLiteView, op: Op, weight: Tensor, given: Tensor) -> bool:
     """Stride 1, dilation 1, one group: what Winograd's algorithm is run for."""
-    if len(weight.shape) != 4 or weight.shape[1:3] != (3, 3) or weight.shape[3] != given.shape[-1]:
+    shapes = (weight.shape, given.shape, op.outputs[0].shape)
+    if any(len(shape) != 4 for shape in shapes) or weight.shape[1:3] != (3, 3):
         return False
-    if op.options is None:
-        return True
-    strides = (op.options.StrideH(), op.options.StrideW())
-    return strides == (1, 1) and (op.options.DilationHFactor(), op.options.DilationWFactor()) == (
-        1,
-        1,
-    )
+    steps = ("StrideH", "StrideW", "DilationHFactor", "DilationWFactor")
+    plain = all(view.file.option(op, step, 1) == 1 for step in steps)
+    return plain and weight.shape[3] == given.shape[3]

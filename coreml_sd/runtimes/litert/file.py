@@ -29,6 +29,8 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "uint8": np.dtype("u1"),
     "bool": np.dtype("?"),
 }
+# What reading tables of flipped bits raises.
+_DAMAGE = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class TFLiteFile:
         """
         try:
             return tuple(self._graph(i) for i in range(self._model.SubgraphsLength()))
-        except (struct.error, IndexError, TypeError, ValueError, AttributeError) as error:
+        except _DAMAGE as error:
             raise UserError(f"{self.path}: damaged ({error}); convert again") from None
 
     @functools.cached_property
@@ -148,6 +150,18 @@ class TFLiteFile:
         kinds = Counter(op.kind for graph in self.graphs for op in graph.ops)
         return dict(kinds.most_common())
 
+    def option(self, op: Op, name: str, default: Any) -> Any:
+        """One option of an op, for example `Beta`; `default` where it has no options.
+
+        Raises:
+            UserError: the op carries options of another kind.
+        """
+        try:
+            return default if op.options is None else getattr(op.options, name)()
+        except _DAMAGE as error:
+            where = f"{self.path}: {op.kind} #{op.index}"
+            raise UserError(f"{where}: damaged options ({error}); convert again") from None
+
     def weight_bytes(self) -> int:
         """Bytes of all stored tensors, each buffer once."""
         sizes = {t.buffer: t.stored_bytes for graph in self.graphs for t in graph.tensors}
@@ -161,11 +175,12 @@ class TFLiteFile:
         """
         if not tensor.is_constant or tensor.dtype not in _NUMPY:
             raise UserError(f"{self.path}: {tensor.name} ({tensor.dtype}) has no readable values")
-        begin, size = self._span(tensor.buffer)
-        if (
-            begin + size > len(self._bytes)
-            or size != tensor.elements * _NUMPY[tensor.dtype].itemsize
-        ):
+        try:
+            begin, size = self._span(tensor.buffer)
+        except _DAMAGE as error:
+            raise UserError(f"{self.path}: damaged ({error}); convert again") from None
+        expected = tensor.elements * _NUMPY[tensor.dtype].itemsize
+        if begin + size > len(self._bytes) or size != expected:
             raise UserError(f"{self.path}: {tensor.name} is truncated; convert again")
         return np.frombuffer(
             self._bytes, _NUMPY[tensor.dtype], size // _NUMPY[tensor.dtype].itemsize, begin
