@@ -39,7 +39,7 @@ _EMBEDDING_MARK = "embedding"
 @COREML.rule("rank", "warning", "A tensor of more than four axes; above five it is an error.")
 def rank(view: MilView) -> Iterator[Hit]:
     for _, node in view.nodes():
-        highest = max(len(shape) for _, _, shape in node.op.outputs)
+        highest = max((len(shape) for _, _, shape in node.op.outputs), default=0)
         if highest > COMFORTABLE_RANK:
             found = hit(
                 node,
