@@ -61,6 +61,12 @@ class Bundle:
                 f"{self.path}: no {name} in this bundle (it holds {held}); convert again with it"
             ) from None
 
+    @property
+    def targets(self) -> list[str]:
+        """What the bundle holds files for: `coreml`, `tflite`."""
+        names: list[str] = self.manifest["config"]["targets"]
+        return names
+
     def files(self, component: str, target: str = "coreml") -> list[Path]:
         """The files of one component for one target, in running order (chunks chain)."""
         entries = self.component(component)["files"]

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from coreml_sd.compress.limits import require_prune_fraction
 from coreml_sd.errors import UserError
 
 ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
 BITS = (1, 2, 3, 4, 6, 8)
 GRANULARITIES = ("per-tensor", "per-grouped-channel")
 MIN_OS = ("iOS16", "iOS17", "iOS18")
-TARGETS = ("coreml",)
+TARGETS = ("coreml", "tflite")
+ANDROID_PROFILES = ("cpu", "gpu", "adreno7xx", "adreno6xx", "mali")
+QUANTIZATIONS = ("fp32", "fp16", "int8", "dynamic-int8")
 COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 
 
@@ -55,9 +58,20 @@ class ConversionConfig:
         "compress", "per-tensor", "One palette per tensor or per group of channels.", GRANULARITIES
     )
     group_size: int = _knob("compress", 16, "Channels that share a palette (per-grouped-channel).")
+    prune: float | None = _knob(
+        "compress", None, "Part of the UNet's weights to take out as whole channels, up to 0.4."
+    )
 
     min_os: str = _knob("coreml", "iOS17", "Oldest system that must load the files.", MIN_OS)
     chunks: str = _knob("coreml", "auto", "UNet pieces: a number, or `auto` (files under 1 GB).")
+
+    android_profile: str = _knob(
+        "tflite", "gpu", "Kind of device the files are made for.", ANDROID_PROFILES
+    )
+    quantize: str | None = _knob(
+        "tflite", None, "Weights of the text encoder and UNet (omit for the profile's).",
+        QUANTIZATIONS,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for knob in dataclasses.fields(self):
@@ -68,6 +82,8 @@ class ConversionConfig:
             raise UserError(f"chunks = {self.chunks!r}: give a number from 1, or auto")
         if self.group_size < 1:
             raise UserError(f"group_size = {self.group_size}: give a number from 1")
+        if self.prune is not None:
+            require_prune_fraction(self.prune)
         for name in ("targets", "components"):
             if not getattr(self, name):
                 raise UserError(f"{name} is empty: name at least one")
@@ -168,6 +184,9 @@ def _typed(knob: dataclasses.Field[Any], value: Any, origin: str) -> Any:
     elif annotation.startswith("int"):
         if isinstance(value, int) and not isinstance(value, bool):
             return value
+    elif annotation.startswith("float"):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
     elif isinstance(value, (str, int)) and not isinstance(value, bool):
         return str(value)
     raise UserError(f"{origin}: {knob.name} = {value!r} is not of type {annotation}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # What coremltools 9 says on any machine without Core ML, or with a newer torch than it was built
 # beside. The tested versions are our own window (`coreml-sd doctor`).
@@ -66,6 +68,33 @@ def quiet_conversion() -> Iterator[None]:
         yield
     finally:
         tqdm.tqdm.__init__ = original
+
+
+@contextlib.contextmanager
+def quiet_native() -> Iterator[Callable[[], str]]:
+    """Keep what native libraries write to the standard streams out of the terminal.
+
+    Yields a function that gives what was written so far, for an error message.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    with tempfile.TemporaryFile() as log:
+        kept = {number: os.dup(number) for number in (1, 2)}
+        for number in kept:
+            os.dup2(log.fileno(), number)
+
+        def written() -> str:
+            log.seek(0)
+            return log.read().decode(errors="replace")
+
+        try:
+            yield written
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            for number, copy in kept.items():
+                os.dup2(copy, number)
+                os.close(copy)
 
 
 def _filter(name: str, known: tuple[str, ...]) -> None:

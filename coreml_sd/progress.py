@@ -20,6 +20,10 @@ class Progress(Protocol):
         """One line the user should read."""
         ...
 
+    def note(self, message: str) -> None:
+        """One line about a choice that was made for the user."""
+        ...
+
 
 class Silent:
     """Shows nothing: for use as a library and in tests."""
@@ -30,4 +34,7 @@ class Silent:
         yield lambda done, of: None
 
     def warn(self, message: str) -> None:
+        """Nothing is shown."""
+
+    def note(self, message: str) -> None:
         """Nothing is shown."""

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from coreml_sd import __version__
 from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
-from coreml_sd.convert import Plan, export_whole, plan_conversion
+from coreml_sd.convert_coreml import export_whole
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import MobileOptions, mobile_form
-from coreml_sd.parity import Check, ComponentParity, component_parity
+from coreml_sd.parity.checks import Check, ComponentParity
+from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
 from coreml_sd.runtimes.open_runtime import Runtime, open_runtime
 

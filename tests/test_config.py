@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from coreml_sd.cli.knobs import config_options
 from coreml_sd.config import ConversionConfig, from_dict, from_toml, parse_size
 from coreml_sd.errors import UserError
 
 
 def test_a_config_survives_its_own_toml(tmp_path: Path) -> None:
-    config = ConversionConfig(model="x", palettize=4, size="64x96", chunks="3", batch=1)
+    config = ConversionConfig(model="x", palettize=4, size="64x96", chunks="3", batch=1, prune=0.11)
     file = tmp_path / "config.toml"
     file.write_text(config.to_toml())
     assert from_toml(file) == config
@@ -25,6 +28,17 @@ def test_chunks_may_be_written_as_a_number() -> None:
     assert from_dict({"coreml": {"chunks": 2}}).chunks == "2"
 
 
+def test_a_fraction_is_a_float_in_a_file_and_in_a_flag() -> None:
+    assert from_dict({"compress": {"prune": 0.25}}).prune == 0.25
+    assert "prune" not in ConversionConfig().to_dict().get("compress", {})
+    command = click.command()(config_options(lambda **flags: click.echo(repr(flags["prune"]))))
+    assert CliRunner().invoke(command, ["--prune", "0.25"]).output == "0.25\n"
+    assert CliRunner().invoke(command, []).output == "None\n"
+    refused = CliRunner().invoke(command, ["--prune", "much"])
+    assert refused.exit_code == 2
+    assert "'much' is not a valid float" in refused.output
+
+
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
@@ -38,6 +52,11 @@ def test_chunks_may_be_written_as_a_number() -> None:
         ({"mobile": {"attention": "flash"}}, "choose from split-einsum"),
         ({"shape": {"size": "big"}}, "write HEIGHTxWIDTH"),
         ({"targets": []}, "targets is empty"),
+        ({"compress": {"prune": "0.1"}}, "not of type float"),
+        ({"compress": {"prune": True}}, "not of type float"),
+        ({"compress": {"prune": 1}}, r"prune = 1\.0: .*above 0 and up to 0\.4"),
+        ({"compress": {"prune": 0.0}}, r"above 0 and up to 0\.4"),
+        ({"compress": {"prune": float("nan")}}, r"above 0 and up to 0\.4"),
     ],
 )
 def test_a_wrong_value_is_named(tree: dict, message: str) -> None:

@@ -46,6 +46,10 @@ class ConsoleProgress:
         """One line above the bars."""
         console.print(f"Warning: {message}", style="yellow")
 
+    def note(self, message: str) -> None:
+        """One line above the bars."""
+        console.print(f"Note: {message}")
+
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table whose first column is text and the others are figures."""

@@ -17,6 +17,8 @@ Examples:
   coreml-sd convert ./stable-diffusion-v1-5 --palettize 6 --chunks 2 -o sd15.bundle
   coreml-sd convert stabilityai/sd-turbo --attention sdpa --min-os iOS18
   coreml-sd convert --config sd15.toml --size 512x768
+  coreml-sd convert --target coreml,tflite --palettize 6
+  coreml-sd convert --target tflite --android-profile adreno7xx --prune 0.1
   coreml-sd convert --palettize 6 --dry-run > demo.toml
 """
 
@@ -42,14 +44,15 @@ def command(
     dry_run: bool,
     **flags: Any,
 ) -> None:
-    """Convert MODEL to a Core ML bundle and prove every file.
+    """Convert MODEL to a bundle of Core ML or TFLite files and prove every file.
 
     MODEL is a diffusers folder, a hub id, or `demo` (the built-in model, the default).
     """
     from coreml_sd.bundle import check_destination
     from coreml_sd.cli.console import ConsoleProgress, console
-    from coreml_sd.convert import convert, plan_conversion
+    from coreml_sd.convert import convert
     from coreml_sd.libraries import quieten
+    from coreml_sd.plan import plan_conversion
 
     config = config_from_flags(model, file, flags)
     quieten()
@@ -71,46 +74,58 @@ def command(
 
 
 def closing_table(bundle: Any) -> Any:
-    """Component, file, size before and after, bits, dB, seconds."""
+    """Component, files, size before and after, stored form, dB; one row for each target."""
     from coreml_sd.cli.console import megabytes, table
 
     rows = []
     for name, entry in bundle.components.items():
-        bits = sorted({weight["bits"] for weight in entry["weights"]}) or [16]
-        after = sum(file["weight_bytes"] for file in entry["files"])
-        rows.append(
-            [
-                name,
-                ", ".join(file["path"] for file in entry["files"]),
-                megabytes(entry["source_bytes"]),
-                megabytes(after),
-                "/".join(str(count) for count in bits),
-                _headline(entry),
-                f"{entry['seconds']:.1f}",
-            ]
-        )
-    columns = ["component", "file", "fp16", "stored", "bits", "file dB", "seconds"]
-    return table(f"{bundle.path}: executed here, {_label(bundle)}", columns, rows)
+        for target in bundle.targets:
+            files = [file for file in entry["files"] if file["target"] == target]
+            rows.append(
+                [
+                    name,
+                    ", ".join(file["path"] for file in files),
+                    megabytes(entry["source_bytes"]),
+                    megabytes(sum(file["weight_bytes"] for file in files)),
+                    _stored_as(entry, files[0]),
+                    _headline(entry, target),
+                    f"{entry['seconds']:.1f}" if target == bundle.targets[0] else "",
+                ]
+            )
+    columns = ["component", "file", "fp16", "stored", "as", "file dB", "seconds"]
+    return table(f"{bundle.path}: executed here; {_label(bundle)}", columns, rows)
 
 
-def _headline(entry: dict[str, Any]) -> str:
-    """dB of the file in fp16 against torch with the same weights."""
-    checks = entry.get("parity", {}).get("checks", ())
-    found = [check["value"] for check in checks if check["name"].startswith("file in fp16")]
-    if not found:
+def _stored_as(entry: dict[str, Any], file: dict[str, Any]) -> str:
+    if file["target"] == "tflite":
+        return str(file["quantization"])
+    bits = sorted({weight["bits"] for weight in entry["weights"]}) or [16]
+    return "/".join(str(count) for count in bits) + " bits"
+
+
+def _headline(entry: dict[str, Any], target: str) -> str:
+    """dB of the file against torch with the same weights."""
+    parity = entry["parity"].get(target)
+    if parity is None:
         return "-"
-    return f"{found[0]:.1f}" if isinstance(found[0], float) and math.isfinite(found[0]) else "inf"
+    value = next(c["value"] for c in parity["checks"] if c["name"] == parity["headline"])
+    return f"{value:.1f}" if isinstance(value, float) and math.isfinite(value) else "inf"
 
 
 def _label(bundle: Any) -> str:
-    labels = {entry["parity"]["label"] for entry in bundle.components.values() if "parity" in entry}
-    return next(iter(labels), "nothing was executed")
+    labels = {
+        part["label"] for entry in bundle.components.values() for part in entry["parity"].values()
+    }
+    return "; ".join(sorted(labels)) or "nothing was executed"
 
 
 def _describe(plan: Any, destination: Path) -> str:
     height, width = plan.model.facts.size
     names = ", ".join(component.name for component in plan.components)
-    return (
-        f"# would convert {plan.model.source.name} ({plan.model.folder.path}) at {height}x{width}: "
-        f"{names} -> {destination}"
-    )
+    targets = ", ".join(plan.config.targets)
+    lines = [
+        f"# would convert {plan.model.source.name} ({plan.model.folder.path}) at {height}x{width} "
+        f"for {targets}: {names} -> {destination}",
+        *(f"# {note}" for note in plan.notes),
+    ]
+    return "\n".join(lines)

@@ -61,6 +61,8 @@ def _option(knob: dataclasses.Field[Any]) -> Callable[[_Function], _Function]:
         )
     elif isinstance(default, int):
         kind = int
+    elif str(knob.type).startswith("float"):
+        kind = float
     return click.option(flag, knob.name, type=kind, help=_with_default(text, default))
 
 

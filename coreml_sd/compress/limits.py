@@ -1,4 +1,4 @@
-"""What palettization can be asked for, and which system can load it. Imports nothing heavy."""
+"""What compression can be asked for, and which system can load it. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from coreml_sd.errors import UserError
 Granularity = Literal["per-tensor", "per-grouped-channel"]
 
 PALETTE_BITS = (1, 2, 3, 4, 6, 8)
+
+LARGEST_PRUNE_FRACTION = 0.4
+PRUNE_BLOCK = 32  # channels; what phone kernels work on at a time
 
 _IOS16_BITS = (1, 2, 4, 6, 8)
 _SYSTEMS = ("iOS16", "iOS17", "iOS18")
@@ -67,4 +70,17 @@ def require_supported(bits: int, granularity: str, min_os: str) -> None:
         raise UserError(
             "per-grouped-channel palettes need iOS18: "
             "add --min-os iOS18 or choose --granularity per-tensor"
+        )
+
+
+def require_prune_fraction(fraction: float) -> None:
+    """Refuse a part of the UNet's parameters that cannot be taken out.
+
+    Raises:
+        UserError: the fraction is not above 0 and at most 0.4.
+    """
+    if not 0 < fraction <= LARGEST_PRUNE_FRACTION:
+        raise UserError(
+            f"prune = {fraction}: give the part of the UNet's weights to take out, "
+            f"above 0 and up to {LARGEST_PRUNE_FRACTION}"
         )

@@ -23,6 +23,7 @@ from coreml_sd.compress.palette import (
     fitting_group_size,
     palette_bytes,
 )
+from coreml_sd.compress.weights import replaced_weights
 from coreml_sd.errors import CoremlSDError, UserError
 
 # Below this gain a palette is not worth its tables and its op in the program (about 500 bytes).
@@ -78,32 +79,14 @@ class Palettization:
         the original values return at the end.
         """
 
-        def decoded(name: str) -> NDArray[np.float16] | None:
+        def decoded(name: str, parameter: torch.Tensor) -> torch.Tensor:
             digest = self.by_parameter.get(name)
-            return None if digest is None else self.by_digest[digest].decode()
+            if digest is None:
+                return parameter.half()
+            return torch.from_numpy(self.by_digest[digest].decode())
 
         with replaced_weights(module, decoded):
             yield
-
-
-@contextlib.contextmanager
-def replaced_weights(
-    module: nn.Module, values: Callable[[str], NDArray[np.float16] | None] | None = None
-) -> Iterator[None]:
-    """Parameters set to `values(name)`, or rounded to fp16 where that is None; restored after."""
-    parameters = dict(module.named_parameters())
-    # All are kept before any is changed: two parameters may view the same storage.
-    originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    with torch.no_grad():
-        try:
-            for name, parameter in parameters.items():
-                new = values(name) if values else None
-                weight = parameter.half() if new is None else torch.from_numpy(new)
-                parameter.copy_(weight.reshape(parameter.shape))
-            yield
-        finally:
-            for name, parameter in parameters.items():
-                parameter.copy_(originals[name])
 
 
 def palettize_module(

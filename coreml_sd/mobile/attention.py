@@ -1,4 +1,4 @@
-"""Attention on channels-first sequences, in four arithmetics with equal results."""
+"""Attention on channels-first sequences, in five arithmetics with equal results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import nn
 
 from coreml_sd.errors import UserError
+from coreml_sd.mobile.batched_attention import batched_attention
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.shapes import sizes
@@ -37,15 +38,17 @@ def attend(
 ) -> torch.Tensor:
     """Scaled dot-product attention of `(B, C, 1, Q)` over `(B, C, 1, K)`, giving `(B, C, 1, Q)`.
 
-    `mask` is `(1, 1, Q, K)`, added to the scores. The scale 1/sqrt(C / heads) multiplies the
-    keys: the scores are then small before they are stored in fp16, and because a reshape or a
-    transpose lies between the projection and the scale, the converter does not fold the scale
-    into the projection's weights.
+    The form `batched` also takes maps `(B, C, H, W)`. `mask` is `(1, 1, Q, K)`, added to the
+    scores. The scale 1/sqrt(C / heads) multiplies the keys: the scores are then small before they
+    are stored in fp16, and because a reshape or a transpose lies between the projection and the
+    scale, the converter does not fold the scale into the projection's weights.
     """
     if options.attention == "original":
         return _batched_matmul(query, key, value, heads, mask)
     if options.attention == "sdpa":
         return _fused(query, key, value, heads, mask)
+    if options.attention == "batched":
+        return batched_attention(query, key, value, heads, mask, options.score_limit)
     chunk = options.query_chunk if options.attention == "split-einsum-v2" else None
     return _split_einsum(query, key, value, heads, mask, chunk)
 

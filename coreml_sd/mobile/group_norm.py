@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.shapes import sizes
 from coreml_sd.mobile.weights import not_plain, shared
 
@@ -14,10 +17,6 @@ from coreml_sd.mobile.weights import not_plain, shared
 # a sum held in fp16 stays far below 65,504; above 1, so that the mean square of a group with one
 # outlier among 10^5 values (peak^2 / 10^5) stays clear of the fp16 underflow.
 _PEAK = 4.0
-
-# The longest last axis: sums of _PEAK over it fit fp16, and the Neural Engine refuses axes above
-# 16,384 before M4.
-_LONGEST_AXIS = 8192
 
 
 class SafeGroupNorm(nn.Module):
@@ -30,7 +29,8 @@ class SafeGroupNorm(nn.Module):
     itself cancels, because the same r multiplies x and sqrt(eps). Scaling x instead of its
     deviation costs the same number of ops, and protects the mean and the subtraction as well.
 
-    Means are taken in two stages (last axis, then the rest), for accumulators in fp16.
+    The map itself is never reshaped: means and maxima are taken over the width, then the height,
+    then the channels of a group, so that an accumulator in fp16 does not overflow.
 
     Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.3).
 
@@ -38,40 +38,103 @@ class SafeGroupNorm(nn.Module):
         UserError: the source is not a plain affine GroupNorm.
     """
 
-    peak: torch.Tensor
+    one: torch.Tensor
     floor: torch.Tensor
+    quarters: torch.Tensor
+    shares: torch.Tensor
 
-    def __init__(self, source: nn.Module) -> None:
+    def __init__(self, source: nn.Module, options: MobileOptions) -> None:
         super().__init__()
         if type(source) is not nn.GroupNorm or source.weight is None:
             raise not_plain(source, "GroupNorm with weight and bias")
         self.groups = source.num_groups
+        self.per_group = source.num_channels // source.num_groups
         self.root_eps = math.sqrt(source.eps)
+        self.axes = _CHANNELS_LAST if options.layout == "channels-last" else _CHANNELS_FIRST
         self.weight = shared(source.weight)
         self.bias = shared(source.bias)
-        # Tensors: number / tensor becomes a reciprocal op that adds an epsilon, and clamp with a
-        # lower bound alone becomes a clip up to infinity.
-        self.register_buffer("peak", torch.tensor(_PEAK), persistent=False)
-        floor = torch.tensor(_PEAK * self.root_eps)
-        self.register_buffer("floor", floor, persistent=False)
+        # Tensors: number / tensor becomes a reciprocal op that adds an epsilon, clamp with a lower
+        # bound alone becomes a clip up to infinity.
+        self.register_buffer("one", torch.tensor(1.0), persistent=False)
+        self.register_buffer("floor", torch.tensor(self.root_eps), persistent=False)
+        # Products with these give a group's value to each of its channels. A factor of one would
+        # become a broadcast op; without the batch neither side of the product would be the larger
+        # in every axis, which the Android GPU delegate asks for.
+        grouped = self.axes.grouped(options.batch, self.groups, self.per_group)
+        self.register_buffer("quarters", torch.full(grouped, 1 / _PEAK), persistent=False)
+        self.register_buffer("shares", torch.full(grouped, 1 / self.per_group), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, channels, height, width = sizes(x)
-        per_group = channels // self.groups
-        if height * width <= _LONGEST_AXIS:
-            grouped = x.reshape(batch, self.groups, per_group, height * width)
-        else:
-            grouped = x.reshape(batch, self.groups, per_group * height, width)
-        largest = grouped.abs().amax(dim=(2, 3), keepdim=True)
-        scale = self.peak / torch.maximum(largest, self.floor)
-        scaled = grouped * scale
-        centred = scaled - _two_stage_mean(scaled)
-        variance = _two_stage_mean(centred * centred)
-        scaled_root_eps = scale * self.root_eps
-        inverse = torch.rsqrt(variance + scaled_root_eps * scaled_root_eps)
-        normal = (centred * inverse).reshape(batch, channels, height, width)
-        return normal * self.weight[None, :, None, None] + self.bias[None, :, None, None]
+        axes = self.axes
+        x = axes.enter(x)
+        largest = self._grouped(x.abs().amax(axes.width, True).amax(axes.height, True))
+        limit = self._repeated(largest.amax(axes.member, True), self.quarters)
+        scale = self.one / torch.maximum(limit, self.floor)
+        scaled = x * scale
+        centred = scaled - self._mean(scaled)
+        root_eps = scale * self.root_eps
+        inverse = torch.rsqrt(self._mean(centred * centred) + root_eps * root_eps)
+        gain = inverse * axes.vector(self.weight)
+        return axes.leave(self._finished(centred * gain + axes.vector(self.bias)))
+
+    def _finished(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def _mean(self, x: torch.Tensor) -> torch.Tensor:
+        """Mean of each group, given to each of its channels, `(B, C, 1, 1)`."""
+        means = self._grouped(x.mean(self.axes.width, True).mean(self.axes.height, True))
+        return self._repeated(means.sum(self.axes.member, True), self.shares)
+
+    def _grouped(self, x: torch.Tensor) -> torch.Tensor:
+        """`(B, C, 1, 1)` to `(B, G, C / G, 1)`."""
+        return x.reshape(self.axes.grouped(sizes(x)[0], self.groups, self.per_group))
+
+    def _repeated(self, x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+        """`(B, G, 1, 1)` times factors for the members of a group, as `(B, C, 1, 1)`."""
+        product = x * factors
+        return product.reshape(self.axes.single(sizes(x)[0], self.groups * self.per_group))
 
 
-def _two_stage_mean(x: torch.Tensor) -> torch.Tensor:
-    return x.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
+@dataclass(frozen=True)
+class _Axes:
+    """Where the axes of a map are while it is normalized. Shapes in the methods above are those of
+    channels first; channels last has the same with the channels moved to the end."""
+
+    last: bool
+
+    @property
+    def height(self) -> int:
+        return 1 if self.last else 2
+
+    @property
+    def width(self) -> int:
+        return 2 if self.last else 3
+
+    @property
+    def member(self) -> int:
+        return 3 if self.last else 2
+
+    def grouped(self, batch: int, groups: int, members: int) -> tuple[int, ...]:
+        return (batch, 1, groups, members) if self.last else (batch, groups, members, 1)
+
+    def single(self, batch: int, channels: int) -> tuple[int, ...]:
+        return (batch, 1, 1, channels) if self.last else (batch, channels, 1, 1)
+
+    def vector(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(self.single(1, sizes(x)[0]))
+
+    def enter(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1) if self.last else x
+
+    def leave(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 3, 1, 2) if self.last else x
+
+
+class NormSiLU(SafeGroupNorm):
+    """Group norm, then SiLU while the channels are still where the norm wants them."""
+
+    def _finished(self, x: torch.Tensor) -> torch.Tensor:
+        return F.silu(x)
+
+
+_CHANNELS_FIRST, _CHANNELS_LAST = _Axes(last=False), _Axes(last=True)

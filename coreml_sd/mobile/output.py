@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from coreml_sd.errors import UserError
-from coreml_sd.mobile.group_norm import SafeGroupNorm
+from coreml_sd.mobile.group_norm import NormSiLU
+from coreml_sd.mobile.options import MobileOptions
 
 
-class OutputNorm(SafeGroupNorm):
+class OutputNorm(NormSiLU):
     """Group norm and SiLU on `(B, C, H, W)`.
 
     Raises:
         UserError: no group norm, or another activation.
     """
 
-    def __init__(self, norm: Any, activation: Any) -> None:
+    def __init__(self, norm: Any, activation: Any, options: MobileOptions) -> None:
         if not isinstance(activation, nn.SiLU):
             raise UserError(f"output activation {type(activation).__name__} has no mobile form")
-        super().__init__(norm)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.silu(super().forward(x))
+        super().__init__(norm, options)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from coreml_sd.errors import UserError
-from coreml_sd.mobile.group_norm import SafeGroupNorm
+from coreml_sd.mobile.group_norm import NormSiLU
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
+from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.weights import shared_conv
 
 
@@ -25,24 +25,24 @@ class MobileResnet(nn.Module):
         UserError: another activation, scale-shift time embedding, or a block that resamples.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, options: MobileOptions) -> None:
         super().__init__()
         _check_plain(source)
-        self.norm1 = SafeGroupNorm(source.norm1)
+        self.norm1 = NormSiLU(source.norm1, options)
         self.conv1 = shared_conv(source.conv1)
         time_projection = source.time_emb_proj
         self.time_emb_proj = None if time_projection is None else linear_to_conv(time_projection)
-        self.norm2 = SafeGroupNorm(source.norm2)
+        self.norm2 = NormSiLU(source.norm2, options)
         self.conv2 = shared_conv(source.conv2)
         shortcut = source.conv_shortcut
         self.conv_shortcut = None if shortcut is None else shared_conv(shortcut)
         self.output_scale = float(source.output_scale_factor)
 
     def forward(self, x: torch.Tensor, time: torch.Tensor | None = None) -> torch.Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = self.conv1(self.norm1(x))
         if self.time_emb_proj is not None:
             hidden = hidden + self.time_emb_proj(time)
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
+        hidden = self.conv2(self.norm2(hidden))
         shortcut = x if self.conv_shortcut is None else self.conv_shortcut(x)
         out = shortcut + hidden
         return out if self.output_scale == 1.0 else out / self.output_scale  # type: ignore[no-any-return]

@@ -24,11 +24,15 @@ from coreml_sd.mobile.weights import shared_embedding
 _LEGACY_END_TOKEN = 2
 
 
+_STATES = ("last_hidden_state",)
+
+
 def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
     """The mobile form of a `CLIPTextModel`.
 
-    Input: input_ids `(B, T)` float32, T the full length of the position table. Outputs:
-    last_hidden_state `(B, T, C)` and pooled_outputs `(B, C)`, the state at the end token.
+    Input: input_ids `(B, T)`, T the full length of the position table. Outputs:
+    last_hidden_state `(B, T, C)` and, where the options ask for it, pooled_outputs `(B, C)`, the
+    state at the end token.
 
     Raises:
         UserError: another model, or an activation that has no mobile form.
@@ -49,14 +53,17 @@ def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequenc
         current = f"encoder_layers_{i}"
     norm = ChannelLayerNorm(model.final_layer_norm)
     steps.append(Step(f"{prefix}final_layer_norm", norm, (current,), ("final_layer_norm",)))
+    if not options.pooled:
+        steps.append(Step("text_outputs", TextStates(), ("final_layer_norm",), _STATES))
+        return StepSequence(steps, ("input_ids",), _STATES)
     pooling = TextOutputs(int(model.config.eos_token_id), embeddings.length)
-    outputs = ("last_hidden_state", "pooled_outputs")
+    outputs = (*_STATES, "pooled_outputs")
     steps.append(Step("text_outputs", pooling, ("final_layer_norm", "input_ids"), outputs))
     return StepSequence(steps, ("input_ids",), outputs)
 
 
 class TextEmbeddings(nn.Module):
-    """Token ids `(B, T)` as float32 to states `(B, C, 1, T)`.
+    """Token ids `(B, T)`, integers or float32, to states `(B, C, 1, T)`.
 
     Ids become integers at once: fp16 cannot hold 49,407.
     """
@@ -73,7 +80,7 @@ class TextEmbeddings(nn.Module):
                 f"text encoder input has {sizes(input_ids)[1]} tokens: give {self.length}"
             )
         states = self.token_embedding(input_ids.int()) + self.position_embedding.weight[None]
-        return states.transpose(1, 2).unsqueeze(2)  # type: ignore[no-any-return]
+        return states[:, None].permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 class TextAttention(nn.Module):
@@ -133,7 +140,14 @@ class TextLayer(nn.Module):
         return x + self.mlp(self.layer_norm2(x))  # type: ignore[no-any-return]
 
 
-class TextOutputs(nn.Module):
+class TextStates(nn.Module):
+    """States `(B, C, 1, T)` to `(B, T, C)`."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return states.permute(0, 2, 3, 1).squeeze(1)
+
+
+class TextOutputs(TextStates):
     """States `(B, C, 1, T)` to `(B, T, C)`, and the state at the end token `(B, C)`.
 
     The state is picked by a sum over a mask of zeros and one: exact, and without a gather.
@@ -147,7 +161,7 @@ class TextOutputs(nn.Module):
         positions = torch.arange(length, dtype=torch.int32)[None]
         self.register_buffer("positions", positions, persistent=False)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, states: torch.Tensor, input_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ids = input_ids.int()
@@ -155,8 +169,8 @@ class TextOutputs(nn.Module):
             ids = (ids == self.end_token).int()  # its maximum is at the first end token
         end = ids.argmax(dim=1, keepdim=True).int()
         picked = (self.positions == end).float()
-        flat = states.squeeze(2)
-        return flat.transpose(1, 2), (flat * picked.unsqueeze(1)).sum(dim=2)
+        pooled = (states.squeeze(2) * picked.unsqueeze(1)).sum(dim=2)
+        return super().forward(states), pooled
 
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:

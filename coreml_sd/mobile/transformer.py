@@ -20,7 +20,7 @@ from coreml_sd.mobile.shapes import sizes
 
 
 class MobileTransformerBlock(nn.Module):
-    """`BasicTransformerBlock` on `(B, C, 1, S)` with context `(B, C_text, 1, T)`.
+    """`BasicTransformerBlock` on `(B, C, 1, S)` or `(B, C, H, W)`, context `(B, C_text, 1, T)`.
 
     Raises:
         UserError: anything but self-attention, cross-attention and GEGLU with plain layer norms.
@@ -34,7 +34,7 @@ class MobileTransformerBlock(nn.Module):
         self.norm2 = ChannelLayerNorm(source.norm2)
         self.attn2 = MobileAttention(source.attn2, options)
         self.norm3 = ChannelLayerNorm(source.norm3)
-        self.ff = MobileFeedForward(source.ff)
+        self.ff = MobileFeedForward(source.ff, options)
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         x = x + self.attn1(self.norm1(x))
@@ -57,7 +57,8 @@ class MobileTransformer(nn.Module):
             raise UserError(f"transformer of type {type(source).__name__} has no mobile form")
         if not source.is_input_continuous:
             raise UserError("transformer with vector or patch inputs has no mobile form")
-        self.norm = SafeGroupNorm(source.norm)
+        self.keep_map = options.layout == "channels-last"
+        self.norm = SafeGroupNorm(source.norm, options)
         self.proj_in = linear_to_conv(source.proj_in)
         self.transformer_blocks = nn.ModuleList(
             [MobileTransformerBlock(block, options) for block in source.transformer_blocks]
@@ -66,11 +67,16 @@ class MobileTransformer(nn.Module):
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = sizes(x)
-        hidden = self.norm(x).reshape(batch, channels, 1, height * width)
+        hidden = self.norm(x)
+        if not self.keep_map:
+            hidden = hidden.reshape(batch, channels, 1, height * width)
         hidden = self.proj_in(hidden)
         for block in self.transformer_blocks:
             hidden = block(hidden, context)
-        return x + self.proj_out(hidden).reshape(batch, channels, height, width)  # type: ignore[no-any-return]
+        hidden = self.proj_out(hidden)
+        if not self.keep_map:
+            hidden = hidden.reshape(batch, channels, height, width)
+        return x + hidden
 
 
 def _check_block(source: Any) -> None:

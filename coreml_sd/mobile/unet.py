@@ -98,7 +98,7 @@ class _Builder:
             path = f"down_blocks.{i}"
             attentions = _attentions(block, CrossAttnDownBlock2D, DownBlock2D)
             for j, resnet in enumerate(block.resnets):
-                self._add(f"{path}.resnets.{j}", MobileResnet(resnet), _TIME)
+                self._add(f"{path}.resnets.{j}", MobileResnet(resnet, self.options), _TIME)
                 if attentions:
                     self._transformer(f"{path}.attentions.{j}", attentions[j])
                 self.skips.append(self.current)
@@ -114,7 +114,7 @@ class _Builder:
         for j, resnet in enumerate(block.resnets):
             if j > 0 and attentions:
                 self._transformer(f"mid_block.attentions.{j - 1}", attentions[j - 1])
-            self._add(f"mid_block.resnets.{j}", MobileResnet(resnet), _TIME)
+            self._add(f"mid_block.resnets.{j}", MobileResnet(resnet, self.options), _TIME)
 
     def way_up(self) -> None:
         for i, block in enumerate(self.source.up_blocks):
@@ -123,14 +123,16 @@ class _Builder:
             if any(getattr(block, name, None) for name in ("s1", "s2", "b1", "b2")):
                 raise UserError("FreeU has no mobile form: call disable_freeu() first")
             for j, resnet in enumerate(block.resnets):
-                self._add(f"{path}.resnets.{j}", SkipResnet(resnet), self.skips.pop(), _TIME)
+                self._add(
+                    f"{path}.resnets.{j}", SkipResnet(resnet, self.options), self.skips.pop(), _TIME
+                )
                 if attentions:
                     self._transformer(f"{path}.attentions.{j}", attentions[j])
             for j, sampler in enumerate(block.upsamplers or ()):
                 self._add(f"{path}.upsamplers.{j}", MobileUpsample(sampler), self.skips[-1])
 
     def output(self) -> None:
-        norm = OutputNorm(self.source.conv_norm_out, self.source.conv_act)
+        norm = OutputNorm(self.source.conv_norm_out, self.source.conv_act, self.options)
         self._add("conv_norm_out", norm)
         self._add("conv_out", shared_conv(self.source.conv_out), writes="noise_pred")
 

@@ -36,13 +36,17 @@ class MobileVAEAttention(MobileAttention):
         super().__init__(source, options)
         if source.group_norm is None or not source.residual_connection:
             raise UserError("vae attention without group norm and residual has no mobile form")
-        self.group_norm = SafeGroupNorm(source.group_norm)
+        self.group_norm = SafeGroupNorm(source.group_norm, options)
         self.output_scale = float(source.rescale_output_factor)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         batch, channels, height, width = sizes(x)
-        hidden = self.group_norm(x).reshape(batch, channels, 1, height * width)
-        out = x + super().forward(hidden).reshape(batch, channels, height, width)
+        hidden = self.group_norm(x)
+        if self.options.layout == "channels-last":
+            out = x + super().forward(hidden)
+        else:
+            hidden = super().forward(hidden.reshape(batch, channels, 1, height * width))
+            out = x + hidden.reshape(batch, channels, height, width)
         return out if self.output_scale == 1.0 else out / self.output_scale
 
 
@@ -60,10 +64,10 @@ def vae_decoder_steps(source: nn.Module, options: MobileOptions) -> StepSequence
     chain.add("decoder.conv_in", shared_conv(decoder.conv_in))
     _add_middle(chain, "decoder.mid_block", decoder.mid_block, options)
     for i, block in enumerate(decoder.up_blocks):
-        _add_resnets(chain, f"decoder.up_blocks.{i}", block, UpDecoderBlock2D)
+        _add_resnets(chain, f"decoder.up_blocks.{i}", block, UpDecoderBlock2D, options)
         for j, sampler in enumerate(block.upsamplers or ()):
             chain.add(f"decoder.up_blocks.{i}.upsamplers.{j}", MobileUpsample(sampler))
-    chain.add("decoder.conv_norm_out", OutputNorm(decoder.conv_norm_out, decoder.conv_act))
+    chain.add("decoder.conv_norm_out", OutputNorm(decoder.conv_norm_out, decoder.conv_act, options))
     chain.add("decoder.conv_out", shared_conv(decoder.conv_out))
     return chain.sequence("image")
 
@@ -81,11 +85,11 @@ def vae_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequence
     chain = _Chain("x")
     chain.add("encoder.conv_in", shared_conv(encoder.conv_in))
     for i, block in enumerate(encoder.down_blocks):
-        _add_resnets(chain, f"encoder.down_blocks.{i}", block, DownEncoderBlock2D)
+        _add_resnets(chain, f"encoder.down_blocks.{i}", block, DownEncoderBlock2D, options)
         for j, sampler in enumerate(block.downsamplers or ()):
             chain.add(f"encoder.down_blocks.{i}.downsamplers.{j}", MobileDownsample(sampler))
     _add_middle(chain, "encoder.mid_block", encoder.mid_block, options)
-    chain.add("encoder.conv_norm_out", OutputNorm(encoder.conv_norm_out, encoder.conv_act))
+    chain.add("encoder.conv_norm_out", OutputNorm(encoder.conv_norm_out, encoder.conv_act, options))
     chain.add("encoder.conv_out", shared_conv(encoder.conv_out))
     if vae.quant_conv is not None:
         chain.add("quant_conv", shared_conv(vae.quant_conv))
@@ -118,14 +122,14 @@ def _add_middle(chain: _Chain, path: str, block: Any, options: MobileOptions) ->
         if j > 0 and block.attentions[j - 1] is not None:
             attention = MobileVAEAttention(block.attentions[j - 1], options)
             chain.add(f"{path}.attentions.{j - 1}", attention)
-        chain.add(f"{path}.resnets.{j}", MobileResnet(resnet))
+        chain.add(f"{path}.resnets.{j}", MobileResnet(resnet, options))
 
 
-def _add_resnets(chain: _Chain, path: str, block: Any, wanted: Any) -> None:
+def _add_resnets(chain: _Chain, path: str, block: Any, wanted: Any, options: MobileOptions) -> None:
     if type(block) is not wanted:
         raise UserError(f"vae block {type(block).__name__} has no mobile form")
     for j, resnet in enumerate(block.resnets):
-        chain.add(f"{path}.resnets.{j}", MobileResnet(resnet))
+        chain.add(f"{path}.resnets.{j}", MobileResnet(resnet, options))
 
 
 def _checked(source: nn.Module) -> Any:

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from coreml_sd.compress.limits import PaletteSpec
-from coreml_sd.compress.plan import palettize_module, replaced_weights, weight_digest
+from coreml_sd.compress.plan import palettize_module, weight_digest
 from coreml_sd.compress.verify import verify_decoded
+from coreml_sd.compress.weights import replaced_weights
 from coreml_sd.errors import CoremlSDError, UserError
 
 

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from coreml_sd.errors import UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile.group_norm import SafeGroupNorm
+from coreml_sd.mobile.options import MobileOptions
 
 
 class HalfRounding(TorchDispatchMode):
@@ -44,13 +45,13 @@ def norm() -> nn.GroupNorm:
 @pytest.mark.parametrize("shape", [(2, 16, 8, 8), (1, 16, 128, 96)])
 def test_it_equals_group_norm(norm: nn.GroupNorm, scale: float, shape) -> None:
     x = scale * torch.randn(shape)
-    assert psnr_db(norm(x), SafeGroupNorm(norm)(x)) >= 100
+    assert psnr_db(norm(x), SafeGroupNorm(norm, MobileOptions())(x)) >= 100
 
 
 @pytest.mark.parametrize("scale", [1e-2, 1.0, 300.0, 15_000.0])
 def test_it_stays_finite_and_near_in_fp16(norm: nn.GroupNorm, scale: float) -> None:
     x = (scale * torch.randn(1, 16, 16, 16)).clamp(-60_000, 60_000).half().float()
-    safe = SafeGroupNorm(norm)
+    safe = SafeGroupNorm(norm, MobileOptions())
     with HalfRounding() as mode:
         y = safe(x)
     assert mode.finite
@@ -66,4 +67,4 @@ def test_the_plain_form_overflows(norm: nn.GroupNorm) -> None:
 
 def test_only_a_plain_group_norm_is_taken() -> None:
     with pytest.raises(UserError):
-        SafeGroupNorm(nn.LayerNorm(4))
+        SafeGroupNorm(nn.LayerNorm(4), MobileOptions())

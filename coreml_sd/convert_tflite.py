@@ -1,0 +1,66 @@
+"""The TFLite side of a conversion: rewrites of the profile, export, quantization and proof."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from coreml_sd.models.component import ComponentSpec
+from coreml_sd.plan import Plan
+from coreml_sd.progress import Progress
+
+
+def convert_for_tflite(
+    plan: Plan,
+    component: ComponentSpec,
+    source: Any,
+    staging: Path,
+    verify: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write the .tflite of one component and prove it; returns its part of the manifest.
+
+    Raises:
+        CoremlSDError: the file fails its gates.
+    """
+    from coreml_sd.runtimes.litert.file import TFLiteFile
+    from coreml_sd.targets.tflite.export import export_tflite
+    from coreml_sd.targets.tflite.quantize import quantize_file
+    from coreml_sd.targets.tflite.rewrites import android_form
+
+    assert plan.android is not None
+    profile = plan.android.profile
+    quantization = plan.android.quantization_of(component.name)
+    form = android_form(component, source, profile)
+    path = staging / f"{component.file_name}.tflite"
+    unquantized = path.with_suffix(".fp32")
+    with progress.stage(f"{component.name}: export {path.name}"):
+        export_tflite(unquantized, component.name, form.network, component.inputs)
+    with progress.stage(f"{component.name}: {quantization} weights"):
+        quantize_file(unquantized, path, quantization)
+    written = TFLiteFile(path)
+    entry: dict[str, Any] = {
+        "files": [
+            {
+                "path": path.name,
+                "target": "tflite",
+                "inputs": list(form.network.inputs),
+                "outputs": list(form.network.outputs),
+                "weight_bytes": written.weight_bytes(),
+                "quantization": quantization,
+            }
+        ],
+        "ops": written.op_counts(),
+        "splits": [dataclasses.asdict(split) for split in form.splits],
+    }
+    if verify:
+        from coreml_sd.parity.tflite import component_parity
+
+        with progress.stage(f"{component.name}: execute and compare"):
+            before = unquantized if unquantized.exists() else None
+            entry["parity"] = component_parity(
+                component, source, form.network, path, quantization, profile.gelu, before
+            )
+    unquantized.unlink(missing_ok=True)
+    return entry

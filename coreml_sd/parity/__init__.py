@@ -1,0 +1,1 @@
+"""Parity: the outputs of saved files against torch, each figure beside its gate."""

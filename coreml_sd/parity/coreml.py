@@ -1,0 +1,90 @@
+"""Parity of .mlpackage files, executed by the evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from torch import nn
+
+from coreml_sd.compress.plan import Palettization
+from coreml_sd.compress.weights import replaced_weights
+from coreml_sd.mobile.steps import StepSequence
+from coreml_sd.models.component import Arrays, ComponentSpec
+from coreml_sd.parity.checks import (
+    GATE_FILE,
+    GATE_FP16,
+    GATE_MOBILE,
+    SEEDS,
+    Check,
+    ComponentParity,
+    decibels,
+    run_mobile,
+)
+from coreml_sd.runtimes.chain import Chain
+from coreml_sd.runtimes.mil import MilNetwork, Mode
+from coreml_sd.runtimes.mil.trace import LIMIT
+from coreml_sd.runtimes.source import SourceNetwork
+
+
+def component_parity(
+    component: ComponentSpec,
+    source: nn.Module,
+    mobile: StepSequence,
+    palettization: Palettization | None,
+    paths: Sequence[Path],
+) -> ComponentParity:
+    """Execute the files of a component (chunks chained) and compare with torch.
+
+    Every figure is the worst over the outputs and the fixed inputs of `SEEDS`.
+
+    Args:
+        source: the network as published. `mobile` shares its weights.
+        palettization: the solver's decision; the reference carries the same weights.
+        paths: the component's files in running order.
+    """
+    published = SourceNetwork(component, source)
+    inputs = [component.sample_inputs(seed) for seed in SEEDS]
+    exact = [published.run(given) for given in inputs]
+    mobile_outputs = [run_mobile(component, mobile, given) for given in inputs]
+    with _file_weights(mobile, palettization):
+        same_weights = [published.run(given) for given in inputs]
+    in_fp32, _ = _evaluate(component, paths, "fp32", inputs)
+    in_fp16, traces = _evaluate(component, paths, "fp16", inputs)
+    weights = f"{palettization.spec.bits}-bit" if palettization else "fp16-rounded"
+    checks = (
+        decibels("mobile form against the source", exact, mobile_outputs, GATE_MOBILE),
+        decibels(
+            f"file in fp32 against torch, {weights} weights", same_weights, in_fp32, GATE_FILE
+        ),
+        decibels(
+            f"file in fp16 against torch, {weights} weights", same_weights, in_fp16, GATE_FP16
+        ),
+        decibels("fp16 against the source", exact, in_fp16, None if palettization else GATE_FP16),
+        _peak(traces),
+    )
+    return ComponentParity(component.name, "coreml", MilNetwork.LABEL, checks[2].name, checks)
+
+
+def _file_weights(
+    mobile: StepSequence, palettization: Palettization | None
+) -> AbstractContextManager[None]:
+    return palettization.applied_to(mobile) if palettization else replaced_weights(mobile)
+
+
+def _evaluate(
+    component: ComponentSpec, paths: Sequence[Path], mode: Mode, inputs: Sequence[Arrays]
+) -> tuple[list[Arrays], list[MilNetwork]]:
+    networks = [MilNetwork(path, mode=mode, record=mode == "fp16") for path in paths]
+    chain = Chain(component.name, networks)
+    return [chain.run(given) for given in inputs], networks
+
+
+def _peak(networks: Sequence[MilNetwork]) -> Check:
+    """Largest magnitude of any intermediate of the last run, and the op that left fp16."""
+    traces = [network.trace for network in networks if network.trace is not None]
+    peak = max(trace.peak for trace in traces)
+    unsafe = next((t.first_unsafe for t in traces if t.first_unsafe is not None), None)
+    detail = f"{unsafe.op} ({unsafe.type}) after {unsafe.layer}" if unsafe else ""
+    return Check("largest intermediate in fp16", peak, "", LIMIT, unsafe is None, detail)

@@ -1,0 +1,172 @@
+"""Parity of .tflite files, executed by LiteRT on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from coreml_sd.compress.weights import replaced_weights
+from coreml_sd.mobile.steps import StepSequence
+from coreml_sd.models.component import Arrays, ComponentSpec
+from coreml_sd.parity.checks import (
+    GATE_DYNAMIC,
+    GATE_FILE,
+    GATE_MOBILE,
+    GATE_TFLITE,
+    SEEDS,
+    Check,
+    ComponentParity,
+    decibels,
+    run_mobile,
+)
+from coreml_sd.runtimes.litert.file import TFLiteFile
+from coreml_sd.runtimes.litert.network import LiteRTNetwork, label
+from coreml_sd.runtimes.source import SourceNetwork
+from coreml_sd.targets.tflite.profiles import Gelu, Quantization
+from coreml_sd.targets.tflite.quantize import int8_weight
+
+_READS_INT8 = ("EMBEDDING_LOOKUP", "DEQUANTIZE")  # ops that turn int8 to float by themselves
+
+
+def component_parity(
+    component: ComponentSpec,
+    source: nn.Module,
+    mobile: StepSequence,
+    path: Path,
+    quantization: Quantization,
+    gelu: Gelu,
+    unquantized: Path | None = None,
+) -> ComponentParity:
+    """Execute a component's file and compare with torch.
+
+    Args:
+        source: the network as published. `mobile` shares its weights.
+        quantization: of the weights in the file; the reference carries the same.
+        unquantized: the file before quantization, checked too where it is at hand.
+    """
+    published = SourceNetwork(component, source)
+    inputs = [component.sample_inputs(seed) for seed in SEEDS]
+    exact = _published(published, inputs)
+    in_file = _execute(path, inputs)
+    checks = _mobile_checks(component, published, mobile, inputs, exact, gelu)
+    with _gelu(source, gelu):
+        if unquantized is not None:
+            checks.append(
+                decibels(
+                    "file before quantization against torch",
+                    _published(published, inputs),
+                    _execute(unquantized, inputs),
+                    GATE_TFLITE,
+                )
+            )
+        with _file_weights(mobile, quantization):
+            same_weights = _published(published, inputs)
+    gate = GATE_DYNAMIC if quantization == "dynamic-int8" else GATE_FILE
+    name = f"file against torch, {_weights(quantization)} weights"
+    checks.append(decibels(name, same_weights, in_file, gate))
+    checks.append(decibels("file against the source", exact, in_file, None))
+    if quantization != "dynamic-int8":
+        checks.append(weight_only(path))
+    return ComponentParity(component.name, "tflite", label("cpu"), name, tuple(checks))
+
+
+def weight_only(path: Path) -> Check:
+    """int8 weights must reach their op through DEQUANTIZE: a hybrid op would round activations to
+    int8 on the CPU and not on the GPU.
+
+    Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.5).
+    """
+    hybrid = [
+        op
+        for graph in TFLiteFile(path).graphs
+        for op in graph.ops
+        if op.kind not in _READS_INT8
+        and any(t is not None and t.is_constant and t.dtype == "int8" for t in op.inputs)
+    ]
+    detail = f"{hybrid[0].kind} in {hybrid[0].layer}" if hybrid else ""
+    return Check("ops that round activations", len(hybrid), "", 1, not hybrid, detail)
+
+
+def _mobile_checks(
+    component: ComponentSpec,
+    published: SourceNetwork,
+    mobile: StepSequence,
+    inputs: Sequence[Arrays],
+    exact: Sequence[Arrays],
+    gelu: Gelu,
+) -> list[Check]:
+    outputs = [run_mobile(component, mobile, given) for given in inputs]
+    if gelu == "exact":
+        return [decibels("mobile form against the source", exact, outputs, GATE_MOBILE)]
+    with _gelu(published.module, gelu):
+        by_tanh = _published(published, inputs)
+    return [
+        decibels("mobile form against the source with tanh GELU", by_tanh, outputs, GATE_MOBILE),
+        decibels("tanh GELU against the source", exact, by_tanh, None),
+    ]
+
+
+def _published(network: SourceNetwork, inputs: Sequence[Arrays]) -> list[Arrays]:
+    return [network.run(given) for given in inputs]
+
+
+def _execute(path: Path, inputs: Sequence[Arrays]) -> list[Arrays]:
+    network = LiteRTNetwork(path)
+    results = [network.run(given) for given in inputs]
+    network.close()
+    return [{name: array.astype(np.float32) for name, array in r.items()} for r in results]
+
+
+def _weights(quantization: Quantization) -> str:
+    return {"fp32": "the same", "fp16": "fp16-rounded"}.get(quantization, "int8-rounded")
+
+
+@contextlib.contextmanager
+def _file_weights(mobile: nn.Module, quantization: Quantization) -> Iterator[None]:
+    """The weights as the file stores them: convolutions and, with int8, looked-up embeddings."""
+    rounded = {
+        f"{path}.weight"
+        for path, layer in mobile.named_modules()
+        if isinstance(layer, nn.Conv2d)
+        or (
+            isinstance(layer, nn.Embedding)
+            and path.endswith("token_embedding")
+            and "int8" in quantization
+        )
+    }
+
+    def stored(name: str, parameter: torch.Tensor) -> torch.Tensor:
+        if quantization == "fp32" or name not in rounded:
+            return parameter
+        if quantization == "fp16":
+            return parameter.half()
+        return torch.from_numpy(int8_weight(parameter.numpy()))
+
+    with replaced_weights(mobile, stored):
+        yield
+
+
+@contextlib.contextmanager
+def _gelu(network: nn.Module, gelu: Gelu) -> Iterator[None]:
+    """The source with the tanh formula in every GELU where the file has its clipped form."""
+    if gelu == "exact":
+        yield
+        return
+    exact = F.gelu
+
+    def by_tanh(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+        return exact(x, approximate="tanh")
+
+    holders = [m for m in network.modules() if getattr(m, "act", None) is exact]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(F, "gelu", by_tanh))
+        for holder in holders:
+            stack.enter_context(mock.patch.object(holder, "act", by_tanh))
+        yield

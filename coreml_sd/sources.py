@@ -1,0 +1,58 @@
+"""The network that a component's files are made from: as published, or pruned."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from coreml_sd.metrics import psnr_db
+from coreml_sd.models.component import ComponentSpec
+
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class LoadedSource:
+    """A source network and, where it was pruned, what that did to it (see `pruning_facts`)."""
+
+    network: Any
+    pruning: dict[str, Any] | None = None
+
+
+def load_source(component: ComponentSpec, prune: float | None) -> LoadedSource:
+    """Load a component's network; with `prune`, take that part of a UNet's weights out.
+
+    Raises:
+        UserError: the files are damaged, or there is nothing to prune.
+    """
+    network = component.load()
+    if prune is None:
+        return LoadedSource(network)
+    from coreml_sd.compress.prune import PRUNED_COMPONENT, prune_module
+
+    if component.name != PRUNED_COMPONENT:
+        return LoadedSource(network)
+    before = _output(component, network), _macs(component, network)
+    report = prune_module(component.name, network, prune)
+    after = _output(component, network), _macs(component, network)
+    facts = {
+        **dataclasses.asdict(report),
+        "macs_before": before[1],
+        "macs_after": after[1],
+        "source_db": round(min(psnr_db(a, b) for a, b in zip(before[0], after[0], strict=True)), 2),
+    }
+    return LoadedSource(network, facts)
+
+
+def _output(component: ComponentSpec, network: Any) -> list[Any]:
+    from coreml_sd.runtimes.source import SourceNetwork
+
+    return list(SourceNetwork(component, network).run(component.sample_inputs(_SEED)).values())
+
+
+def _macs(component: ComponentSpec, network: Any) -> int:
+    from coreml_sd.mobile import mobile_form
+    from coreml_sd.mobile.measure import network_costs
+
+    return network_costs(mobile_form(component.name, network), component.inputs).macs

@@ -1,0 +1,92 @@
+"""Quantize the weights of a .tflite: fp16, int8 that is dequantized, or dynamic int8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coreml_sd.errors import CoremlSDError
+from coreml_sd.libraries import quiet_native
+from coreml_sd.targets.tflite.profiles import Quantization
+from coreml_sd.targets.tflite.quantizer_faults import worked_around
+
+# Networks whose pictures show int8 weights: they keep fp16 when int8 is asked for.
+KEPT_IN_FP16 = ("vae_decoder", "vae_encoder")
+_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+_EVERYWHERE = ".*"
+
+
+def for_component(component: str, asked: Quantization) -> Quantization:
+    """What a component gets when `asked` is the quantization of the whole."""
+    return "fp16" if component in KEPT_IN_FP16 and asked not in ("fp32", "fp16") else asked
+
+
+def quantize_file(source: Path, destination: Path, quantization: Quantization) -> None:
+    """Write a fp32 .tflite again with quantized weights.
+
+    `fp16` and `int8` store the weights small and dequantize them before each op, so that CPU and
+    GPU compute the same in floating point (W8A16; T1.5); `dynamic-int8` also rounds the
+    activations to int8 at run time, on CPU. int8 is symmetric with one scale per output channel.
+    Biases and norms stay fp32. With fp16 so does the table of token embeddings: the quantizer
+    writes a broken lookup otherwise.
+
+    Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.5).
+
+    Raises:
+        CoremlSDError: the quantizer fails.
+    """
+    if quantization == "fp32":
+        source.replace(destination)
+        return
+    with quiet_native() as noise, worked_around():
+        try:
+            from ai_edge_quantizer import quantizer
+
+            worker = quantizer.Quantizer(str(source))
+            worker.load_quantization_recipe(_recipe(quantization))
+            result = worker.quantize()
+            destination.write_bytes(result.quantized_model)
+        except Exception as error:  # the quantizer raises many kinds
+            reason = str(error).strip() or noise()
+            raise CoremlSDError(
+                f"{source.name}: could not be quantized to {quantization}: {reason}"
+            ) from (error)
+
+
+def int8_weight(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a weight `(C_out, ...)` is after int8: symmetric, one scale per output channel."""
+    rows = weight.reshape(weight.shape[0], -1)
+    scale = np.abs(rows).max(axis=1, keepdims=True) / 127
+    scale[scale == 0] = 1
+    rounded = np.clip(np.rint(rows / scale), -127, 127)
+    result: NDArray[np.float32] = (rounded * scale).astype(np.float32).reshape(weight.shape)
+    return result
+
+
+def _recipe(quantization: Quantization) -> Any:
+    from ai_edge_quantizer import recipe_manager
+
+    manager = recipe_manager.RecipeManager()
+    if quantization == "fp16":
+        for name in _CONVOLUTIONS:
+            manager.add_weight_only_config(
+                _EVERYWHERE, _operation(name), num_bits=16, algorithm_key="float_casting"
+            )
+    else:
+        add = (
+            manager.add_weight_only_config if quantization == "int8" else manager.add_dynamic_config
+        )
+        for name in _CONVOLUTIONS:
+            add(_EVERYWHERE, _operation(name), num_bits=8)
+        # A lookup turns the rows it reads to float by itself in both cases.
+        manager.add_dynamic_config(_EVERYWHERE, _operation("EMBEDDING_LOOKUP"), num_bits=8)
+    return manager.get_quantization_recipe()
+
+
+def _operation(name: str) -> Any:
+    from ai_edge_quantizer import qtyping
+
+    return qtyping.TFLOperationName[name]
