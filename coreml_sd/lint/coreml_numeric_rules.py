@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from coreml_sd.lint.fp16 import LARGEST_FP16
 from coreml_sd.lint.mil_view import COREML, FunctionView, MilView, Node, hit, layer_of
 from coreml_sd.lint.rule import Hit
-
-LARGEST_FP16 = 65504.0
 
 _WAVES = ("sin", "cos")
 # As in targets/coreml/precision.py: reshape(timestep), times the frequencies, times the scale.
@@ -21,8 +18,8 @@ _UPSTREAM_STEPS = 3
 @COREML.rule("not-finite", "error", "A constant that holds inf, -inf or NaN.")
 def not_finite(view: MilView) -> Iterator[Hit]:
     for function in view.functions:
-        for name, values in function.stored():
-            if not np.isfinite(_extremes(values)).all():
+        for name, peak in function.peaks:
+            if not np.isfinite(peak):
                 yield _constant(
                     function,
                     name,
@@ -36,8 +33,7 @@ def not_finite(view: MilView) -> Iterator[Hit]:
 @COREML.rule("beyond-fp16", "error", "A constant beyond 65,504, the end of fp16.")
 def beyond_fp16(view: MilView) -> Iterator[Hit]:
     for function in view.functions:
-        for name, values in function.stored():
-            peak = max(abs(bound) for bound in _extremes(values))
+        for name, peak in function.peaks:
             if LARGEST_FP16 < peak < np.inf:
                 yield _constant(
                     function,
@@ -61,11 +57,6 @@ def fp32_island(view: MilView) -> Iterator[Hit]:
                 "convert at fp16, and scale what fp16 cannot hold (only the sines and cosines of "
                 "the timestep stay in fp32 on purpose)",
             )
-
-
-def _extremes(values: NDArray[Any]) -> tuple[float, float]:
-    """Smallest and largest value; NaN where one is NaN."""
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
 def _constant(function: FunctionView, name: str, why: str, remedy: str) -> Hit:

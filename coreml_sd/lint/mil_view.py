@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from coreml_sd.lint.fp16 import peak
 from coreml_sd.lint.rule import Hit, RuleSet
 from coreml_sd.runtimes.mil.package import MilPackage, Operation, Program, is_constant
 from coreml_sd.runtimes.mil.values import element_and_shape, read_value
@@ -93,11 +93,14 @@ class FunctionView:
         argument = node.op.proto.inputs.get(key)
         if argument is None:
             return None
-        where, binding = f"{self.package.path}: op {node.op.name}", argument.arguments[0]
+        binding = argument.arguments[0]
         if binding.WhichOneof("binding") == "value":
-            return read_value(binding.value, self.package.open_blob, where)
+            return self._read(binding.value, node.op)
         proto = self._constants.get(binding.name)
-        return None if proto is None else read_value(proto, self.package.open_blob, where)
+        return None if proto is None else self._read(proto, node.op)
+
+    def _read(self, value: Any, op: Operation) -> Any:
+        return read_value(value, self.package.open_blob, f"{self.package.path}: op {op.name}")
 
     @cached_property
     def _constants(self) -> dict[str, Any]:
@@ -107,14 +110,16 @@ class FunctionView:
             if op.type == "const"
         }
 
-    def stored(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Every floating array that stands in the file, as stored: a palette stands for all
-        weights that it makes. Named by the constant op."""
-        for op in self.operations:
-            if is_constant(op.type):
-                for value in _stored_values(op):
-                    where = f"{self.package.path}: op {op.name}"
-                    yield op.outputs[0][0], read_value(value, self.package.open_blob, where)
+    @cached_property
+    def peaks(self) -> list[tuple[str, float]]:
+        """Name and largest magnitude of every floating array that stands in the file. Compressed
+        weights are not decoded: a palette reaches as far as the weights that it makes."""
+        return [
+            (op.outputs[0][0], peak(self._read(value, op)))
+            for op in self.operations
+            if is_constant(op.type)
+            for value in _stored_values(op)
+        ]
 
     def reader(self, constant: str) -> Node | None:
         """The first computing op that reads a constant, directly or decoded."""

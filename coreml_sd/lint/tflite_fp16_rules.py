@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from coreml_sd.lint.fp16 import LARGEST_FP16
 from coreml_sd.lint.rule import Hit
 from coreml_sd.lint.tflite_view import TFLITE, TFLiteView, hit
 from coreml_sd.runtimes.litert.file import Graph, Op, Tensor
-
-LARGEST_FP16 = 65504.0
 
 # Half of fp16's smallest number: everything below becomes 0.
 UNDERFLOW = 2.0**-25
@@ -29,18 +28,18 @@ LARGEST_CUBED = 40.0
 _CHAIN = 8  # ops that are followed back from a TANH; the polynomial of a GELU has five
 _BOUNDED = ("RELU6", "RELU_N1_TO_1", "TANH", "LOGISTIC", "SOFTMAX")
 _READABLE = ("float32", "float16")
-_NEUTRAL = {"MAXIMUM": (-np.inf, -np.inf), "MINIMUM": (np.inf, np.inf)}
+_NEUTRAL = {"MAXIMUM": -np.inf, "MINIMUM": np.inf}
 
 
 @TFLITE.rule("not-finite", "error", "A constant that holds inf, -inf or NaN.")
 def not_finite(view: TFLiteView) -> Iterator[Hit]:
     for op, tensor in view.constants():
-        if tensor.dtype not in _READABLE or np.isfinite(view.extremes(tensor)).all():
+        if tensor.dtype not in _READABLE or np.isfinite(view.peak(tensor)):
             continue
-        if view.extremes(tensor) == _NEUTRAL.get(op.kind):
+        if op.kind in _NEUTRAL and (view.file.data(tensor) == _NEUTRAL[op.kind]).all():
             yield hit(
                 op,
-                f"{op.kind} with {tensor.name} = {view.extremes(tensor)[0]} changes nothing, but "
+                f"{op.kind} with {tensor.name} = {_NEUTRAL[op.kind]} changes nothing, but "
                 "shaders compiled for finite numbers alone need not know inf",
                 "a softmax over another axis than the last is exported so: move its axis last",
             )._replace(severity="note")
@@ -57,8 +56,7 @@ def beyond_fp16(view: TFLiteView) -> Iterator[Hit]:
     for op, tensor in view.constants():
         if tensor.dtype != "float32":
             continue
-        low, high = view.extremes(tensor)
-        peak = max(abs(low), abs(high))
+        peak = view.peak(tensor)
         if LARGEST_FP16 < peak < np.inf:
             yield hit(
                 op,
@@ -163,4 +161,4 @@ def _is_bounded(view: TFLiteView, graph: Graph, op: Op) -> bool:
 def _largest_constant(view: TFLiteView, op: Op) -> float:
     """Largest magnitude among the constants that an op reads; inf where it reads none."""
     held = [t for t in op.inputs if t is not None and t.is_constant and t.dtype in _READABLE]
-    return max((float(np.abs(view.file.data(t)).max()) for t in held), default=np.inf)
+    return max((view.peak(tensor) for tensor in held), default=np.inf)

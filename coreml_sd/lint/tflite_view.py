@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
+from coreml_sd.lint.fp16 import peak
 from coreml_sd.lint.rule import Hit, RuleSet
 from coreml_sd.runtimes.litert.file import Graph, Op, Tensor, TFLiteFile
 from coreml_sd.targets.tflite.profiles import Profile
@@ -18,7 +19,7 @@ class TFLiteView:
 
     def __init__(self, file: TFLiteFile, device: Profile) -> None:
         self.file, self.device = file, device
-        self._extremes: dict[int, tuple[float, float]] = {}
+        self._peaks: dict[int, float] = {}
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
@@ -54,13 +55,11 @@ class TFLiteView:
                     seen.add(tensor.buffer)
                     yield op, tensor
 
-    def extremes(self, tensor: Tensor) -> tuple[float, float]:
-        """Smallest and largest value of a constant; NaN where one is NaN."""
-        if tensor.buffer not in self._extremes:
-            values = self.file.data(tensor)
-            held = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-            self._extremes[tensor.buffer] = held
-        return self._extremes[tensor.buffer]
+    def peak(self, tensor: Tensor) -> float:
+        """Largest magnitude of a constant; inf or NaN where a value is."""
+        if tensor.buffer not in self._peaks:
+            self._peaks[tensor.buffer] = peak(self.file.data(tensor))
+        return self._peaks[tensor.buffer]
 
 
 def hit(op: Op, why: str, remedy: str) -> Hit:
