@@ -24,7 +24,8 @@ def test_the_command_and_its_help_load_nothing_heavy() -> None:
         "from click.testing import CliRunner; from coreml_sd.cli.main import cli;"
         "assert CliRunner().invoke(cli, ['--help']).exit_code == 0;"
         "assert CliRunner().invoke(cli, ['convert', '--help']).exit_code == 0;"
-        "assert CliRunner().invoke(cli, ['generate', '--help']).exit_code == 0"
+        "assert CliRunner().invoke(cli, ['generate', '--help']).exit_code == 0;"
+        "assert CliRunner().invoke(cli, ['lint', '--help']).exit_code == 0"
     )
     assert loaded_after(code) == set()
 

@@ -18,6 +18,7 @@ _COMMANDS = {
     "parity": "Compare a bundle with its source model; JSON and HTML reports.",
     "gpu": "Run a bundle's TFLite files on the real GPU delegate.",
     "inspect": "Show what a bundle or a model is made of.",
+    "lint": "Find what would hurt on a device, from the saved files alone.",
     "doctor": "Show versions, and what can be run on this machine.",
 }
 

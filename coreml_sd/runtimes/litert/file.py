@@ -29,12 +29,15 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "uint8": np.dtype("u1"),
     "bool": np.dtype("?"),
 }
+# What reading tables of flipped bits raises.
+_DAMAGE = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)
 class Tensor:
     """One tensor of a graph. `stored_bytes` is 0 for what is computed; `scales` counts the scales
-    of a quantized weight (0: not quantized), along `scale_axis`."""
+    of a quantized weight (0: not quantized), along `scale_axis`; a dynamic one has a size that is
+    known only when it runs."""
 
     index: int
     name: str
@@ -44,6 +47,7 @@ class Tensor:
     scales: int
     scale_axis: int
     buffer: int
+    is_dynamic: bool = False
 
     @property
     def is_constant(self) -> bool:
@@ -120,7 +124,7 @@ class TFLiteFile:
         """
         try:
             return tuple(self._graph(i) for i in range(self._model.SubgraphsLength()))
-        except (struct.error, IndexError, TypeError, ValueError, AttributeError) as error:
+        except _DAMAGE as error:
             raise UserError(f"{self.path}: damaged ({error}); convert again") from None
 
     @functools.cached_property
@@ -146,6 +150,18 @@ class TFLiteFile:
         kinds = Counter(op.kind for graph in self.graphs for op in graph.ops)
         return dict(kinds.most_common())
 
+    def option(self, op: Op, name: str, default: Any) -> Any:
+        """One option of an op, for example `Beta`; `default` where it has no options.
+
+        Raises:
+            UserError: the op carries options of another kind.
+        """
+        try:
+            return default if op.options is None else getattr(op.options, name)()
+        except _DAMAGE as error:
+            where = f"{self.path}: {op.kind} #{op.index}"
+            raise UserError(f"{where}: damaged options ({error}); convert again") from None
+
     def weight_bytes(self) -> int:
         """Bytes of all stored tensors, each buffer once."""
         sizes = {t.buffer: t.stored_bytes for graph in self.graphs for t in graph.tensors}
@@ -159,9 +175,14 @@ class TFLiteFile:
         """
         if not tensor.is_constant or tensor.dtype not in _NUMPY:
             raise UserError(f"{self.path}: {tensor.name} ({tensor.dtype}) has no readable values")
-        begin, size = self._span(tensor.buffer)
+        try:
+            begin, size = self._span(tensor.buffer)
+        except _DAMAGE as error:
+            raise UserError(f"{self.path}: damaged ({error}); convert again") from None
         dtype = _NUMPY[tensor.dtype]
-        values: NDArray[Any] = np.frombuffer(self._bytes, dtype, size // dtype.itemsize, begin)
+        if begin + size > len(self._bytes) or size != tensor.elements * dtype.itemsize:
+            raise UserError(f"{self.path}: {tensor.name} is truncated; convert again")
+        values: NDArray[Any] = np.frombuffer(self._bytes, dtype, tensor.elements, begin)
         return values.reshape(tensor.shape)
 
     def _span(self, buffer: int) -> tuple[int, int]:
@@ -198,6 +219,7 @@ class TFLiteFile:
             quantization.ScaleLength() if quantization else 0,
             quantization.QuantizedDimension() if quantization else 0,
             source.Buffer(),
+            any(size < 0 for size in _indices(source.ShapeSignatureAsNumpy())),
         )
 
     def _op(self, index: int, source: Any, tensors: tuple[Tensor, ...]) -> Op:
