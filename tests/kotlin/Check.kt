@@ -3,6 +3,7 @@ package coremlsd.sample
 
 import java.io.File
 import java.util.concurrent.CancellationException
+import kotlin.math.sin
 import org.json.JSONArray
 import org.json.JSONObject
 
@@ -126,7 +127,7 @@ private class Formula(
         return FloatArray(ids.size * width) { (ids[it / width] + it % width * (it / width)) / 1000 }
     }
 
-    /** Half the sample, the timestep over 2000, and the context's value at channel 1, token 3. */
+    /** Half the sample, and waves of the timestep and of the context at channel 1, token 2. */
     private fun prediction(): FloatArray {
         val sample = values.getValue(Names.SAMPLE)
         val context = values.getValue(Names.ENCODER_HIDDEN_STATES)
@@ -135,8 +136,8 @@ private class Formula(
         val contextRow = context.size / facts.batch
         return FloatArray(sample.size) {
             val at = it / row
-            val told = context[at * contextRow + facts.tokenizer.length + 3]
-            if (overflows) Float.NaN else sample[it] / 2 + timesteps[at] / 2000 + told
+            val told = context[at * contextRow + facts.tokenizer.length + 2]
+            if (overflows) Float.NaN else sample[it] / 2 + sin(20 * told) / 10 + sin(timesteps[at] / 100) / 10
         }
     }
 
