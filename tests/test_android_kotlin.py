@@ -31,7 +31,7 @@ CHECK = ROOT / "tests/kotlin"
 CACHE = Path(os.environ.get("COREML_SD_CACHE", "~/.cache/coreml-sd")).expanduser()
 LIBRARIES = CACHE / "kotlin/usr/share/kotlin/kotlinc/lib"
 JSON = CACHE / "kotlin/usr/share/java/json-android.jar"
-# Run here; LiteRtNetwork is compiled against a stub of LiteRT; MainActivity needs Android itself.
+# Compiled and run; the others need LiteRT or Android and are compiled against stubs.
 PURE = (
     "Names",
     "Manifest",
@@ -42,6 +42,7 @@ PURE = (
     "Network",
     "Generator",
 )
+STUBBED = ("LiteRtNetwork", "MainActivity")
 
 pytestmark = pytest.mark.skipif(
     not LIBRARIES.is_dir() or shutil.which("java") is None,
@@ -320,23 +321,24 @@ def test_whatever_happens_every_network_is_closed(
     assert sorted(closed) == sorted(set(opened) - {trouble.get("fails")})
 
 
-def test_the_litert_side_compiles_against_a_stub_of_the_api(tmp_path: Path) -> None:
-    stubs = sorted((CHECK / "stubs").glob("*.kt"))
-    files = [SOURCES / f"{name}.kt" for name in PURE]
-    network = SOURCES / "LiteRtNetwork.kt"
-    compiled([*stubs, *files, network], tmp_path / "right")
+def test_the_rest_compiles_against_stubs_of_litert_and_android(tmp_path: Path) -> None:
+    stubs = sorted((CHECK / "stubs").rglob("*.kt"))
+    sources = sorted(SOURCES.glob("*.kt"))
+    assert {file.stem for file in sources} == {*PURE, *STUBBED}
+    compiled([*stubs, *sources], tmp_path / "right")
     wrong = tmp_path / "LiteRtNetwork.kt"
-    text = network.read_text(encoding="utf-8")
+    text = (SOURCES / wrong.name).read_text(encoding="utf-8")
     wrong.write_text(text.replace("createInputBuffer(", "makeInputBuffer("), encoding="utf-8")
-    done = kotlin(
-        "-cp", str(JSON), "-d", str(tmp_path / "wrong"), *map(str, [*stubs, *files, wrong])
-    )
+    files = [*stubs, wrong, *(file for file in sources if file.name != wrong.name)]
+    done = kotlin("-cp", str(JSON), "-d", str(tmp_path / "wrong"), *map(str, files))
     assert done.returncode != 0 and "makeInputBuffer" in done.stderr
 
 
-def test_the_readme_says_what_was_run() -> None:
+@pytest.mark.parametrize(
+    ("row", "expected"), [("| compiled and run |", PURE), ("| compiled against stubs |", STUBBED)]
+)
+def test_the_readme_says_what_was_done(row: str, expected: tuple[str, ...]) -> None:
     text = (ROOT / "examples/android/README.md").read_text(encoding="utf-8")
-    row = next(line for line in text.splitlines() if line.startswith("| compiled and run"))
-    assert set(PURE) == {
-        name.strip(" `").removesuffix(".kt") for name in row.split("|")[2].split(",")
-    }
+    [line] = [line for line in text.splitlines() if line.startswith(row)]
+    named = {name.strip(" `").removesuffix(".kt") for name in line.split("|")[2].split(",")}
+    assert named == set(expected)

@@ -1,4 +1,4 @@
-// The one class of Android that LiteRtNetwork.kt uses.
+// The part of Android that examples/android uses, by hand: signatures without bodies.
 package android.util
 
 object Log {
