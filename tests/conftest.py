@@ -1,6 +1,9 @@
 """Tiny Stable Diffusion folders with random weights, made once per test session."""
 
+import dataclasses
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,3 +112,40 @@ def sd1_bundle(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     config = ConversionConfig(model=str(sd1_folder), palettize=6, chunks="2")
     convert(config, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Bundles of the demo model for Android without weights: what an app reads is all there.
+
+    Everything comes from the converter's own descriptions, but the .tflite files are empty.
+    """
+    from coreml_sd.bundle import write_manifest
+    from coreml_sd.config import ConversionConfig
+    from coreml_sd.models.open_model import open_model
+    from coreml_sd.models.tokenizer_files import write_tokenizer_files
+
+    @functools.cache
+    def make(batch: int) -> Path:
+        path = tmp_path_factory.mktemp(f"android-batch-{batch}")
+        model = open_model(ConversionConfig(model="demo", batch=batch))
+        components = {}
+        for component in model.components:
+            inputs, outputs = (
+                [spec.name for spec in s] for s in (component.inputs, component.outputs)
+            )
+            files = [
+                {"path": f"{component.file_name}.{ending}", "target": target}
+                for ending, target in (("mlpackage", "coreml"), ("tflite", "tflite"))
+            ]
+            (path / files[1]["path"]).touch()
+            files = [{**entry, "inputs": inputs, "outputs": outputs} for entry in files]
+            components[component.name] = {"files": files}
+        write_tokenizer_files(model.folder, path)
+        facts = dataclasses.asdict(model.facts)
+        write_manifest(
+            path, {"pipeline": facts, "components": components, "config": {}, "model": {}}
+        )
+        return path
+
+    return make

@@ -1,0 +1,192 @@
+// Sample for LiteRT on Android. Not compiled for Android here: no Android toolchain on the machines
+// that coreml-sd is built on. The README says which files were compiled and run on a desktop JVM.
+package coremlsd.sample
+
+import java.util.Random
+import java.util.concurrent.CancellationException
+import java.util.concurrent.ExecutionException
+import java.util.concurrent.Executors
+import java.util.concurrent.Future
+import kotlin.math.round
+
+/** What to draw. `guidance` 1 or less switches guidance off. */
+data class Request(
+    val prompt: String,
+    val negativePrompt: String = "",
+    val steps: Int,
+    val guidance: Float,
+    val seed: Long = 0,
+    val scheduler: String = "dpm++"
+)
+
+/** A picture, row by row, one 0xAARRGGBB a pixel; `cut` is the part of the prompt that did not fit. */
+class Picture(val width: Int, val height: Int, val pixels: IntArray, val cut: String, val accelerators: Map<String, String>)
+
+/** The networks gave NaN or infinity. */
+class OverflowException(message: String) : Exception(message)
+
+/**
+ * Prompt to picture, with at most two networks in memory.
+ *
+ * The text encoder is closed before the UNet is opened, the UNet stays, and a second thread opens the
+ * decoder during the last steps, so that nobody waits for it: the peak is the UNet and the larger of
+ * the two others ("Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193).
+ *
+ * One picture at a time. `preload` is the number of steps before the end at which the decoder is
+ * opened; 0 opens it after the loop, for drivers that cannot compile beside a running network.
+ */
+class Generator(
+    private val manifest: Manifest,
+    private val tokenizer: ClipTokenizer,
+    private val preload: Int = 2,
+    private val open: (NetworkFile) -> Network
+) : AutoCloseable {
+    private val facts = manifest.facts
+    private val loader = Executors.newSingleThreadExecutor()
+    private var unet: Network? = null
+
+    /**
+     * Draw. `onStep` is told each finished step and the number of all; `isCancelled` is asked between
+     * steps. `noise` has the latent's size; by default it comes from Java's generator, so a seed gives
+     * another picture here than in torch.
+     *
+     * Throws [BundleException], [OverflowException], [CancellationException] and what `open` throws.
+     */
+    fun draw(
+        request: Request,
+        onStep: (Int, Int) -> Unit = { _, _ -> },
+        isCancelled: () -> Boolean = { false },
+        noise: FloatArray = gaussian(request.seed)
+    ): Picture {
+        if (request.prompt.isBlank()) throw BundleException("the prompt is empty; say what to draw")
+        val scheduler = makeScheduler(request.scheduler, facts.scheduler, request.steps)
+        val used = LinkedHashMap<String, String>()
+        val prompt = tokenizer.encode(request.prompt)
+        val guided = request.guidance > 1
+        val tokens = if (guided) listOf(tokenizer.encode(request.negativePrompt), prompt) else listOf(prompt)
+        val contexts = embed(tokens, used)
+        if (isCancelled()) throw CancellationException()
+
+        var decoder: Future<Network>? = null
+        try {
+            val denoiser = residentUnet()
+            used[Names.UNET] = denoiser.accelerator
+            var latent = noise
+            for ((index, timestep) in scheduler.timesteps.withIndex()) {
+                if (isCancelled()) throw CancellationException()
+                if (index == maxOf(0, request.steps - preload)) decoder = openDecoder()
+                val rows = predict(denoiser, latent, timestep.toFloat(), contexts)
+                val prediction = if (guided) combine(1.0 - request.guidance, rows[0], request.guidance.toDouble(), rows[1]) else rows[0]
+                latent = scheduler.step(index, prediction, latent)
+                onStep(index + 1, scheduler.timesteps.size)
+            }
+            checkFinite(latent, "the latent")
+            if (decoder == null) decoder = openDecoder()
+            val network = opened(decoder)
+            used[Names.VAE_DECODER] = network.accelerator
+            return Picture(facts.width, facts.height, decode(network, latent), prompt.cut, used)
+        } finally {
+            decoder?.let { closeQuietly(it) }
+        }
+    }
+
+    /** Free the UNet and the second thread. */
+    override fun close() {
+        loader.shutdown()
+        unet?.close()
+        unet = null
+    }
+
+    /** For each prompt its embeddings `(width, tokens)`, the order that the UNet takes them in. */
+    private fun embed(prompts: List<EncodedPrompt>, used: MutableMap<String, String>): List<FloatArray> =
+        open(manifest.network(Names.TEXT_ENCODER)).use { encoder ->
+            used[Names.TEXT_ENCODER] = encoder.accelerator
+            prompts.map { prompt ->
+                encoder.write(Names.INPUT_IDS, prompt.ids)
+                encoder.run()
+                transposed(encoder.read(Names.LAST_HIDDEN_STATE), facts.tokenizer.length)
+            }
+        }
+
+    private fun residentUnet(): Network =
+        unet ?: open(manifest.network(Names.UNET)).also { unet = it }
+
+    private fun openDecoder(): Future<Network> {
+        val file = manifest.network(Names.VAE_DECODER)
+        return loader.submit<Network> { open(file) }
+    }
+
+    /** The UNet's prediction for each context, in as many runs as its batch asks for. */
+    private fun predict(unet: Network, latent: FloatArray, timestep: Float, contexts: List<FloatArray>): List<FloatArray> {
+        val batch = facts.batch
+        val predictions = ArrayList<FloatArray>()
+        for (begin in contexts.indices step batch) {
+            val rows = List(batch) { contexts[minOf(begin + it, contexts.size - 1)] }
+            unet.write(Names.SAMPLE, joined(List(batch) { latent }))
+            unet.write(Names.TIMESTEP, FloatArray(batch) { timestep })
+            unet.write(Names.ENCODER_HIDDEN_STATES, joined(rows))
+            unet.run()
+            val result = unet.read(Names.NOISE_PRED)
+            for (row in 0 until minOf(batch, contexts.size - begin)) {
+                predictions += result.copyOfRange(row * latent.size, (row + 1) * latent.size)
+            }
+        }
+        return predictions
+    }
+
+    private fun decode(decoder: Network, latent: FloatArray): IntArray {
+        decoder.write(Names.Z, FloatArray(latent.size) { latent[it] / facts.scalingFactor + facts.shiftFactor })
+        decoder.run()
+        val image = decoder.read(Names.IMAGE)
+        checkFinite(image, "the picture")
+        val plane = facts.width * facts.height
+        fun level(value: Float) = round((value.coerceIn(-1f, 1f) + 1.0) * 127.5).toInt()
+        return IntArray(plane) {
+            OPAQUE or (level(image[it]) shl 16) or (level(image[plane + it]) shl 8) or level(image[2 * plane + it])
+        }
+    }
+
+    private fun gaussian(seed: Long): FloatArray {
+        val random = Random(seed)
+        return FloatArray(facts.latentChannels * facts.latentHeight * facts.latentWidth) { random.nextGaussian().toFloat() }
+    }
+
+    private companion object {
+        const val OPAQUE = 0xFF shl 24
+
+        /** `(rows, columns)` to `(columns, rows)`. */
+        fun transposed(values: FloatArray, rows: Int): FloatArray {
+            val columns = values.size / rows
+            return FloatArray(values.size) { values[it % rows * columns + it / rows] }
+        }
+
+        fun joined(rows: List<FloatArray>): FloatArray {
+            val whole = FloatArray(rows.size * rows[0].size)
+            rows.forEachIndexed { index, row -> row.copyInto(whole, index * row.size) }
+            return whole
+        }
+
+        fun checkFinite(values: FloatArray, what: String) {
+            for (value in values) {
+                if (value.isNaN() || value.isInfinite()) {
+                    throw OverflowException("$what holds NaN or infinity; let the GPU compute in 32 bits")
+                }
+            }
+        }
+
+        fun opened(pending: Future<Network>): Network = try {
+            pending.get()
+        } catch (error: ExecutionException) {
+            throw error.cause ?: error
+        }
+
+        /** Wait for a network that may still be loading and free it; its own failure was told before. */
+        fun closeQuietly(pending: Future<Network>) {
+            try {
+                pending.get().close()
+            } catch (ignored: ExecutionException) {
+                // It never opened, so there is nothing to free.
+            }
+        }
+    }
+}

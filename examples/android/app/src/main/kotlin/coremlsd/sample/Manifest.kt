@@ -1,0 +1,117 @@
+// Sample for LiteRT on Android. Not compiled for Android here: no Android toolchain on the machines
+// that coreml-sd is built on. The README says which files were compiled and run on a desktop JVM.
+package coremlsd.sample
+
+import java.io.File
+import org.json.JSONArray
+import org.json.JSONException
+import org.json.JSONObject
+
+/** What the user can put right: a missing file, a bundle for another platform, an empty prompt. */
+class BundleException(message: String) : Exception(message)
+
+/** One .tflite file: its single signature and the names of its tensors. */
+data class NetworkFile(
+    val file: File,
+    val signature: String,
+    val inputs: List<String>,
+    val outputs: List<String>
+)
+
+/** The ids that frame a prompt, and the length that it is padded to. */
+data class TokenizerFacts(val start: Int, val end: Int, val padding: Int, val length: Int)
+
+/** Sizes and constants of the pipeline; `batch` is the UNet's. */
+data class PipelineFacts(
+    val height: Int,
+    val width: Int,
+    val latentHeight: Int,
+    val latentWidth: Int,
+    val latentChannels: Int,
+    val scalingFactor: Float,
+    val shiftFactor: Float,
+    val batch: Int,
+    val steps: Int,
+    val guidance: Float,
+    val tokenizer: TokenizerFacts,
+    val scheduler: SchedulerConfig
+)
+
+/** A bundle that `coreml-sd convert --target tflite` wrote: its facts and its networks. */
+class Manifest private constructor(val facts: PipelineFacts, private val networks: Map<String, NetworkFile>) {
+
+    /** The file of a component. */
+    fun network(component: String): NetworkFile = networks[component]
+        ?: throw BundleException("the bundle has no $component for ${Names.TARGET}; convert with --target ${Names.TARGET}")
+
+    companion object {
+        private const val FORMAT = "coreml-sd bundle"
+        private const val VERSION = 1
+
+        /** Read `manifest.json` in a folder. Throws [BundleException] where it cannot be used. */
+        fun read(folder: File): Manifest {
+            val path = File(folder, "manifest.json")
+            if (!path.isFile) throw BundleException("no manifest.json in $folder; copy a bundle there")
+            try {
+                val json = JSONObject(path.readText())
+                if (json.optString("format") != FORMAT || json.optInt("manifest_version") > VERSION) {
+                    throw BundleException("$path: not a bundle that this app can read; convert again")
+                }
+                return Manifest(pipeline(json.getJSONObject("pipeline")), networks(folder, json.getJSONObject("components")))
+            } catch (error: JSONException) {
+                throw BundleException("$path: ${error.message}; convert again")
+            }
+        }
+
+        private fun networks(folder: File, components: JSONObject): Map<String, NetworkFile> {
+            val found = HashMap<String, NetworkFile>()
+            for (component in components.keys().asSequence().map { it.toString() }) {
+                val files = components.getJSONObject(component).getJSONArray("files")
+                val ours = objects(files).filter { it.getString("target") == Names.TARGET }
+                if (ours.isEmpty()) continue
+                if (ours.size > 1) throw BundleException("$component is cut into ${ours.size} files; this app takes one")
+                val path = File(folder, ours[0].getString("path"))
+                if (!path.isFile) throw BundleException("$path: missing; copy the whole bundle")
+                val inputs = strings(ours[0].getJSONArray("inputs"))
+                // One signature a file, named like the component.
+                found[component] = NetworkFile(path, component, inputs, strings(ours[0].getJSONArray("outputs")))
+            }
+            return found
+        }
+
+        private fun pipeline(json: JSONObject): PipelineFacts {
+            val size = json.getJSONArray("size")
+            val latent = json.getJSONArray("latent_size")
+            val advice = json.getJSONObject("advice")
+            return PipelineFacts(
+                height = size.getInt(0),
+                width = size.getInt(1),
+                latentHeight = latent.getInt(0),
+                latentWidth = latent.getInt(1),
+                latentChannels = json.getInt("latent_channels"),
+                scalingFactor = json.getDouble("scaling_factor").toFloat(),
+                shiftFactor = json.getDouble("shift_factor").toFloat(),
+                batch = json.getInt("batch"),
+                steps = advice.getInt("steps"),
+                guidance = advice.getDouble("guidance").toFloat(),
+                tokenizer = tokenizer(json.getJSONObject("tokenizer")),
+                scheduler = SchedulerConfig(settings(json.getJSONObject("scheduler")))
+            )
+        }
+
+        private fun tokenizer(json: JSONObject) = TokenizerFacts(
+            start = json.getInt("bos_token_id"),
+            end = json.getInt("eos_token_id"),
+            padding = json.getInt("pad_token_id"),
+            length = json.getInt("max_tokens")
+        )
+
+        /** An object as a map; JSON's null is left out, as if the key were not there. */
+        private fun settings(json: JSONObject): Map<String, Any> =
+            json.keys().asSequence().map { it.toString() }.filter { !json.isNull(it) }.associateWith { json.get(it) }
+
+        private fun objects(array: JSONArray) = (0 until array.length()).map { array.getJSONObject(it) }
+
+        private fun strings(array: JSONArray) = (0 until array.length()).map { array.getString(it) }
+    }
+}

@@ -1,0 +1,154 @@
+// Runs the pure part of examples/android on a desktop JVM: questions in one JSON file, answers in another.
+package coremlsd.sample
+
+import java.io.File
+import java.util.concurrent.CancellationException
+import kotlin.math.sin
+import org.json.JSONArray
+import org.json.JSONObject
+
+fun main(arguments: Array<String>) {
+    val questions = JSONObject(File(arguments[0]).readText())
+    val folder = File(questions.getString("folder"))
+    val answers = JSONObject()
+    answers.put("tokens", tokens(folder, questions.getJSONArray("prompts")))
+    answers.put("schedules", list(questions.getJSONArray("schedules")) { schedule(it as JSONObject) })
+    answers.put("pictures", list(questions.getJSONArray("pictures")) { picture(it as JSONObject) })
+    File(arguments[1]).writeText(answers.toString())
+}
+
+private fun list(array: JSONArray, answer: (Any) -> Any): JSONArray =
+    JSONArray((0 until array.length()).map { answer(array.get(it)) })
+
+private fun array(values: FloatArray) = JSONArray(values.map { it.toDouble() })
+
+private fun floats(values: JSONArray) = FloatArray(values.length()) { values.getDouble(it).toFloat() }
+
+private fun tokens(folder: File, prompts: JSONArray): JSONArray {
+    val tokenizer = ClipTokenizer.read(folder, Manifest.read(folder).facts.tokenizer)
+    return list(prompts) {
+        val encoded = tokenizer.encode(it as String)
+        JSONObject().put("ids", JSONArray(encoded.ids.toList())).put("cut", encoded.cut)
+    }
+}
+
+/** Walk a whole schedule with given predictions; a refusal is an answer too. */
+private fun schedule(question: JSONObject): JSONObject {
+    val config = question.getJSONObject("config")
+    val settings = config.keys().asSequence().map { it.toString() }.filter { !config.isNull(it) }.associateWith { config.get(it) }
+    val answer = JSONObject()
+    try {
+        val steps = question.getInt("steps")
+        val scheduler = makeScheduler(question.getString("name"), SchedulerConfig(settings), steps)
+        var latent = floats(question.getJSONArray("latent"))
+        val predictions = question.getJSONArray("predictions")
+        for (index in 0 until steps) latent = scheduler.step(index, floats(predictions.getJSONArray(index)), latent)
+        answer.put("timesteps", JSONArray(scheduler.timesteps.toList())).put("latent", array(latent))
+    } catch (error: BundleException) {
+        answer.put("refused", error.message)
+    }
+    return answer
+}
+
+/** Draw with networks that are formulas, writing down what is opened and closed, and when. */
+private fun picture(question: JSONObject): JSONObject {
+    val manifest = Manifest.read(File(question.getString("folder")))
+    val tokenizer = ClipTokenizer.read(File(question.getString("folder")), manifest.facts.tokenizer)
+    val log = JSONArray()
+    val stopAfter = question.optInt("stop_after", Int.MAX_VALUE)
+    val fails = question.optString("fails")
+    var done = 0
+    val answer = JSONObject()
+    val generator = Generator(manifest, tokenizer, question.optInt("preload", 2)) { file ->
+        synchronized(log) { log.put("open " + file.signature) }
+        if (file.signature == fails) throw BundleException("$fails does not open")
+        Formula(file, manifest.facts, question.optBoolean("overflows")) { synchronized(log) { log.put(it) } }
+    }
+    val request = Request(
+        prompt = question.getString("prompt"),
+        negativePrompt = question.getString("negative"),
+        steps = question.getInt("steps"),
+        guidance = question.getDouble("guidance").toFloat(),
+        scheduler = question.getString("scheduler")
+    )
+    try {
+        val drawn = generator.draw(
+            request,
+            onStep = { step, _ -> done = step; synchronized(log) { log.put("step $step") } },
+            isCancelled = { done >= stopAfter },
+            noise = floats(question.getJSONArray("noise"))
+        )
+        answer.put("pixels", JSONArray(drawn.pixels.toList())).put("width", drawn.width).put("height", drawn.height)
+    } catch (error: CancellationException) {
+        answer.put("stopped", true)
+    } catch (error: Exception) {
+        answer.put("failed", error.javaClass.simpleName + ": " + error.message)
+    } finally {
+        generator.close()
+    }
+    return answer.put("log", log)
+}
+
+/** A stand-in for a network: the formulas that tests/test_android_kotlin.py computes with numpy. */
+private class Formula(
+    private val file: NetworkFile,
+    private val facts: PipelineFacts,
+    private val overflows: Boolean,
+    private val log: (String) -> Unit
+) : Network {
+    override val accelerator = "desktop"
+    private val values = HashMap<String, FloatArray>()
+
+    override fun write(name: String, values: FloatArray) {
+        check(name in file.inputs)
+        this.values[name] = values
+    }
+
+    override fun write(name: String, values: IntArray) = write(name, FloatArray(values.size) { values[it].toFloat() })
+
+    override fun run() {
+        when (file.signature) {
+            Names.TEXT_ENCODER -> values[Names.LAST_HIDDEN_STATE] = embedding(values.getValue(Names.INPUT_IDS))
+            Names.UNET -> values[Names.NOISE_PRED] = prediction()
+            Names.VAE_DECODER -> values[Names.IMAGE] = image(values.getValue(Names.Z))
+        }
+    }
+
+    override fun read(name: String): FloatArray {
+        check(name in file.outputs)
+        return values.getValue(name)
+    }
+
+    override fun close() = log("close " + file.signature)
+
+    /** Token t, channel c: (id + c * t) / 1000. */
+    private fun embedding(ids: FloatArray): FloatArray {
+        val width = 4
+        return FloatArray(ids.size * width) { (ids[it / width] + it % width * (it / width)) / 1000 }
+    }
+
+    /** Half the sample, and waves of the timestep and of the context at channel 1, token 2. */
+    private fun prediction(): FloatArray {
+        val sample = values.getValue(Names.SAMPLE)
+        val context = values.getValue(Names.ENCODER_HIDDEN_STATES)
+        val timesteps = values.getValue(Names.TIMESTEP)
+        val row = sample.size / facts.batch
+        val contextRow = context.size / facts.batch
+        return FloatArray(sample.size) {
+            val at = it / row
+            val told = context[at * contextRow + facts.tokenizer.length + 2]
+            if (overflows) Float.NaN else sample[it] / 2 + sin(20 * told) / 10 + sin(timesteps[at] / 100) / 10
+        }
+    }
+
+    /** Red, green and blue are the first three channels, each value as large as a square of pixels. */
+    private fun image(z: FloatArray): FloatArray {
+        val scale = facts.height / facts.latentHeight
+        val plane = facts.width * facts.height
+        return FloatArray(3 * plane) {
+            val y = it % plane / facts.width / scale
+            val x = it % plane % facts.width / scale
+            z[(it / plane * facts.latentHeight + y) * facts.latentWidth + x] / 4
+        }
+    }
+}
