@@ -60,7 +60,7 @@ def command(
     destination = output or Path(f"{plan.model.source.name.split('/')[-1]}.bundle")
     if dry_run:
         click.echo(plan.config.to_toml(), nl=False)
-        console.print(_describe(plan, destination))
+        console.print(_describe(plan, destination), soft_wrap=True)
         return
     check_destination(destination, overwrite=overwrite)
     with ConsoleProgress() as progress:
