@@ -1,0 +1,79 @@
+"""A buffer for one input or output, in the memory that the accelerator works on."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import c_void_p
+
+import numpy as np
+
+from coreml_sd.runtimes.base import Array
+from coreml_sd.runtimes.litert.native.library import LiteRTError, call, counted, library
+
+_READ, _WRITE = 0, 1  # LiteRtTensorBufferLockMode
+
+
+class Buffer:
+    """One tensor's memory, with its `shape` and `dtype`.
+
+    It can be bound to every network of the same accelerator that declares this shape and dtype. It
+    is freed by `destroy`, or when nothing refers to it, or at the end of the process.
+    """
+
+    def __init__(self, handle: c_void_p, shape: tuple[int, ...], dtype: str) -> None:
+        self._handle, self.shape, self.dtype = handle, shape, np.dtype(dtype)
+        self._free = weakref.finalize(self, library().LiteRtDestroyTensorBuffer, handle)
+
+    @property
+    def handle(self) -> c_void_p:
+        """LiteRT's own.
+
+        Raises:
+            LiteRTError: the buffer has been freed.
+        """
+        if not self._free.alive:
+            raise LiteRTError("the buffer has been freed")
+        return self._handle
+
+    def write(self, array: Array) -> None:
+        """Put an array of this shape and dtype in.
+
+        Raises:
+            LiteRTError: another shape or dtype, or LiteRT fails.
+        """
+        if array.shape != self.shape or array.dtype != self.dtype:
+            needed = f"{self.shape} {self.dtype}"
+            raise LiteRTError(f"{array.shape} {array.dtype} given to a buffer of {needed}")
+        array = np.ascontiguousarray(array)
+        with self._locked(_WRITE, array.nbytes) as address:
+            ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+    def read(self) -> Array:
+        """A copy of what it holds.
+
+        Raises:
+            LiteRTError: LiteRT fails.
+        """
+        array: Array = np.empty(self.shape, self.dtype)
+        with self._locked(_READ, array.nbytes) as address:
+            ctypes.memmove(array.ctypes.data, address, array.nbytes)
+        return array
+
+    def destroy(self) -> None:
+        """Free it; a second time does nothing."""
+        self._free()
+
+    @contextmanager
+    def _locked(self, mode: int, size: int) -> Iterator[c_void_p]:
+        """Its address on the host; on the GPU LiteRT copies behind it."""
+        if counted("LiteRtGetTensorBufferPackedSize", self.handle) < size:
+            raise LiteRTError("the buffer is smaller than its tensor")
+        address = c_void_p()
+        call("LiteRtLockTensorBuffer", self.handle, ctypes.byref(address), mode)
+        try:
+            yield address
+        finally:
+            call("LiteRtUnlockTensorBuffer", self.handle)
