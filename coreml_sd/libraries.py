@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -106,6 +107,8 @@ def quiet_native(*streams: Literal[1, 2]) -> Iterator[Callable[[], str]]:
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
+            if os.name == "posix":
+                ctypes.CDLL(None).fflush(None)  # C's own, which would come out at the end
             for number, copy in kept.items():
                 os.dup2(copy, number)
                 os.close(copy)

@@ -60,8 +60,8 @@ class LiteRTNetwork:
             name: TensorInfo(name, tensor.shape, tensor.dtype)
             for name, tensor in signatures[0].outputs.items()
         }
-        # The GPU delegate writes straight to stderr, and tells there alone why it refuses a file.
-        with quiet_native(2) if accelerator == "gpu" else contextlib.nullcontext(str) as noise:
+        # The GPU delegate writes straight to the terminal, and tells only there why it refuses.
+        with quiet_native() if accelerator == "gpu" else contextlib.nullcontext(str) as noise:
             try:
                 self._model = _compiled(path, accelerator, threads or _threads(), exact)
             except LiteRTError as error:
