@@ -100,7 +100,7 @@ class LiteRTNetwork:
             )
         info = {name: self._inputs[name]}
         given = check_inputs(self.path.name, info, {name: array})
-        with self._reported("write"):
+        with self._reported("write its input"):
             self.buffer(name).write(given[name])
 
     def read(self, name: str) -> Array:
@@ -109,7 +109,7 @@ class LiteRTNetwork:
         Raises:
             CoremlSDError: the network is closed, or LiteRT fails.
         """
-        with self._reported("read"):
+        with self._reported("read its output"):
             return self.buffer(name).read()
 
     def new_buffer(self, name: str) -> Buffer:
@@ -118,7 +118,7 @@ class LiteRTNetwork:
         Raises:
             CoremlSDError: the network is closed, or LiteRT fails.
         """
-        with self._reported("set up"):
+        with self._reported("make its buffers"):
             return self._model.new_buffer(self._inputs.get(name) or self._outputs[name])
 
     def buffer(self, name: str) -> Buffer:
@@ -164,7 +164,7 @@ class LiteRTNetwork:
         Raises:
             CoremlSDError: the network is closed, or LiteRT fails.
         """
-        with self._reported("run"):
+        with self._reported("run it"):
             self._model.run({name: self.buffer(name) for name in (*self._inputs, *self._outputs)})
 
     def close(self) -> None:
@@ -180,7 +180,7 @@ class LiteRTNetwork:
         try:
             yield
         except LiteRTError as error:
-            raise CoremlSDError(f"{self.path}: LiteRT could not {what} it: {error}") from None
+            raise CoremlSDError(f"{self.path}: LiteRT could not {what}: {error}") from None
 
 
 def label(accelerator: Accelerator) -> str:

@@ -6,7 +6,7 @@ import ctypes
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import c_void_p
+from ctypes import c_int, c_void_p
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from coreml_sd.runtimes.base import Array
 from coreml_sd.runtimes.litert.native.library import LiteRTError, call, counted, library
 
 _READ, _WRITE = 0, 1  # LiteRtTensorBufferLockMode
+_HOST = 1  # LiteRtTensorBufferType
 
 
 class Buffer:
@@ -37,6 +38,17 @@ class Buffer:
         if not self._free.alive:
             raise LiteRTError("the buffer has been freed")
         return self._handle
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it lies in the host's memory, not in the accelerator's own.
+
+        Raises:
+            LiteRTError: the buffer has been freed.
+        """
+        kind = c_int()
+        call("LiteRtGetTensorBufferType", self.handle, ctypes.byref(kind))
+        return kind.value == _HOST
 
     def write(self, array: Array) -> None:
         """Put an array of this shape and dtype in.
