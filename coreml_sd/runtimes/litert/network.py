@@ -208,7 +208,10 @@ def _refusal(path: Path, accelerator: Accelerator, noise: str, error: LiteRTErro
     """One line: what LiteRT would not do, and the remedy."""
     if "No adapters found" in noise:
         return "no GPU here: install a Vulkan driver, run scripts/lavapipe, or use the CPU"
-    ops = "; ".join(rejected(noise))
-    reason = f"not supported by GPU delegate: {ops}" if ops else str(error)
+    reason = str(error)
+    if ops := rejected(noise):
+        reason = f"not supported by GPU delegate: {'; '.join(ops)}"
+    elif errors := [line for line in noise.splitlines() if line.startswith("ERROR: ")]:
+        reason = errors[0].removeprefix("ERROR: ")
     where = "the GPU" if accelerator == "gpu" else "LiteRT"
     return f"{path}: {where} refuses it ({reason}); run `coreml-sd lint` on it"
