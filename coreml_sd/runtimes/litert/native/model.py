@@ -22,6 +22,7 @@ from coreml_sd.runtimes.litert.native.library import (
     counted,
     library,
     made,
+    trim,
 )
 from coreml_sd.runtimes.litert.native.options import options
 
@@ -50,6 +51,7 @@ class Model:
         self._environment = environment()
         self._lock = threading.Lock()
         with contextlib.ExitStack() as stack:
+            stack.callback(trim)
             model = made("LiteRtCreateModelFromFile", self._environment, os.fsencode(path))
             stack.callback(library().LiteRtDestroyModel, model)
             self._signature = made("LiteRtGetModelSignature", model, 0)
