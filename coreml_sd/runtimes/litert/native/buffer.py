@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,24 +21,27 @@ _HOST = 1  # LiteRtTensorBufferType
 class Buffer:
     """One tensor's memory, with its `shape` and `dtype`.
 
-    It can be bound to every network of the same accelerator that declares this shape and dtype. It
-    is freed by `destroy`, or when nothing refers to it, or at the end of the process.
+    It can be bound to every network of the same accelerator that declares this shape and dtype. One
+    thread uses it at a time, others wait. It is freed by `destroy`, or when nothing refers to it,
+    or at the end of the process.
     """
 
     def __init__(self, handle: c_void_p, shape: tuple[int, ...], dtype: str) -> None:
         self._handle, self.shape, self.dtype = handle, shape, np.dtype(dtype)
-        self._free = weakref.finalize(self, library().LiteRtDestroyTensorBuffer, handle)
+        self._lock = threading.Lock()
+        self._free = weakref.finalize(self, _destroy, self._lock, handle)
 
-    @property
-    def handle(self) -> c_void_p:
-        """LiteRT's own.
+    @contextmanager
+    def held(self) -> Iterator[c_void_p]:
+        """LiteRT's handle, for this thread alone.
 
         Raises:
             LiteRTError: the buffer has been freed.
         """
-        if not self._free.alive:
-            raise LiteRTError("the buffer has been freed")
-        return self._handle
+        with self._lock:
+            if not self._free.alive:
+                raise LiteRTError("the buffer has been freed")
+            yield self._handle
 
     @property
     def on_host(self) -> bool:
@@ -47,7 +51,8 @@ class Buffer:
             LiteRTError: the buffer has been freed.
         """
         kind = c_int()
-        call("LiteRtGetTensorBufferType", self.handle, ctypes.byref(kind))
+        with self.held() as handle:
+            call("LiteRtGetTensorBufferType", handle, ctypes.byref(kind))
         return kind.value == _HOST
 
     def write(self, array: Array) -> None:
@@ -60,7 +65,7 @@ class Buffer:
             needed = f"{self.shape} {self.dtype}"
             raise LiteRTError(f"{array.shape} {array.dtype} given to a buffer of {needed}")
         array = np.ascontiguousarray(array)
-        with self._locked(_WRITE, array.nbytes) as address:
+        with self._mapped(_WRITE, array.nbytes) as address:
             ctypes.memmove(address, array.ctypes.data, array.nbytes)
 
     def read(self) -> Array:
@@ -70,7 +75,7 @@ class Buffer:
             LiteRTError: LiteRT fails.
         """
         array: Array = np.empty(self.shape, self.dtype)
-        with self._locked(_READ, array.nbytes) as address:
+        with self._mapped(_READ, array.nbytes) as address:
             ctypes.memmove(array.ctypes.data, address, array.nbytes)
         return array
 
@@ -79,13 +84,19 @@ class Buffer:
         self._free()
 
     @contextmanager
-    def _locked(self, mode: int, size: int) -> Iterator[c_void_p]:
+    def _mapped(self, mode: int, size: int) -> Iterator[c_void_p]:
         """Its address on the host; on the GPU LiteRT copies behind it."""
-        if counted("LiteRtGetTensorBufferPackedSize", self.handle) < size:
-            raise LiteRTError("the buffer is smaller than its tensor")
         address = c_void_p()
-        call("LiteRtLockTensorBuffer", self.handle, ctypes.byref(address), mode)
-        try:
-            yield address
-        finally:
-            call("LiteRtUnlockTensorBuffer", self.handle)
+        with self.held() as handle:
+            if counted("LiteRtGetTensorBufferPackedSize", handle) < size:
+                raise LiteRTError("the buffer is smaller than its tensor")
+            call("LiteRtLockTensorBuffer", handle, ctypes.byref(address), mode)
+            try:
+                yield address
+            finally:
+                call("LiteRtUnlockTensorBuffer", handle)
+
+
+def _destroy(lock: threading.Lock, handle: c_void_p) -> None:
+    with lock:
+        library().LiteRtDestroyTensorBuffer(handle)

@@ -59,7 +59,7 @@ class Model:
                 self._handle = made("LiteRtCreateCompiledModel", self._environment, model, chosen)
             stack.callback(library().LiteRtDestroyCompiledModel, self._handle)
             self.inputs, self.outputs = self._names("Input"), self._names("Output")
-            self._free = weakref.finalize(self, stack.pop_all().close)
+            self._free = weakref.finalize(self, _close, self._lock, stack.pop_all())
 
     def is_fully_accelerated(self) -> bool:
         """Whether the accelerator takes every op.
@@ -102,18 +102,21 @@ class Model:
         Raises:
             LiteRTError: it is closed, a buffer has been freed, or LiteRT fails.
         """
-        sources, sinks = (
-            (c_void_p * len(names))(*(buffers[name].handle for name in names))
-            for names in (self.inputs, self.outputs)
-        )
-        with self._lock:
-            handle = self._open()
-            call("LiteRtRunCompiledModel", handle, 0, len(sources), sources, len(sinks), sinks)
+        with contextlib.ExitStack() as stack:
+            # In one order everywhere, so that two networks that share buffers cannot block.
+            used = sorted(set(buffers.values()), key=id)
+            handles = {buffer: stack.enter_context(buffer.held()) for buffer in used}
+            sources, sinks = (
+                (c_void_p * len(names))(*(handles[buffers[name]] for name in names))
+                for names in (self.inputs, self.outputs)
+            )
+            with self._lock:
+                sizes = len(sources), len(sinks)
+                call("LiteRtRunCompiledModel", self._open(), 0, sizes[0], sources, sizes[1], sinks)
 
     def close(self) -> None:
         """Free it, after a pass that another thread is in; a second time does nothing."""
-        with self._lock:
-            self._free()
+        self._free()
 
     def _open(self) -> c_void_p:
         if not self._free.alive:
@@ -130,3 +133,8 @@ class Model:
         name = c_char_p()
         call(f"LiteRtGetSignature{side}Name", self._signature, index, ctypes.byref(name))
         return (name.value or b"").decode()
+
+
+def _close(lock: threading.Lock, held: contextlib.ExitStack) -> None:
+    with lock:
+        held.close()
