@@ -1,4 +1,4 @@
-"""A scheduler as a table of weights: each step a weighted sum of what the last steps left."""
+"""The weights of a scheduler's steps, read off diffusers' own by running it on unit vectors."""
 
 from __future__ import annotations
 
@@ -13,36 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-LATENTS = 3  # latents that a step may read: its own and two before (UniPC of order 2 needs them)
-GUIDED = 4  # guided predictions that a step may read: its own and three before (PNDM needs them)
+from coreml_sd.linear_step import GUIDED, LATENTS, LinearStep
 
 _NEGLIGIBLE = 1e-6  # relative to a step's weights, which diffusers computes in fp32
 _REPLAY_GATE = 1e-5  # relative error of the table against the scheduler itself
 _PEAK = 10.0  # of the values it is proven on: far outside any range that a scheduler clips to
 
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class LinearStep:
-    """One denoising step: `next = latents . (x, x before, ..) + guided . (g, g before, ..) +
-    noise * n`, where x is the latent, g the guided prediction and n fresh noise.
-
-    Attributes:
-        timestep: what the UNet is told.
-        input_scale: the UNet reads the latent times this.
-        latents: `LATENTS` weights, this step's latent first.
-        guided: `GUIDED` weights, this step's prediction first.
-        noise: weight of the noise.
-        draws: whether the scheduler draws noise in this step, be its weight 0 or not.
-    """
-
-    timestep: float
-    input_scale: float
-    latents: tuple[float, ...]
-    guided: tuple[float, ...]
-    noise: float
-    draws: bool
 
 
 def linear_steps(scheduler: Any, steps: int) -> tuple[LinearStep, ...] | None:
@@ -72,15 +49,6 @@ def linear_steps(scheduler: Any, steps: int) -> tuple[LinearStep, ...] | None:
         latents, guided, noise = weights
         table.append(LinearStep(timestep, scale, latents, guided, noise, draws))
     return tuple(table) if _replays(scheduler, steps, table) else None
-
-
-def apply_step(
-    step: LinearStep, latents: Sequence[Any], guided: Sequence[Any], noise: Any | None = None
-) -> Any:
-    """The next latent from the last latents and guided predictions, the newest first."""
-    terms = [*zip(step.latents, latents, strict=False), *zip(step.guided, guided, strict=False)]
-    total = sum(weight * tensor for weight, tensor in terms)
-    return total if noise is None else total + step.noise * noise
 
 
 @dataclass(frozen=True)
@@ -190,7 +158,7 @@ def _replays(scheduler: Any, steps: int, table: Sequence[LinearStep]) -> bool:
         prediction, noise = _PEAK * torch.randn((2, *shape), generator=generator)
         latent, _ = run.step(prediction, timestep, latent, noise)
         guided = [prediction, *guided[:-1]]
-        latents = [apply_step(step, latents, guided, noise), *latents[:-1]]
+        latents = [step.apply(latents, guided, noise), *latents[:-1]]
         error = (latents[0] - latent).abs().max()
         if not error <= _REPLAY_GATE * latent.abs().max():
             return False

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from coreml_sd.linear_scheduler import GUIDED, LATENTS, LinearStep, apply_step, linear_steps
+from coreml_sd.linear_scheduler import linear_steps
+from coreml_sd.linear_step import GUIDED, LATENTS, LinearStep
 from coreml_sd.schedulers import NAMES, make_scheduler
 
 CONFIG = {
@@ -54,7 +55,7 @@ def by_table(table: tuple[LinearStep, ...], sigma: float) -> list[torch.Tensor]:
         prediction = predict(step.input_scale * latents[0], step.timestep)
         guided = [prediction, *guided[:-1]]
         noise = torch.randn(SHAPE, generator=generator) if step.draws else None
-        latents = [apply_step(step, latents, guided, noise), *latents[:-1]]
+        latents = [step.apply(latents, guided, noise), *latents[:-1]]
         trail.append(latents[0])
     return trail
 
