@@ -125,9 +125,14 @@ def check_bundle(
     bundle: Bundle, *, compile_only: bool = False, time_limit: float = 300.0
 ) -> Iterator[GpuVerdict]:
     """Check every .tflite file of a bundle, one after the other."""
-    for component in bundle.components:
-        for path in bundle.files(component, "tflite"):
-            yield check_on_gpu(path, compile_only=compile_only, time_limit=time_limit)
+    for path in tflite_files(bundle):
+        yield check_on_gpu(path, compile_only=compile_only, time_limit=time_limit)
+
+
+def tflite_files(bundle: Bundle) -> list[Path]:
+    """Every .tflite file of a bundle, in running order."""
+    entries = bundle.all_files()
+    return [bundle.path / entry["path"] for entry in entries if entry["target"] == "tflite"]
 
 
 def _verdict(path: Path, compile_only: bool, output: bytes, chatter: str, ended: str) -> GpuVerdict:
