@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from coreml_sd.bundle import Bundle
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.host_loop import HostLoop
+from coreml_sd.linear_scheduler import linear_steps
 from coreml_sd.memory_log import MemoryLog
 from coreml_sd.prompt import PromptEncoder
 from coreml_sd.residency import Residency
 from coreml_sd.runtimes.open_runtime import Runtime
 from coreml_sd.schedulers import DEFAULT, make_scheduler
+
+if TYPE_CHECKING:
+    from coreml_sd.runtimes.litert.loop import ResidentLoop
 
 StepReport = Callable[[int, int, float], None]  # step from 1, steps, seconds of this step
 
@@ -74,6 +78,7 @@ class Generator:
         self.facts: dict[str, Any] = bundle.pipeline
         self._prompts = PromptEncoder(bundle.path, self.facts["tokenizer"])
         self._residency = Residency(runtime.open, memory_policy or runtime.memory_policy, log)
+        self._resident_loop: ResidentLoop | None = None
 
     def __call__(
         self, request: GenerationRequest, on_step: StepReport | None = None
@@ -92,6 +97,9 @@ class Generator:
 
     def close(self) -> None:
         """Free every network."""
+        if self._resident_loop:
+            self._resident_loop.close()
+            self._resident_loop = None
         self._residency.close()
 
     def _context(self, request: GenerationRequest) -> tuple[NDArray[np.float32], str]:
@@ -115,8 +123,7 @@ class Generator:
         shape = (1, self.facts["latent_channels"], *self.facts["latent_size"])
         scheduler.set_timesteps(request.steps)
         latent = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
-        loop = HostLoop(self._residency.network("unet"), scheduler, generator)
-        loop.begin(latent.numpy(), context, request.guidance)
+        loop = self._begin(request, scheduler, latent, context, generator)
         begun = time.perf_counter()
         for index in range(loop.count):
             started = time.perf_counter()
@@ -131,6 +138,31 @@ class Generator:
         if not np.isfinite(result).all():
             raise CoremlSDError("the latent holds NaN or inf; run `coreml-sd parity` on the bundle")
         return result, (time.perf_counter() - begun) / loop.count
+
+    def _begin(
+        self,
+        request: GenerationRequest,
+        scheduler: Any,
+        latent: torch.Tensor,
+        context: NDArray[np.float32],
+        generator: torch.Generator,
+    ) -> HostLoop | ResidentLoop:
+        """The loop in the runtime's own buffers where there is one for this scheduler."""
+        unet = self._residency.network("unet")
+        if self._resident_loop is None and self.runtime.resident_loop:
+            self._resident_loop = self.runtime.resident_loop(unet)
+        table = linear_steps(scheduler, request.steps) if self._resident_loop else None
+        if self._resident_loop is None or table is None:
+            host = HostLoop(unet, scheduler, generator)
+            host.begin(latent.numpy(), context, request.guidance)
+            return host
+
+        def noise() -> NDArray[np.float32]:
+            drawn: NDArray[np.float32] = torch.randn(latent.shape, generator=generator).numpy()
+            return drawn
+
+        self._resident_loop.begin(table, latent.numpy(), context, request.guidance, noise)
+        return self._resident_loop
 
     def _decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
         z = latent / self.facts["scaling_factor"] + self.facts["shift_factor"]

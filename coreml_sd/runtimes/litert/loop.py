@@ -70,6 +70,7 @@ class ResidentLoop:
         self._table: Sequence[LinearStep] = ()
         self._passes: Sequence[int] = ()
         self._guidance = 1.0
+        self._noise: Callable[[], Array] | None = None
         self.shared = self._share()
 
     def run(
@@ -94,19 +95,30 @@ class ResidentLoop:
         Raises:
             CoremlSDError: LiteRT fails.
         """
-        self.begin(table, latent, context, guidance)
-        for index, step in enumerate(table):
-            self.step(index, noise() if noise is not None and step.draws else None)
+        self.begin(table, latent, context, guidance, noise)
+        for index in range(self.count):
+            self.step(index)
             if on_step is not None:
                 on_step(index)
         return self.latent()
 
+    @property
+    def count(self) -> int:
+        """How often `step` is called for a picture."""
+        return len(self._table)
+
     def begin(
-        self, table: Sequence[LinearStep], latent: Array, context: Array, guidance: float
+        self,
+        table: Sequence[LinearStep],
+        latent: Array,
+        context: Array,
+        guidance: float,
+        noise: Callable[[], Array] | None = None,
     ) -> None:
         """Put in what the steps start from (see `run`)."""
         guided = guidance > 1.0
         self._table, self._guidance = table, guidance if guided else 1.0
+        self._noise = noise
         self._write_context(context if guided else context[[1, 1]])
         last = len(self._predictions) - 1
         self._passes = range(last + 1) if guided else (last,)
@@ -119,20 +131,18 @@ class ResidentLoop:
         scaled = (latent * table[0].input_scale).astype(np.float32)
         self._unet.write("sample", np.repeat(scaled, self._batch, axis=0))
 
-    def step(self, index: int, noise: Array | None = None) -> None:
+    def step(self, index: int) -> None:
         """One step; returns when it is done or, on a GPU, under way.
 
         Raises:
-            CoremlSDError: the step needs noise and none is given, or LiteRT fails.
+            CoremlSDError: the step draws noise and none is given, or LiteRT fails.
         """
         step = self._table[index]
         scale = self._table[index + 1].input_scale if index + 1 < len(self._table) else 1.0
         self._predict(step.timestep)
         self._write_weights(step.weights(self._guidance, scale))
-        if step.noise:
-            if noise is None:
-                raise CoremlSDError(f"step {index} draws noise, and none is given")
-            self._step.write("noise", noise)
+        if step.draws:
+            self._write_noise(step)
         for names, ring in self._rings:
             self._bind(names, ring)
         self._step.invoke()
@@ -172,6 +182,14 @@ class ResidentLoop:
 
     def _write_weights(self, weights: Sequence[float]) -> None:
         self._step.write("weights", np.array(weights, np.float32).reshape(1, -1, 1, 1))
+
+    def _write_noise(self, step: LinearStep) -> None:
+        """Drawn for a weight of 0 too, so that the next step gets what it gets from diffusers."""
+        if self._noise is None:
+            raise CoremlSDError("the scheduler draws noise, and no noise is given")
+        noise = self._noise()
+        if step.noise:
+            self._step.write("noise", noise)
 
     def _bind(self, names: Sequence[str], buffers: Sequence[Any]) -> None:
         for name, buffer in zip(names, buffers, strict=True):
