@@ -84,11 +84,11 @@ def mixer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """75 MB of weights; a pass takes a tenth of a second and more."""
+    """57 MB of weights; a pass takes a tenth of a second and more."""
     graph = GraphWriter()
-    tensor = given = graph.input((1, 32, 32, 512))
-    for seed in range(8):
-        tensor = convolve(graph, tensor, 32, 512, seed)
+    tensor = given = graph.input((1, 24, 24, 512))
+    for seed in range(6):
+        tensor = convolve(graph, tensor, 24, 512, seed)
     path = tmp_path_factory.mktemp("litert") / "large.tflite"
     return save(graph, path, {"x": given}, {"y": tensor})
 
@@ -261,7 +261,7 @@ def test_a_bound_buffer_takes_the_output(network: LiteRTNetwork) -> None:
 
 def test_a_buffer_of_another_shape_is_refused(large: Path, network: LiteRTNetwork) -> None:
     other = LiteRTNetwork(large)
-    with pytest.raises(CoremlSDError, match=r"x needs a buffer of \(1, 32, 32, 512\) float32"):
+    with pytest.raises(CoremlSDError, match=r"x needs a buffer of \(1, 24, 24, 512\) float32"):
         other.bind("x", network.buffer("image"))
     other.close()
     with pytest.raises(CoremlSDError, match="given to a buffer of"):
@@ -377,7 +377,7 @@ def test_memory_comes_back(large: Path, mixer: Path, end: str) -> None:
     """
     printed = run_child(script, large, mixer, end).splitlines()
     before, *later = (int(number) / MEGABYTE for number in printed)
-    assert min(later[0::2]) > before + 70 and max(later[1::2]) < before + 20
+    assert min(later[0::2]) > before + 50 and max(later[1::2]) < before + 20
 
 
 def test_closed_twice_and_used_after(mixer: Path) -> None:

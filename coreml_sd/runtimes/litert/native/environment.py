@@ -18,6 +18,7 @@ from ctypes import c_void_p
 from coreml_sd.libraries import quiet_native
 from coreml_sd.runtimes.litert.native.library import (
     EnvironmentOption,
+    LiteRTError,
     Value,
     folder,
     library,
@@ -39,10 +40,12 @@ def environment() -> c_void_p:
         UserError: the extra `android` is missing or not of a known version.
         LiteRTError: LiteRT cannot make it.
     """
-    with _lock:
-        if not _held:
-            _held.append(_Environment())
-        return _held[0].handle
+    if not _held:
+        # The redirection first, as where a model is made inside one.
+        with quiet_native(2), _lock:
+            if not _held:
+                _held.append(_Environment())
+    return _held[0].handle
 
 
 class _Environment:
@@ -52,7 +55,7 @@ class _Environment:
     def __init__(self) -> None:
         self.handle = _new()
         weakref.finalize(self, library().LiteRtDestroyEnvironment, self.handle)
-        with quiet_native(2):
+        with contextlib.suppress(LiteRTError):
             _first_model(self.handle)
 
 
