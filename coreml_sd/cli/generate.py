@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -79,6 +81,8 @@ def command(
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.libraries import quieten
 
+    if accelerator == "gpu":
+        _with_vulkan()
     bundle = open_bundle(path)
     quieten()
     from coreml_sd.generate import GenerationRequest, Generator
@@ -122,3 +126,14 @@ def _target(output: Path | None, prompt: str, number: int, count: int) -> Path:
     words = "".join(c if c.isalnum() else "-" for c in prompt.lower()).strip("-")
     path = output or Path(f"{words[:60] or 'picture'}.png")
     return path.with_stem(f"{path.stem}-{number + 1}") if count > 1 else path
+
+
+def _with_vulkan() -> None:
+    """Start again where the driver that scripts/lavapipe unpacked is not in the environment yet:
+    the loader reads its variables when the process begins."""
+    from coreml_sd.runtimes.litert.vulkan import gpu_environment
+
+    environment = gpu_environment()
+    if environment != dict(os.environ):
+        arguments = [sys.executable, "-m", "coreml_sd.cli.main", *sys.argv[1:]]
+        os.execve(sys.executable, arguments, environment)
