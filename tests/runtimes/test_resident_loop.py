@@ -27,7 +27,7 @@ from coreml_sd.runtimes.litert.gpu_gate import check_on_gpu, tflite_files
 from coreml_sd.runtimes.litert.loop import ResidentLoop, open_resident_loop
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
 from coreml_sd.runtimes.litert.vulkan import gpu_environment, why_no_gpu
-from coreml_sd.runtimes.open_runtime import Runtime, open_runtime
+from coreml_sd.runtimes.open_runtime import open_runtime
 from coreml_sd.schedulers import make_scheduler
 
 LACKING = why_no_gpu()
@@ -46,7 +46,7 @@ def bundles(
         config = ConversionConfig(
             model=str(sd1_folder if batch == 2 else sd2_folder),
             targets=["tflite"],
-            components=["text_encoder", "unet", "vae_decoder"],
+            components=["unet"],
             batch=batch,
         )
         path = tmp_path_factory.mktemp("loop") / f"batch{batch}.bundle"
@@ -79,12 +79,14 @@ class Watched:
 
 
 def by_host(bundle: Bundle, request: GenerationRequest) -> Drawn:
+    """The UNet's file in `Generator`'s own loop; the source's text encoder and decoder."""
     given: dict[str, list] = {"text_encoder": [], "unet": [], "vae_decoder": []}
-    runtime = open_runtime(bundle, "litert")
-    watched: Runtime = dataclasses.replace(
-        runtime, open=lambda name: Watched(runtime.open(name), given[name])
-    )
-    pixels = Generator(bundle, watched)(request).pixels
+    source, file = open_runtime(bundle, "torch"), open_runtime(bundle, "litert")
+
+    def open_network(name: str) -> Any:
+        return Watched((file if name == "unet" else source).open(name), given[name])
+
+    pixels = Generator(bundle, dataclasses.replace(file, open=open_network))(request).pixels
     facts = bundle.pipeline
     latent = (given["vae_decoder"][0]["z"] - facts["shift_factor"]) * facts["scaling_factor"]
     rows = np.concatenate([call["encoder_hidden_states"] for call in given["unet"][:2]])
@@ -111,7 +113,7 @@ def in_buffers(
 
 def pixels_of(bundle: Bundle, latent: np.ndarray) -> np.ndarray:
     z = latent / bundle.pipeline["scaling_factor"] + bundle.pipeline["shift_factor"]
-    image = open_runtime(bundle, "litert").open("vae_decoder").run({"z": z})["image"][0]
+    image = open_runtime(bundle, "torch").open("vae_decoder").run({"z": z})["image"][0]
     return np.rint((np.clip(image, -1, 1) + 1) * 127.5).transpose(1, 2, 0)
 
 
