@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from coreml_sd.bundle import Bundle
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.memory_log import MemoryLog
 from coreml_sd.prompt import PromptEncoder
-from coreml_sd.runtimes.base import Network
+from coreml_sd.residency import Residency
 from coreml_sd.runtimes.open_runtime import Runtime
 from coreml_sd.schedulers import DEFAULT, make_scheduler
 
@@ -49,13 +51,28 @@ class GeneratedImage:
 
 
 class Generator:
-    """Generates pictures from one bundle on one runtime; networks are opened once."""
+    """Generates pictures from one bundle on one runtime.
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+    Args:
+        memory_policy: what stays in memory (see `coreml_sd.residency`); default: the runtime's.
+        log: where to note what is loaded and freed when.
+
+    Raises:
+        UserError: an unknown memory policy.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: Runtime,
+        *,
+        memory_policy: str | None = None,
+        log: MemoryLog | None = None,
+    ) -> None:
         self.bundle, self.runtime = bundle, runtime
         self.facts: dict[str, Any] = bundle.pipeline
         self._prompts = PromptEncoder(bundle.path, self.facts["tokenizer"])
-        self._networks: dict[str, Network] = {}
+        self._residency = Residency(runtime.open, memory_policy or runtime.memory_policy, log)
 
     def __call__(
         self, request: GenerationRequest, on_step: StepReport | None = None
@@ -67,25 +84,23 @@ class Generator:
             CoremlSDError: the networks gave NaN or inf.
         """
         scheduler = make_scheduler(request.scheduler, self.facts["scheduler"])
+        self._residency.begin()
         context, cut = self._context(request)
         latent, pace = self._denoise(request, scheduler, context, on_step)
         return GeneratedImage(self._decode(latent), cut, pace)
 
-    def _network(self, component: str) -> Network:
-        if component not in self._networks:
-            self._networks[component] = self.runtime.open(component)
-        return self._networks[component]
+    def close(self) -> None:
+        """Free every network."""
+        self._residency.close()
 
     def _context(self, request: GenerationRequest) -> tuple[NDArray[np.float32], str]:
         """Embeddings `(2, C, 1, T)`: the negative prompt's, then the prompt's."""
-        encoder = self._network("text_encoder")
-        embedded, cuts = [], []
-        for text in (request.negative_prompt, request.prompt):
-            prompt = self._prompts.encode(text)
-            states = encoder.run({"input_ids": prompt.ids})["last_hidden_state"]
-            embedded.append(states.transpose(0, 2, 1)[:, :, None, :])
-            cuts.append(prompt.cut)
-        return np.concatenate(embedded), cuts[1]
+        prompts = [self._prompts.encode(t) for t in (request.negative_prompt, request.prompt)]
+        encoder = self._residency.network("text_encoder")
+        states = [encoder.run({"input_ids": p.ids})["last_hidden_state"] for p in prompts]
+        self._residency.done_with("text_encoder")
+        context = np.concatenate(states).transpose(0, 2, 1)[:, :, None, :]
+        return context, prompts[1].cut
 
     def _denoise(
         self,
@@ -98,18 +113,22 @@ class Generator:
         shape = (1, self.facts["latent_channels"], *self.facts["latent_size"])
         scheduler.set_timesteps(request.steps)
         latent = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
-        begun = time.perf_counter()
+        self._residency.network("unet")
+        begun, count = time.perf_counter(), len(scheduler.timesteps)
         for index, timestep in enumerate(scheduler.timesteps):
             started = time.perf_counter()
+            pace = (started - begun) / index if index else math.inf
+            self._residency.before_step("vae_decoder", pace * (count - index), index == count - 1)
             sample = scheduler.scale_model_input(latent, timestep).numpy()
             prediction = self._predict(sample, float(timestep), context, request.guidance)
             extra = {"generator": generator} if _takes_generator(scheduler) else {}
             latent = scheduler.step(prediction, timestep, latent, **extra).prev_sample
+            self._residency.note("step", str(index + 1))
             if on_step:
-                on_step(index + 1, len(scheduler.timesteps), time.perf_counter() - started)
+                on_step(index + 1, count, time.perf_counter() - started)
         if not torch.isfinite(latent).all():
             raise CoremlSDError("the latent holds NaN or inf; run `coreml-sd parity` on the bundle")
-        return latent, (time.perf_counter() - begun) / len(scheduler.timesteps)
+        return latent, (time.perf_counter() - begun) / count
 
     def _predict(
         self,
@@ -130,7 +149,7 @@ class Generator:
         self, sample: NDArray[np.float32], timestep: float, context: NDArray[np.float32]
     ) -> torch.Tensor:
         """The UNet for each row of `context`, in as many runs as its batch asks for."""
-        unet = self._network("unet")
+        unet = self._residency.network("unet")
         batch = unet.inputs["sample"].shape[0]
         rows = []
         for begin in range(0, len(context), batch):
@@ -148,7 +167,8 @@ class Generator:
 
     def _decode(self, latent: torch.Tensor) -> NDArray[np.uint8]:
         z = latent.numpy() / self.facts["scaling_factor"] + self.facts["shift_factor"]
-        image = self._network("vae_decoder").run({"z": z})["image"]
+        image = self._residency.network("vae_decoder").run({"z": z})["image"]
+        self._residency.done_with("vae_decoder")
         if not np.isfinite(image).all():
             raise CoremlSDError(
                 "the picture holds NaN or inf; run `coreml-sd parity` on the bundle"

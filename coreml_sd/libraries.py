@@ -23,6 +23,8 @@ _COREMLTOOLS_NOISE = (
     "Saving value type of int64 into a builtin type of int32",
 )
 _TRANSFORMERS_NOISE = ("requires torchvision (not installed)",)
+# torchao comes with litert-torch; nothing here loads its checkpoints.
+_TORCHAO_NOISE = ("Unable to import `torchao`", "Calling register_constant() on Enum subclasses")
 
 
 class _DropKnown(logging.Filter):
@@ -48,6 +50,8 @@ def quieten() -> None:
         "diffusers",
     ):
         _filter(name, _TRANSFORMERS_NOISE)
+    for name in ("diffusers.quantizers.torchao.torchao_quantizer", "torch.utils._pytree"):
+        _filter(name, _TORCHAO_NOISE)
     warnings.filterwarnings("ignore", message=".*overflow encountered in cast.*")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="coremltools.*")
 

@@ -18,6 +18,7 @@ from coreml_sd.config import from_dict
 from coreml_sd.convert_coreml import export_whole, mobile_options
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
+from coreml_sd.memory_report import MemoryReport, measure_memory
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec
@@ -60,6 +61,7 @@ class ParityReport:
     runtimes: tuple[Runtime, ...]
     components: tuple[ComponentParity, ...]
     pictures: tuple[PictureRow, ...]
+    memory: MemoryReport | None = None
 
     @property
     def passed(self) -> bool:
@@ -79,6 +81,7 @@ class ParityReport:
                 for entry in self.components
             ],
             "pictures": [self._row(row) for row in self.pictures],
+            "memory": self.memory.to_json() if self.memory else None,
         }
 
     def _row(self, row: PictureRow) -> dict[str, Any]:
@@ -129,7 +132,11 @@ def measure(
     chosen = prompts if prompts is not None else list(bundle.pipeline["advice"]["prompts"])
     drawable = {"text_encoder", "unet", "vae_decoder"} <= bundle.components.keys()
     pictures = _pictures(bundle, opened, chosen if drawable else [], progress)
-    return ParityReport(bundle, opened, tuple(components), pictures)
+    memory = None
+    if pictures and any(each.name == "litert" for each in opened):
+        with progress.stage("resident memory, pipelined and with everything loaded"):
+            memory = measure_memory(bundle.path, pictures[0].request)
+    return ParityReport(bundle, opened, tuple(components), pictures, memory)
 
 
 def _picture_runtimes(bundle: Bundle, runtime: str) -> list[str]:

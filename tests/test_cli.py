@@ -212,8 +212,8 @@ def test_inspect_counts_what_the_model_has(
     of_model = json.loads(run("inspect", sd1_folder, "--json", cwd=tmp_path).stdout)
     expected = sum(t.numel() for t in load_file(weights(sd1_folder, "unet")).values())
     assert of_model["components"]["unet"]["parameters"] == expected
-    # The file also stores the sinusoid's frequencies, and the shortest biases inside the program.
-    assert of_bundle["components"]["unet"]["parameters"] == pytest.approx(expected, rel=1e-3)
+    # The file also stores the sinusoid's frequencies and one constant for each group norm.
+    assert of_bundle["components"]["unet"]["parameters"] == pytest.approx(expected, rel=2e-3)
     assert of_bundle["components"]["unet"]["macs"] == of_model["components"]["unet"]["macs"]
     assert of_bundle["components"]["unet"]["seams"][0]["tensors"]
 

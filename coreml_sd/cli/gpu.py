@@ -91,9 +91,10 @@ def _show(path: Path, verdicts: list[Any]) -> None:
         for verdict in verdicts
     ]
     adapter = next((verdict.adapter for verdict in verdicts if verdict.adapter), "no GPU reached")
-    columns = ["file", "on the GPU", "error f32", "error fp16", "seconds", ""]
+    columns = ["file", "on the GPU", "fp32", "fp16", "seconds", ""]
     console = Console(highlight=False)
-    console.print(table(f"{path}: {adapter}", columns, rows))
+    title = f"{path}: relative error against the CPU, {adapter}"
+    console.print(table(title, columns, rows, text_columns=1))
     for verdict in verdicts:
         if verdict.reason:
             console.print(f"{verdict.file.name}: {verdict.reason}", markup=False)

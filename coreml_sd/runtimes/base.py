@@ -44,6 +44,10 @@ class Network(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Give the memory back; the network is not used again."""
+        ...
+
 
 def check_inputs(
     where: str, declared: Mapping[str, TensorInfo], given: Mapping[str, Array]

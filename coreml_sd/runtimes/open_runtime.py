@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
 from coreml_sd.errors import UserError
+from coreml_sd.residency import MemoryPolicy
 from coreml_sd.runtimes.base import Network
 from coreml_sd.runtimes.chain import Chain
 
@@ -17,13 +18,13 @@ RUNTIMES = ("auto", "torch", "mil", "coreml", "litert")
 @dataclass(frozen=True)
 class Runtime:
     """How one bundle is executed: `name`, what a reader must know (`label`), and `open`, which
-    gives the network of a component by its name. A runtime that is `frugal` loads a network when
-    it is needed and frees it after (see `coreml_sd.residency`)."""
+    gives the network of a component by its name. `memory_policy` is how much of a pipeline it
+    keeps in memory unless told otherwise."""
 
     name: str
     label: str
     open: Callable[[str], Network]
-    frugal: bool = False
+    memory_policy: MemoryPolicy = "all-resident"
 
 
 def open_runtime(
@@ -96,7 +97,7 @@ def _litert(bundle: Bundle, accelerator: str) -> Runtime:
         (path,) = bundle.files(component, "tflite")
         return LiteRTNetwork(path, accelerator=chosen)
 
-    return Runtime("litert", label(chosen), open_component, frugal=True)
+    return Runtime("litert", label(chosen), open_component, "pipelined")
 
 
 def _torch(bundle: Bundle) -> Runtime:

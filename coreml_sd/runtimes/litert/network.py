@@ -24,8 +24,10 @@ ACCELERATORS: tuple[Accelerator, ...] = ("cpu", "gpu")
 class LiteRTNetwork:
     """One .tflite run by LiteRT (see `coreml_sd.runtimes.base.Network`).
 
-    Inputs and outputs live in LiteRT's own buffers, made once; `buffer` gives them, so that what
-    does not change between runs is written once. With `exact` the GPU computes in fp32.
+    Inputs and outputs live in LiteRT's own buffers, made once, so that what does not change between
+    runs is written once. A buffer can be handed to another network of the same accelerator (see
+    `bind`): what one network gives is then what the next reads. With `exact` the GPU computes in
+    fp32.
 
     Raises:
         UserError: the extra `android` is missing, the file is damaged, or the accelerator is not
@@ -61,14 +63,8 @@ class LiteRTNetwork:
                 raise UserError(_refusal(path, accelerator, noise(), error)) from None
             if accelerator == "gpu" and not self._model.is_fully_accelerated():
                 raise UserError(f"{path}: only a part of it runs on the GPU; use the cpu runtime")
-            self._buffers = {
-                name: self._model.create_input_buffer_by_name(self._key, name)
-                for name in self._inputs
-            }
-            self._buffers |= {
-                name: self._model.create_output_buffer_by_name(self._key, name)
-                for name in self._outputs
-            }
+            self._own = {name: self.new_buffer(name) for name in (*self._inputs, *self._outputs)}
+            self._bound = dict(self._own)
             for name, info in self._inputs.items():
                 self.write(name, np.zeros(info.shape, info.dtype))
         _silence_the_end()
@@ -91,7 +87,31 @@ class LiteRTNetwork:
 
     def write(self, name: str, array: Array) -> None:
         """Put one input into its buffer, where it stays for the next passes too."""
-        self._buffers[name].write(np.ascontiguousarray(array))
+        self._bound[name].write(np.ascontiguousarray(array))
+
+    def read(self, name: str) -> Array:
+        """What the buffer of an output holds."""
+        info = self._outputs[name]
+        flat = self._bound[name].read(int(np.prod(info.shape)), np.dtype(info.dtype))
+        array: Array = flat.reshape(info.shape)
+        return array
+
+    def new_buffer(self, name: str) -> Any:
+        """Another buffer for an input or output, for `bind`; whoever asks for it destroys it."""
+        if name in self._inputs:
+            return self._model.create_input_buffer_by_name(self._key, name)
+        return self._model.create_output_buffer_by_name(self._key, name)
+
+    def buffer(self, name: str) -> Any:
+        """The buffer that an input or output uses now."""
+        return self._bound[name]
+
+    def bind(self, name: str, buffer: Any) -> None:
+        """Use another buffer for an input or output from now on; nothing is copied.
+
+        Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.9).
+        """
+        self._bound[name] = buffer
 
     def step(self) -> dict[str, Array]:
         """One pass over what the buffers hold.
@@ -99,27 +119,30 @@ class LiteRTNetwork:
         Raises:
             CoremlSDError: LiteRT fails.
         """
+        self.invoke()
+        return {name: self.read(name) for name in self._outputs}
+
+    def invoke(self) -> None:
+        """One pass over what the buffers hold; results stay in the buffers.
+
+        Raises:
+            CoremlSDError: LiteRT fails.
+        """
         try:
             self._model.run_by_name(
                 self._key,
-                {name: self._buffers[name] for name in self._inputs},
-                {name: self._buffers[name] for name in self._outputs},
+                {name: self._bound[name] for name in self._inputs},
+                {name: self._bound[name] for name in self._outputs},
             )
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise CoremlSDError(f"{self.path}: LiteRT could not run it: {reason}") from None
-        return {
-            name: self._buffers[name]
-            .read(int(np.prod(info.shape)), np.dtype(info.dtype))
-            .reshape(info.shape)
-            for name, info in self._outputs.items()
-        }
 
     def close(self) -> None:
         """Give the memory back."""
-        for buffer in self._buffers.values():
+        for buffer in self._own.values():
             buffer.destroy()
-        self._buffers = {}
+        self._own, self._bound = {}, {}
         self._model.close()
 
 
@@ -149,7 +172,15 @@ def _compiled(path: Path, accelerator: Accelerator, threads: int, exact: bool) -
             hardware_accelerators=HardwareAccelerator.CPU,
             cpu_options=CpuOptions(num_threads=threads),
         )
-    return CompiledModel.from_file(str(path), options=options)
+    return CompiledModel.from_file(str(path), options=options, environment=_environment())
+
+
+@functools.cache
+def _environment() -> Any:
+    """One for the whole process, so that networks can hand each other their buffers."""
+    from ai_edge_litert.environment import Environment
+
+    return Environment.create()
 
 
 @functools.cache
