@@ -146,6 +146,22 @@ def quick_export(tiny_files: "TinyFiles", monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture(scope="session")
+def both_bundle(shared_folder: "SharedFolder", tiny_files: "TinyFiles", sd1_folder: Path) -> Path:
+    """The tiny SD 1.x model for Core ML with 6-bit palettes and for Android, one conversion."""
+    from coreml_sd.config import ConversionConfig
+    from coreml_sd.convert import convert
+    from coreml_sd.targets.tflite import export
+
+    def make(path: Path) -> None:
+        config = ConversionConfig(model=str(sd1_folder), targets=["coreml", "tflite"], palettize=6)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "export_tflite", tiny_files.exporter)
+            convert(config, path)
+
+    return shared_folder.once("both.bundle", make)
+
+
+@pytest.fixture(scope="session")
 def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """Bundles of the demo model for Android without weights: what an app reads is all there.
 
