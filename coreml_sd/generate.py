@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from coreml_sd.bundle import Bundle
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.host_loop import HostLoop
 from coreml_sd.memory_log import MemoryLog
 from coreml_sd.prompt import PromptEncoder
 from coreml_sd.residency import Residency
@@ -108,65 +109,31 @@ class Generator:
         scheduler: Any,
         context: NDArray[np.float32],
         on_step: StepReport | None,
-    ) -> tuple[torch.Tensor, float]:
+    ) -> tuple[NDArray[np.float32], float]:
+        """The last latent `(1, C, h, w)` and the seconds per step."""
         generator = torch.Generator().manual_seed(request.seed)
         shape = (1, self.facts["latent_channels"], *self.facts["latent_size"])
         scheduler.set_timesteps(request.steps)
         latent = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
-        self._residency.network("unet")
-        begun, count = time.perf_counter(), len(scheduler.timesteps)
-        for index, timestep in enumerate(scheduler.timesteps):
+        loop = HostLoop(self._residency.network("unet"), scheduler, generator)
+        loop.begin(latent.numpy(), context, request.guidance)
+        begun = time.perf_counter()
+        for index in range(loop.count):
             started = time.perf_counter()
             pace = (started - begun) / index if index else math.inf
-            self._residency.before_step("vae_decoder", pace * (count - index), index == count - 1)
-            sample = scheduler.scale_model_input(latent, timestep).numpy()
-            prediction = self._predict(sample, float(timestep), context, request.guidance)
-            extra = {"generator": generator} if _takes_generator(scheduler) else {}
-            latent = scheduler.step(prediction, timestep, latent, **extra).prev_sample
+            left = loop.count - index
+            self._residency.before_step("vae_decoder", pace * left, last=left == 1)
+            loop.step(index)
             self._residency.note("step", str(index + 1))
             if on_step:
-                on_step(index + 1, count, time.perf_counter() - started)
-        if not torch.isfinite(latent).all():
+                on_step(index + 1, loop.count, time.perf_counter() - started)
+        result = loop.latent()
+        if not np.isfinite(result).all():
             raise CoremlSDError("the latent holds NaN or inf; run `coreml-sd parity` on the bundle")
-        return latent, (time.perf_counter() - begun) / count
+        return result, (time.perf_counter() - begun) / loop.count
 
-    def _predict(
-        self,
-        sample: NDArray[np.float32],
-        timestep: float,
-        context: NDArray[np.float32],
-        guidance: float,
-    ) -> torch.Tensor:
-        """The guided prediction `(1, C, h, w)`; guidance is combined in fp32."""
-        guided = guidance > 1.0
-        rows = self._unet_rows(sample, timestep, context if guided else context[1:])
-        if not guided:
-            return rows
-        unconditional, conditional = rows.chunk(2)
-        return unconditional + guidance * (conditional - unconditional)
-
-    def _unet_rows(
-        self, sample: NDArray[np.float32], timestep: float, context: NDArray[np.float32]
-    ) -> torch.Tensor:
-        """The UNet for each row of `context`, in as many runs as its batch asks for."""
-        unet = self._residency.network("unet")
-        batch = unet.inputs["sample"].shape[0]
-        rows = []
-        for begin in range(0, len(context), batch):
-            piece = context[begin : begin + batch]
-            padded = np.concatenate([piece] + [piece[-1:]] * (batch - len(piece)))
-            result = unet.run(
-                {
-                    "sample": np.repeat(sample, batch, axis=0),
-                    "timestep": np.full(batch, timestep, dtype=np.float32),
-                    "encoder_hidden_states": padded,
-                }
-            )["noise_pred"]
-            rows.append(result[: len(piece)])
-        return torch.from_numpy(np.concatenate(rows).astype(np.float32))
-
-    def _decode(self, latent: torch.Tensor) -> NDArray[np.uint8]:
-        z = latent.numpy() / self.facts["scaling_factor"] + self.facts["shift_factor"]
+    def _decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
+        z = latent / self.facts["scaling_factor"] + self.facts["shift_factor"]
         image = self._residency.network("vae_decoder").run({"z": z})["image"]
         self._residency.done_with("vae_decoder")
         if not np.isfinite(image).all():
@@ -176,9 +143,3 @@ class Generator:
         pixels = np.rint((np.clip(image[0], -1, 1) + 1) * 127.5).astype(np.uint8)
         picture: NDArray[np.uint8] = pixels.transpose(1, 2, 0)
         return picture
-
-
-def _takes_generator(scheduler: Any) -> bool:
-    import inspect
-
-    return "generator" in inspect.signature(scheduler.step).parameters
