@@ -26,7 +26,7 @@ from coreml_sd.parity.checks import Check, ComponentParity
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
 from coreml_sd.runtimes.open_runtime import Runtime, best_coreml_runtime, open_runtime
-from coreml_sd.sources import load_source
+from coreml_sd.sources import load_source, pruning_sentence
 
 AMPLIFICATION = 8  # of the shown difference
 
@@ -68,12 +68,20 @@ class ParityReport:
         """Whether every gate was reached."""
         return all(component.passed for component in self.components)
 
+    @property
+    def notes(self) -> list[str]:
+        """Where a target does something else than a knob asked for, and what pruning did."""
+        pruned = {n: e["pruning"] for n, e in self.bundle.components.items() if "pruning" in e}
+        said: list[str] = self.bundle.manifest.get("notes", [])
+        return said + [pruning_sentence(name, facts) for name, facts in pruned.items()]
+
     def to_json(self) -> dict[str, Any]:
         """Machine-readable form."""
         return {
             "software": f"coreml-sd {__version__}",
             "bundle": str(self.bundle.path),
             "model": self.bundle.manifest["model"],
+            "notes": self.notes,
             "passed": self.passed,
             "runtimes": {runtime.name: runtime.label for runtime in self.runtimes},
             "components": [

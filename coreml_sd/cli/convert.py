@@ -53,6 +53,7 @@ def command(
     from coreml_sd.convert import convert
     from coreml_sd.libraries import quieten
     from coreml_sd.plan import plan_conversion
+    from coreml_sd.sources import pruning_sentence
 
     config = config_from_flags(model, file, flags)
     quieten()
@@ -68,6 +69,9 @@ def command(
             config, destination, overwrite=overwrite, verify=not no_verify, progress=progress
         )
     console.print(closing_table(bundle))
+    for name, entry in bundle.components.items():
+        if "pruning" in entry:
+            console.print(pruning_sentence(name, entry["pruning"]), soft_wrap=True)
     if no_verify:
         console.print("Not executed (--no-verify): run `coreml-sd parity` before you trust it.")
     click.echo(str(bundle.path))

@@ -45,9 +45,13 @@ def batched_attention(
 
 
 def query_pieces(queries: int, keys: int, rows: int, score_limit: int) -> list[tuple[int, int]]:
-    """Begin and end of each piece of the query axis; `rows` is batch times heads."""
-    pieces = ceil(rows * queries * keys * _FP32_BYTES / score_limit)
-    length = ceil(queries / max(pieces, 1))
+    """Begin and end of each piece of the query axis; `rows` is batch times heads.
+
+    The fewest pieces whose scores stay within the limit, or single queries where not even the
+    scores of one do.
+    """
+    longest = max(1, score_limit // (rows * keys * _FP32_BYTES))
+    length = ceil(queries / ceil(queries / longest))
     return [(begin, min(begin + length, queries)) for begin in range(0, queries, length)]
 
 

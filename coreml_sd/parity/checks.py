@@ -39,7 +39,7 @@ class Check:
         """The value as people read it."""
         if math.isinf(self.value):
             return "identical" if self.value > 0 and self.unit == "dB" else "not finite"
-        decimals = 0 if not self.unit and self.value.is_integer() else 1
+        decimals = 0 if not self.unit and float(self.value).is_integer() else 1
         return f"{self.value:,.{decimals}f} {self.unit}".strip()
 
     @property
