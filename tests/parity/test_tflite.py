@@ -14,6 +14,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.parity.checks import GATE_FILE, Check, ComponentParity
 from coreml_sd.parity.tflite import component_parity, weight_only
 from coreml_sd.runtimes.litert.file import TFLiteFile
+from coreml_sd.targets.tflite import quantizer_faults
 from coreml_sd.targets.tflite.profiles import Gelu, Quantization
 from coreml_sd.targets.tflite.rewrites import AndroidForm
 from tests.tiny_tflite import TinyFile, TinyFiles
@@ -121,6 +122,16 @@ class TestFigures:
         measure(unet, unet.quantized(tmp_path / "x.tflite", "int8"), "int8")
         after = unet.source.state_dict()
         assert all(np.array_equal(before[name], after[name]) for name in before)
+
+    def test_they_are_right_for_a_table_of_embeddings_in_fp16(
+        self, text_encoder: TinyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As it will be stored where the GPU delegate takes it."""
+        monkeypatch.setattr(quantizer_faults, "LAST_WITHOUT_FP16_LOOKUP", (0, 0))
+        path = text_encoder.quantized(tmp_path / "x.tflite", "fp16")
+        right = headline(measure(text_encoder, path, "fp16")).value
+        monkeypatch.undo()
+        assert right - headline(measure(text_encoder, path, "fp16")).value > 25
 
     def test_it_is_json(self, text_encoder: TinyFile, tmp_path: Path) -> None:
         path = text_encoder.quantized(tmp_path / "x.tflite", "fp16")
