@@ -30,8 +30,8 @@ def batched_attention(
     """
     batch, channels, rows, columns = sizes(query)
     width = channels // heads
-    q = _heads(query, heads) * width**-0.5
-    k, v = _heads(key, heads).transpose(1, 2), _heads(value, heads)
+    q, v = _heads(query, heads) * width**-0.5, _heads(value, heads)
+    k = _keys(key, heads)
     pieces = query_pieces(rows * columns, sizes(k)[2], heads * batch, score_limit)
     mixed = []
     for begin, end in pieces:
@@ -61,7 +61,18 @@ def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     Rank 3, which the converter would make of it in any case: the Android GPU delegate misreads
     a mask of rank 4 that is added to scores of rank 3.
     """
+    apart = _apart(x, heads).transpose(1, 2)
+    return apart.reshape(-1, *sizes(apart)[2:])
+
+
+def _keys(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """`(B, C, H, W)` to `(B * heads, C / heads, H * W)`, turned for the product by the transpose
+    that splits the heads off: several pieces of queries would need another one."""
+    apart = _apart(x, heads).permute(0, 2, 3, 1)
+    return apart.reshape(-1, *sizes(apart)[2:])
+
+
+def _apart(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """`(B, C, H, W)` to `(B, H * W, heads, C / heads)`, which moves nothing in channels last."""
     batch, channels, rows, columns = sizes(x)
-    width = channels // heads
-    apart = x.permute(0, 2, 3, 1).reshape(batch, rows * columns, heads, width).transpose(1, 2)
-    return apart.reshape(batch * heads, rows * columns, width)
+    return x.permute(0, 2, 3, 1).reshape(batch, rows * columns, heads, channels // heads)
