@@ -97,10 +97,13 @@ class Generator:
 
     def close(self) -> None:
         """Free every network."""
+        self._close_loop()
+        self._residency.close()
+
+    def _close_loop(self) -> None:
         if self._resident_loop:
             self._resident_loop.close()
             self._resident_loop = None
-        self._residency.close()
 
     def _context(self, request: GenerationRequest) -> tuple[NDArray[np.float32], str]:
         """Embeddings `(2, C, 1, T)`: the negative prompt's, then the prompt's."""
@@ -134,10 +137,13 @@ class Generator:
             self._residency.note("step", str(index + 1))
             if on_step:
                 on_step(index + 1, loop.count, time.perf_counter() - started)
-        result = loop.latent()
+        result, seconds = loop.latent(), time.perf_counter() - begun
+        if not self._residency.keeps("unet"):
+            self._close_loop()
+            self._residency.done_with("unet")
         if not np.isfinite(result).all():
             raise CoremlSDError("the latent holds NaN or inf; run `coreml-sd parity` on the bundle")
-        return result, (time.perf_counter() - begun) / loop.count
+        return result, seconds / loop.count
 
     def _begin(
         self,

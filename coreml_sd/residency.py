@@ -13,8 +13,8 @@ from coreml_sd.errors import UserError
 from coreml_sd.memory_log import EventKind, MemoryLog
 from coreml_sd.runtimes.base import Network
 
-MemoryPolicy = Literal["all-resident", "pipelined"]
-MEMORY_POLICIES: tuple[MemoryPolicy, ...] = ("all-resident", "pipelined")
+MemoryPolicy = Literal["all-resident", "pipelined", "stage-by-stage"]
+MEMORY_POLICIES: tuple[MemoryPolicy, ...] = ("all-resident", "pipelined", "stage-by-stage")
 _ALL = ("text_encoder", "unet", "vae_decoder")
 _LOAD_MARGIN = 2.0  # a load beside a running network takes about this much longer than alone
 
@@ -25,7 +25,8 @@ class Residency:
     `all-resident` loads every network before the first is used and keeps them. `pipelined` keeps
     the UNet alone: the text encoder is loaded, run and freed before the UNet is loaded, and the
     decoder is loaded by a second thread while the last denoising steps run. Its peak is the UNet
-    and the larger of the two others, instead of the sum.
+    and the larger of the two others, instead of the sum. `stage-by-stage` has one network at a
+    time: the least memory, and every picture waits for every load.
 
     Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.8).
     """
@@ -63,9 +64,13 @@ class Residency:
             self._networks[component] = self._load(component)
         return self._networks[component]
 
+    def keeps(self, component: str) -> bool:
+        """Whether a network stays for the next picture."""
+        return self.policy == "all-resident" or (self.policy == "pipelined" and component == "unet")
+
     def done_with(self, component: str) -> None:
-        """Free a network that is not needed again for this picture, unless all stay resident."""
-        if self.policy == "all-resident" or component not in self._networks:
+        """Free a network that is not needed again for this picture, unless it is kept."""
+        if self.keeps(component) or component not in self._networks:
             return
         network = self._networks.pop(component)
         network.close()
@@ -81,7 +86,8 @@ class Residency:
             seconds_left: how long the remaining steps, this one included, will take.
             last: no other step follows.
         """
-        if component in self._networks or component in self._coming:
+        there = component in self._networks or component in self._coming
+        if there or self.policy != "pipelined":
             return
         known = self._seconds.get(component, self._seconds.get("unet", 0.0))
         if last or seconds_left <= _LOAD_MARGIN * known:

@@ -43,6 +43,7 @@ def draw(policy: str, steps: int = 5, pace: float = 0.02) -> tuple[dict, Residen
         residency.before_step("vae_decoder", pace * (steps - step), step == steps - 1)
         time.sleep(pace)
         residency.note("step", str(step + 1))
+    residency.done_with("unet")
     residency.network("vae_decoder")
     time.sleep(0.02)  # so that the peak is sampled
     residency.done_with("vae_decoder")
@@ -85,6 +86,15 @@ def test_all_resident_loads_everything_first_and_frees_nothing() -> None:
     residency.close()
 
 
+def test_stage_by_stage_has_one_network_at_a_time() -> None:
+    log, _ = draw("stage-by-stage")
+    stages = [[(kind, name) for kind in ("loading", "loaded", "freed")] for name in MEGABYTES]
+    order = [pair for pair in happened(log) if pair[0] not in ("step", "end")]
+    assert order == [pair for stage in stages for pair in stage]
+    peak = max(resident for _, resident in log["samples"])
+    assert peak == pytest.approx(120e6, abs=SLACK)
+
+
 def test_the_peak_is_the_unet_and_the_larger_of_the_others() -> None:
     report = MemoryReport({policy: draw(policy)[0] for policy in ("all-resident", "pipelined")})
     assert report.bound == pytest.approx(210e6, abs=SLACK)
@@ -119,5 +129,5 @@ def test_closing_waits_for_what_is_coming() -> None:
 
 
 def test_an_unknown_policy_is_refused() -> None:
-    with pytest.raises(UserError, match="choose from all-resident, pipelined"):
+    with pytest.raises(UserError, match="choose from all-resident, pipelined, stage-by-stage"):
         Residency(Block, "none")

@@ -36,9 +36,9 @@ Examples:
 @click.option("--accelerator", default="cpu", show_default=True, help="Of LiteRT: cpu, gpu.")
 @click.option(
     "--memory-policy",
-    metavar="[all-resident|pipelined]",
-    help="pipelined frees the text encoder before the UNet and loads the decoder during the last "
-    "steps. [default: pipelined for litert, all-resident elsewhere]",
+    metavar="[all-resident|pipelined|stage-by-stage]",
+    help="What stays loaded. pipelined: the UNet; the text encoder is freed before it and the "
+    "decoder comes during the last steps. [default: pipelined for litert, all-resident elsewhere]",
 )
 @click.option(
     "--memory-log",
