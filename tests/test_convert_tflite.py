@@ -56,7 +56,7 @@ class TestBothTargets:
         bundle = open_bundle(both_bundle)
         assert bundle.targets == ["coreml", "tflite"]
         assert {path.name for path in both_bundle.glob("*.tflite")} == {
-            f"{name}.tflite" for name in FILES
+            f"{name}.tflite" for name in (*FILES, "SchedulerStep")
         }
         assert {path.name for path in both_bundle.glob("*.mlpackage")} == {
             f"{name}.mlpackage" for name in FILES
