@@ -83,9 +83,12 @@ def best_torch(trials: Sequence[Trial]) -> Trial:
 
 
 def groups(trials: Sequence[Trial], reference: Trial, memory_gb: float) -> list[list[Trial]]:
-    """Contestants that fit into memory together; the reference is in every group."""
+    """Contestants that fit into memory together; the reference is in every group.
+
+    The small ones come first, so that they share a group and not the room beside a large one.
+    """
     result: list[list[Trial]] = []
-    for trial in trials:
+    for trial in sorted(trials, key=lambda trial: trial.peak_gb):
         if trial is reference:
             continue
         for group in result:

@@ -90,7 +90,11 @@ def _serve(measured: Measured, contestant: Contestant, threads: int, pipe: Conne
     run()  # the first step allocates, and belongs to loading
     pipe.send("ready")
     while True:
-        match pipe.recv():
+        try:
+            question = pipe.recv()
+        except EOFError:  # whoever asked has gone
+            return
+        match question:
             case int(repeats):
                 started = time.perf_counter()
                 for _ in range(repeats):
