@@ -29,7 +29,8 @@ class Bundle:
 
     `manifest` holds, beside `format` and `manifest_version`: `tool`, `model`, `config`, `pipeline`
     (facts that generation needs), `components` (name -> inputs, outputs, files in running order),
-    `files` (relative path -> sha256, bytes) and `parity`.
+    `files` (relative path -> sha256, bytes) and `parity`; with a UNet for TFLite also
+    `scheduler_step` (path, inputs, outputs, order of the weights).
     """
 
     path: Path
@@ -71,6 +72,13 @@ class Bundle:
         """The files of one component for one target, in running order (chunks chain)."""
         entries = self.component(component)["files"]
         return [self.path / entry["path"] for entry in entries if entry["target"] == target]
+
+    def all_files(self) -> list[dict[str, Any]]:
+        """What the manifest says of every network's file: components in order, then the step
+        between two runs of the UNet."""
+        entries = [entry for component in self.components.values() for entry in component["files"]]
+        step = self.manifest.get("scheduler_step")
+        return [*entries, step] if step else entries
 
 
 def open_bundle(path: Path, *, check: bool = True) -> Bundle:

@@ -12,6 +12,7 @@ from coreml_sd import __version__
 from coreml_sd.bundle import Bundle, new_bundle, open_bundle, write_manifest
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert_coreml import convert_for_coreml
+from coreml_sd.convert_scheduler_step import convert_scheduler_step
 from coreml_sd.convert_tflite import convert_for_tflite
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.models.component import ComponentSpec
@@ -55,8 +56,12 @@ def convert(
         entries = {}
         for component in plan.components:
             entries[component.name] = _convert_component(plan, component, staging, verify, progress)
+        manifest = _manifest(plan, entries)
+        unet = next((each for each in plan.components if each.name == "unet"), None)
+        if unet and "tflite" in plan.config.targets:
+            manifest["scheduler_step"] = convert_scheduler_step(unet, staging, verify, progress)
         with progress.stage("checksums"):
-            write_manifest(staging, _manifest(plan, entries))
+            write_manifest(staging, manifest)
     return open_bundle(destination, check=False)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,10 +14,16 @@ from numpy.typing import NDArray
 
 from coreml_sd.bundle import Bundle
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.host_loop import HostLoop
+from coreml_sd.linear_scheduler import linear_steps
+from coreml_sd.memory_log import MemoryLog
 from coreml_sd.prompt import PromptEncoder
-from coreml_sd.runtimes.base import Network
+from coreml_sd.residency import Residency
 from coreml_sd.runtimes.open_runtime import Runtime
 from coreml_sd.schedulers import DEFAULT, make_scheduler
+
+if TYPE_CHECKING:
+    from coreml_sd.runtimes.litert.loop import ResidentLoop
 
 StepReport = Callable[[int, int, float], None]  # step from 1, steps, seconds of this step
 
@@ -49,13 +56,29 @@ class GeneratedImage:
 
 
 class Generator:
-    """Generates pictures from one bundle on one runtime; networks are opened once."""
+    """Generates pictures from one bundle on one runtime.
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+    Args:
+        memory_policy: what stays in memory (see `coreml_sd.residency`); default: the runtime's.
+        log: where to note what is loaded and freed when.
+
+    Raises:
+        UserError: an unknown memory policy.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: Runtime,
+        *,
+        memory_policy: str | None = None,
+        log: MemoryLog | None = None,
+    ) -> None:
         self.bundle, self.runtime = bundle, runtime
         self.facts: dict[str, Any] = bundle.pipeline
         self._prompts = PromptEncoder(bundle.path, self.facts["tokenizer"])
-        self._networks: dict[str, Network] = {}
+        self._residency = Residency(runtime.open, memory_policy or runtime.memory_policy, log)
+        self._resident_loop: ResidentLoop | None = None
 
     def __call__(
         self, request: GenerationRequest, on_step: StepReport | None = None
@@ -67,25 +90,29 @@ class Generator:
             CoremlSDError: the networks gave NaN or inf.
         """
         scheduler = make_scheduler(request.scheduler, self.facts["scheduler"])
+        self._residency.begin()
         context, cut = self._context(request)
         latent, pace = self._denoise(request, scheduler, context, on_step)
         return GeneratedImage(self._decode(latent), cut, pace)
 
-    def _network(self, component: str) -> Network:
-        if component not in self._networks:
-            self._networks[component] = self.runtime.open(component)
-        return self._networks[component]
+    def close(self) -> None:
+        """Free every network."""
+        self._close_loop()
+        self._residency.close()
+
+    def _close_loop(self) -> None:
+        if self._resident_loop:
+            self._resident_loop.close()
+            self._resident_loop = None
 
     def _context(self, request: GenerationRequest) -> tuple[NDArray[np.float32], str]:
         """Embeddings `(2, C, 1, T)`: the negative prompt's, then the prompt's."""
-        encoder = self._network("text_encoder")
-        embedded, cuts = [], []
-        for text in (request.negative_prompt, request.prompt):
-            prompt = self._prompts.encode(text)
-            states = encoder.run({"input_ids": prompt.ids})["last_hidden_state"]
-            embedded.append(states.transpose(0, 2, 1)[:, :, None, :])
-            cuts.append(prompt.cut)
-        return np.concatenate(embedded), cuts[1]
+        prompts = [self._prompts.encode(t) for t in (request.negative_prompt, request.prompt)]
+        encoder = self._residency.network("text_encoder")
+        states = [encoder.run({"input_ids": p.ids})["last_hidden_state"] for p in prompts]
+        self._residency.done_with("text_encoder")
+        context = np.concatenate(states).transpose(0, 2, 1)[:, :, None, :]
+        return context, prompts[1].cut
 
     def _denoise(
         self,
@@ -93,62 +120,60 @@ class Generator:
         scheduler: Any,
         context: NDArray[np.float32],
         on_step: StepReport | None,
-    ) -> tuple[torch.Tensor, float]:
+    ) -> tuple[NDArray[np.float32], float]:
+        """The last latent `(1, C, h, w)` and the seconds per step."""
         generator = torch.Generator().manual_seed(request.seed)
         shape = (1, self.facts["latent_channels"], *self.facts["latent_size"])
         scheduler.set_timesteps(request.steps)
         latent = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
+        loop = self._begin(request, scheduler, latent, context, generator)
         begun = time.perf_counter()
-        for index, timestep in enumerate(scheduler.timesteps):
+        for index in range(loop.count):
             started = time.perf_counter()
-            sample = scheduler.scale_model_input(latent, timestep).numpy()
-            prediction = self._predict(sample, float(timestep), context, request.guidance)
-            extra = {"generator": generator} if _takes_generator(scheduler) else {}
-            latent = scheduler.step(prediction, timestep, latent, **extra).prev_sample
+            pace = (started - begun) / index if index else math.inf
+            left = loop.count - index
+            self._residency.before_step("vae_decoder", pace * left, last=left == 1)
+            loop.step(index)
+            self._residency.note("step", str(index + 1))
             if on_step:
-                on_step(index + 1, len(scheduler.timesteps), time.perf_counter() - started)
-        if not torch.isfinite(latent).all():
+                on_step(index + 1, loop.count, time.perf_counter() - started)
+        result, seconds = loop.latent(), time.perf_counter() - begun
+        if not self._residency.keeps("unet"):
+            self._close_loop()
+            self._residency.done_with("unet")
+        if not np.isfinite(result).all():
             raise CoremlSDError("the latent holds NaN or inf; run `coreml-sd parity` on the bundle")
-        return latent, (time.perf_counter() - begun) / len(scheduler.timesteps)
+        return result, seconds / loop.count
 
-    def _predict(
+    def _begin(
         self,
-        sample: NDArray[np.float32],
-        timestep: float,
+        request: GenerationRequest,
+        scheduler: Any,
+        latent: torch.Tensor,
         context: NDArray[np.float32],
-        guidance: float,
-    ) -> torch.Tensor:
-        """The guided prediction `(1, C, h, w)`; guidance is combined in fp32."""
-        guided = guidance > 1.0
-        rows = self._unet_rows(sample, timestep, context if guided else context[1:])
-        if not guided:
-            return rows
-        unconditional, conditional = rows.chunk(2)
-        return unconditional + guidance * (conditional - unconditional)
+        generator: torch.Generator,
+    ) -> HostLoop | ResidentLoop:
+        """The loop in the runtime's own buffers where there is one for this scheduler."""
+        unet = self._residency.network("unet")
+        if self._resident_loop is None and self.runtime.resident_loop:
+            self._resident_loop = self.runtime.resident_loop(unet)
+        table = linear_steps(scheduler, request.steps) if self._resident_loop else None
+        if self._resident_loop is None or table is None:
+            host = HostLoop(unet, scheduler, generator)
+            host.begin(latent.numpy(), context, request.guidance)
+            return host
 
-    def _unet_rows(
-        self, sample: NDArray[np.float32], timestep: float, context: NDArray[np.float32]
-    ) -> torch.Tensor:
-        """The UNet for each row of `context`, in as many runs as its batch asks for."""
-        unet = self._network("unet")
-        batch = unet.inputs["sample"].shape[0]
-        rows = []
-        for begin in range(0, len(context), batch):
-            piece = context[begin : begin + batch]
-            padded = np.concatenate([piece] + [piece[-1:]] * (batch - len(piece)))
-            result = unet.run(
-                {
-                    "sample": np.repeat(sample, batch, axis=0),
-                    "timestep": np.full(batch, timestep, dtype=np.float32),
-                    "encoder_hidden_states": padded,
-                }
-            )["noise_pred"]
-            rows.append(result[: len(piece)])
-        return torch.from_numpy(np.concatenate(rows).astype(np.float32))
+        def noise() -> NDArray[np.float32]:
+            drawn: NDArray[np.float32] = torch.randn(latent.shape, generator=generator).numpy()
+            return drawn
 
-    def _decode(self, latent: torch.Tensor) -> NDArray[np.uint8]:
-        z = latent.numpy() / self.facts["scaling_factor"] + self.facts["shift_factor"]
-        image = self._network("vae_decoder").run({"z": z})["image"]
+        self._resident_loop.begin(table, latent.numpy(), context, request.guidance, noise)
+        return self._resident_loop
+
+    def _decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
+        z = latent / self.facts["scaling_factor"] + self.facts["shift_factor"]
+        image = self._residency.network("vae_decoder").run({"z": z})["image"]
+        self._residency.done_with("vae_decoder")
         if not np.isfinite(image).all():
             raise CoremlSDError(
                 "the picture holds NaN or inf; run `coreml-sd parity` on the bundle"
@@ -156,9 +181,3 @@ class Generator:
         pixels = np.rint((np.clip(image[0], -1, 1) + 1) * 127.5).astype(np.uint8)
         picture: NDArray[np.uint8] = pixels.transpose(1, 2, 0)
         return picture
-
-
-def _takes_generator(scheduler: Any) -> bool:
-    import inspect
-
-    return "generator" in inspect.signature(scheduler.step).parameters

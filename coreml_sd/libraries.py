@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 # What coremltools 9 says on any machine without Core ML, or with a newer torch than it was built
 # beside. The tested versions are our own window (`coreml-sd doctor`).
@@ -23,6 +26,11 @@ _COREMLTOOLS_NOISE = (
     "Saving value type of int64 into a builtin type of int32",
 )
 _TRANSFORMERS_NOISE = ("requires torchvision (not installed)",)
+# torchao comes with litert-torch; nothing here loads its checkpoints.
+_TORCHAO_NOISE = ("Unable to import `torchao`", "Calling register_constant() on Enum subclasses")
+
+# Two threads that redirect at once would put back each other's files.
+_redirected = threading.RLock()
 
 
 class _DropKnown(logging.Filter):
@@ -48,6 +56,8 @@ def quieten() -> None:
         "diffusers",
     ):
         _filter(name, _TRANSFORMERS_NOISE)
+    for name in ("diffusers.quantizers.torchao.torchao_quantizer", "torch.utils._pytree"):
+        _filter(name, _TORCHAO_NOISE)
     warnings.filterwarnings("ignore", message=".*overflow encountered in cast.*")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="coremltools.*")
 
@@ -71,15 +81,20 @@ def quiet_conversion() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet_native() -> Iterator[Callable[[], str]]:
+def quiet_native(*streams: Literal[1, 2]) -> Iterator[Callable[[], str]]:
     """Keep what native libraries write to the standard streams out of the terminal.
+
+    It holds for the whole process: what other threads write there meanwhile goes the same way.
+
+    Args:
+        streams: 1 for stdout, 2 for stderr; both without.
 
     Yields a function that gives what was written so far, for an error message.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    with tempfile.TemporaryFile() as log:
-        kept = {number: os.dup(number) for number in (1, 2)}
+    with _redirected, tempfile.TemporaryFile() as log:
+        kept = {number: os.dup(number) for number in streams or (1, 2)}
         for number in kept:
             os.dup2(log.fileno(), number)
 
@@ -92,6 +107,8 @@ def quiet_native() -> Iterator[Callable[[], str]]:
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
+            if os.name == "posix":
+                ctypes.CDLL(None).fflush(None)  # C's own, which would come out at the end
             for number, copy in kept.items():
                 os.dup2(copy, number)
                 os.close(copy)

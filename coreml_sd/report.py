@@ -18,6 +18,7 @@ from coreml_sd.config import from_dict
 from coreml_sd.convert_coreml import export_whole, mobile_options
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
+from coreml_sd.memory_report import MemoryReport, measure_memory
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec
@@ -25,7 +26,7 @@ from coreml_sd.parity.checks import Check, ComponentParity
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
 from coreml_sd.runtimes.open_runtime import Runtime, best_coreml_runtime, open_runtime
-from coreml_sd.sources import load_source
+from coreml_sd.sources import load_source, pruning_sentence
 
 AMPLIFICATION = 8  # of the shown difference
 
@@ -60,11 +61,19 @@ class ParityReport:
     runtimes: tuple[Runtime, ...]
     components: tuple[ComponentParity, ...]
     pictures: tuple[PictureRow, ...]
+    memory: MemoryReport | None = None
 
     @property
     def passed(self) -> bool:
         """Whether every gate was reached."""
         return all(component.passed for component in self.components)
+
+    @property
+    def notes(self) -> list[str]:
+        """Where a target does something else than a knob asked for, and what pruning did."""
+        pruned = {n: e["pruning"] for n, e in self.bundle.components.items() if "pruning" in e}
+        said: list[str] = self.bundle.manifest.get("notes", [])
+        return said + [pruning_sentence(name, facts) for name, facts in pruned.items()]
 
     def to_json(self) -> dict[str, Any]:
         """Machine-readable form."""
@@ -72,6 +81,7 @@ class ParityReport:
             "software": f"coreml-sd {__version__}",
             "bundle": str(self.bundle.path),
             "model": self.bundle.manifest["model"],
+            "notes": self.notes,
             "passed": self.passed,
             "runtimes": {runtime.name: runtime.label for runtime in self.runtimes},
             "components": [
@@ -79,6 +89,7 @@ class ParityReport:
                 for entry in self.components
             ],
             "pictures": [self._row(row) for row in self.pictures],
+            "memory": self.memory.to_json() if self.memory else None,
         }
 
     def _row(self, row: PictureRow) -> dict[str, Any]:
@@ -129,7 +140,11 @@ def measure(
     chosen = prompts if prompts is not None else list(bundle.pipeline["advice"]["prompts"])
     drawable = {"text_encoder", "unet", "vae_decoder"} <= bundle.components.keys()
     pictures = _pictures(bundle, opened, chosen if drawable else [], progress)
-    return ParityReport(bundle, opened, tuple(components), pictures)
+    memory = None
+    if pictures and any(each.name == "litert" for each in opened):
+        with progress.stage("resident memory, pipelined and with everything loaded"):
+            memory = measure_memory(bundle.path, pictures[0].request)
+    return ParityReport(bundle, opened, tuple(components), pictures, memory)
 
 
 def _picture_runtimes(bundle: Bundle, runtime: str) -> list[str]:

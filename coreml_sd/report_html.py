@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd import __version__
+from coreml_sd.memory_plot import plot_memory
 from coreml_sd.picture import png_bytes
 from coreml_sd.report import AMPLIFICATION, ParityReport
 
@@ -33,6 +34,7 @@ def render(report: ParityReport) -> str:
             {entry.label for entry in report.components} | {r.label for r in report.runtimes}
         ),
         sizes=_sizes(report),
+        memory_plot=_png_url(plot_memory(report.memory)) if report.memory else None,
         palettes=_palettes(report),
         amplification=AMPLIFICATION,
         float_inf=math.inf,
@@ -41,7 +43,11 @@ def render(report: ParityReport) -> str:
 
 
 def _data_url(pixels: NDArray[np.uint8]) -> str:
-    return "data:image/png;base64," + base64.b64encode(png_bytes(pixels)).decode()
+    return _png_url(png_bytes(pixels))
+
+
+def _png_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _sizes(report: ParityReport) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class LoadedSource:
-    """A source network and, where it was pruned, what that did to it (see `pruning_facts`)."""
+    """A source network and, where it was pruned, what that did to it: the fields of `PruneReport`,
+    `macs_before`, `macs_after` and `source_db`, its dB to the whole network."""
 
     network: Any
     pruning: dict[str, Any] | None = None
@@ -43,6 +45,21 @@ def load_source(component: ComponentSpec, prune: float | None) -> LoadedSource:
         "source_db": round(min(psnr_db(a, b) for a, b in zip(before[0], after[0], strict=True)), 2),
     }
     return LoadedSource(network, facts)
+
+
+def pruning_sentence(name: str, facts: Mapping[str, Any]) -> str:
+    """What pruning did to one component, in one line."""
+    parameters = facts["parameters_before"], facts["parameters_after"]
+    macs = facts["macs_before"], facts["macs_after"]
+    return (
+        f"{name}: {_less(*parameters)} of the parameters taken out "
+        f"({parameters[0]:,} to {parameters[1]:,}), {_less(*macs)} of the multiply-adds "
+        f"({macs[0]:,} to {macs[1]:,}); {facts['source_db']:.1f} dB to the whole network"
+    )
+
+
+def _less(before: int, after: int) -> str:
+    return f"{100 * (1 - after / before):.1f} %"
 
 
 def _output(component: ComponentSpec, network: Any) -> list[Any]:

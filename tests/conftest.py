@@ -3,13 +3,18 @@
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
+
+if TYPE_CHECKING:
+    from tests.tiny_tflite import SharedFolder, TinyFiles
 
 WIDTH = 32
 
@@ -112,6 +117,48 @@ def sd1_bundle(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     config = ConversionConfig(model=str(sd1_folder), palettize=6, chunks="2")
     convert(config, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> "SharedFolder":
+    """A folder of this test run that all workers see."""
+    from tests.tiny_tflite import SharedFolder
+
+    base = tmp_path_factory.getbasetemp()
+    return SharedFolder((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared")
+
+
+@pytest.fixture(scope="session")
+def tiny_files(shared_folder: "SharedFolder") -> "TinyFiles":
+    """Files of the tiny models before quantization, by folder, component and profile."""
+    pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
+    from tests.tiny_tflite import TinyFiles
+
+    return TinyFiles(shared_folder)
+
+
+@pytest.fixture
+def quick_export(tiny_files: "TinyFiles", monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversion copies what was exported in this run before."""
+    from coreml_sd.targets.tflite import export
+
+    monkeypatch.setattr(export, "export_tflite", tiny_files.exporter)
+
+
+@pytest.fixture(scope="session")
+def both_bundle(shared_folder: "SharedFolder", tiny_files: "TinyFiles", sd1_folder: Path) -> Path:
+    """The tiny SD 1.x model for Core ML with 6-bit palettes and for Android, one conversion."""
+    from coreml_sd.config import ConversionConfig
+    from coreml_sd.convert import convert
+    from coreml_sd.targets.tflite import export
+
+    def make(path: Path) -> None:
+        config = ConversionConfig(model=str(sd1_folder), targets=["coreml", "tflite"], palettize=6)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "export_tflite", tiny_files.exporter)
+            convert(config, path)
+
+    return shared_folder.once("both.bundle", make)
 
 
 @pytest.fixture(scope="session")

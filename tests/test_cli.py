@@ -208,14 +208,16 @@ def test_a_changed_byte_or_a_newer_manifest_is_refused(sd1_bundle: Path, tmp_pat
 def test_inspect_counts_what_the_model_has(
     sd1_bundle: Path, sd1_folder: Path, tmp_path: Path
 ) -> None:
-    of_bundle = json.loads(run("inspect", sd1_bundle, "--json", cwd=tmp_path).stdout)
-    of_model = json.loads(run("inspect", sd1_folder, "--json", cwd=tmp_path).stdout)
+    bundle = json.loads(run("inspect", sd1_bundle, "--json", cwd=tmp_path).stdout)
+    model = json.loads(run("inspect", sd1_folder, "--json", cwd=tmp_path).stdout)
+    of_bundle = bundle["components"]["unet"]["coreml"]
+    of_model = model["components"]["unet"]["mobile form"]
     expected = sum(t.numel() for t in load_file(weights(sd1_folder, "unet")).values())
-    assert of_model["components"]["unet"]["parameters"] == expected
+    assert of_model["parameters"] == expected
     # The file also stores the sinusoid's frequencies, and the shortest biases inside the program.
-    assert of_bundle["components"]["unet"]["parameters"] == pytest.approx(expected, rel=1e-3)
-    assert of_bundle["components"]["unet"]["macs"] == of_model["components"]["unet"]["macs"]
-    assert of_bundle["components"]["unet"]["seams"][0]["tensors"]
+    assert of_bundle["parameters"] == pytest.approx(expected, rel=1e-3)
+    assert of_bundle["macs"] == of_model["macs"]
+    assert of_bundle["seams"][0]["tensors"]
 
 
 def test_parity_reports_and_passes(sd1_bundle: Path, tmp_path: Path) -> None:

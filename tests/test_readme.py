@@ -17,12 +17,15 @@ def listed(items) -> str:
 
 def supported_table() -> str:
     rows = {
+        "targets": listed(config.TARGETS),
         "pipelines": listed(name for family in FAMILIES for name in family.pipeline_classes),
         "components": listed(config.COMPONENTS),
         "attention": listed(config.ATTENTIONS),
         "palettes, bits": listed(config.BITS),
         "palettes, granularity": listed(config.GRANULARITIES),
         "oldest system": listed(config.MIN_OS),
+        "Android profiles": listed(config.ANDROID_PROFILES),
+        "TFLite weights": listed(config.QUANTIZATIONS),
         "runtimes": listed(name for name in RUNTIMES if name != "auto"),
         "schedulers": listed(NAMES),
     }

@@ -51,14 +51,16 @@ class ConsoleProgress:
         console.print(f"Note: {message}")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table whose first column is text and the others are figures."""
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 2
+) -> Table:
+    """A table whose first columns are text and the others are figures."""
     grid = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
         grid.add_column(
             column,
-            justify="left" if index < 2 else "right",
-            no_wrap=index > 1,
+            justify="left" if index < text_columns else "right",
+            no_wrap=index >= text_columns or text_columns == 1,
             overflow="fold",
         )
     for row in rows:

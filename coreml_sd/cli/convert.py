@@ -53,6 +53,7 @@ def command(
     from coreml_sd.convert import convert
     from coreml_sd.libraries import quieten
     from coreml_sd.plan import plan_conversion
+    from coreml_sd.sources import pruning_sentence
 
     config = config_from_flags(model, file, flags)
     quieten()
@@ -60,7 +61,7 @@ def command(
     destination = output or Path(f"{plan.model.source.name.split('/')[-1]}.bundle")
     if dry_run:
         click.echo(plan.config.to_toml(), nl=False)
-        console.print(_describe(plan, destination))
+        console.print(_describe(plan, destination), soft_wrap=True)
         return
     check_destination(destination, overwrite=overwrite)
     with ConsoleProgress() as progress:
@@ -68,23 +69,25 @@ def command(
             config, destination, overwrite=overwrite, verify=not no_verify, progress=progress
         )
     console.print(closing_table(bundle))
+    for name, entry in bundle.components.items():
+        if "pruning" in entry:
+            console.print(pruning_sentence(name, entry["pruning"]), soft_wrap=True)
     if no_verify:
         console.print("Not executed (--no-verify): run `coreml-sd parity` before you trust it.")
     click.echo(str(bundle.path))
 
 
 def closing_table(bundle: Any) -> Any:
-    """Component, files, size before and after, stored form, dB; one row for each target."""
+    """Files, size before and after, stored form, dB; one row for a component and target."""
     from coreml_sd.cli.console import megabytes, table
 
     rows = []
-    for name, entry in bundle.components.items():
+    for entry in bundle.components.values():
         for target in bundle.targets:
             files = [file for file in entry["files"] if file["target"] == target]
             rows.append(
                 [
-                    name,
-                    ", ".join(file["path"] for file in files),
+                    "\n".join(file["path"] for file in files),
                     megabytes(entry["source_bytes"]),
                     megabytes(sum(file["weight_bytes"] for file in files)),
                     _stored_as(entry, files[0]),
@@ -92,8 +95,8 @@ def closing_table(bundle: Any) -> Any:
                     f"{entry['seconds']:.1f}" if target == bundle.targets[0] else "",
                 ]
             )
-    columns = ["component", "file", "fp16", "stored", "as", "file dB", "seconds"]
-    return table(f"{bundle.path}: executed here; {_label(bundle)}", columns, rows)
+    columns = ["file", "fp16", "stored", "as", "file dB", "seconds"]
+    return table(f"{bundle.path}: {_label(bundle)}", columns, rows, text_columns=1)
 
 
 def _stored_as(entry: dict[str, Any], file: dict[str, Any]) -> str:
@@ -116,7 +119,7 @@ def _label(bundle: Any) -> str:
     labels = {
         part["label"] for entry in bundle.components.values() for part in entry["parity"].values()
     }
-    return "; ".join(sorted(labels)) or "nothing was executed"
+    return "executed here; " + "; ".join(sorted(labels)) if labels else "not executed"
 
 
 def _describe(plan: Any, destination: Path) -> str:

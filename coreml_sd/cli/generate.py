@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -31,6 +34,17 @@ Examples:
     "--compute-units", default="all", help="Of Core ML: all, cpu-only, cpu-and-gpu, cpu-and-ne."
 )
 @click.option("--accelerator", default="cpu", show_default=True, help="Of LiteRT: cpu, gpu.")
+@click.option(
+    "--memory-policy",
+    metavar="[all-resident|pipelined|stage-by-stage]",
+    help="What stays loaded. pipelined: the UNet; the text encoder is freed before it and the "
+    "decoder comes during the last steps. [default: pipelined for litert, all-resident elsewhere]",
+)
+@click.option(
+    "--memory-log",
+    type=click.Path(path_type=Path),
+    help="Write resident memory over time, loads and steps, as JSON.",
+)
 @click.option("--steps", type=int, help="Denoising steps. [default: the model's advice]")
 @click.option("--guidance", type=float, help="1 switches it off. [default: the model's advice]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first picture.")
@@ -50,6 +64,8 @@ def command(
     runtime: str,
     compute_units: str,
     accelerator: str,
+    memory_policy: str | None,
+    memory_log: Path | None,
     steps: int | None,
     guidance: float | None,
     seed: int,
@@ -61,13 +77,16 @@ def command(
     """Draw PROMPT from a bundle. The same seed gives the same picture."""
     if not prompt.strip():
         raise UserError("the prompt is empty; say what to draw")
-    from coreml_sd.bundle import open_bundle
+    from coreml_sd.bundle import open_bundle, write_atomically
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.libraries import quieten
 
+    if accelerator == "gpu":
+        _with_vulkan()
     bundle = open_bundle(path)
     quieten()
     from coreml_sd.generate import GenerationRequest, Generator
+    from coreml_sd.memory_log import MemoryLog
     from coreml_sd.picture import png_metadata, write_png
     from coreml_sd.runtimes.open_runtime import open_runtime
     from coreml_sd.schedulers import DEFAULT, make_scheduler
@@ -76,7 +95,8 @@ def command(
     scheduler = scheduler or DEFAULT
     make_scheduler(scheduler, bundle.pipeline["scheduler"])  # refuse a wrong name before loading
     opened = open_runtime(bundle, runtime, compute_units=compute_units, accelerator=accelerator)
-    draw = Generator(bundle, opened)
+    log = MemoryLog() if memory_log else None
+    draw = Generator(bundle, opened, memory_policy=memory_policy, log=log)
     with ConsoleProgress() as progress:
         for number in range(count):
             request = GenerationRequest(
@@ -96,9 +116,24 @@ def command(
             write_png(target, image.pixels, png_metadata(bundle, request, opened.name))
             console.print(f"{image.seconds_per_step:.2f} s per step, {opened.label}")
             click.echo(str(target))
+    if memory_log and log:
+        log.close()
+        write_atomically(memory_log, json.dumps(log.to_json()) + "\n")
+        click.echo(str(memory_log))
 
 
 def _target(output: Path | None, prompt: str, number: int, count: int) -> Path:
     words = "".join(c if c.isalnum() else "-" for c in prompt.lower()).strip("-")
     path = output or Path(f"{words[:60] or 'picture'}.png")
     return path.with_stem(f"{path.stem}-{number + 1}") if count > 1 else path
+
+
+def _with_vulkan() -> None:
+    """Start again where the driver that scripts/lavapipe unpacked is not in the environment yet:
+    the loader reads its variables when the process begins."""
+    from coreml_sd.runtimes.litert.vulkan import gpu_environment
+
+    environment = gpu_environment()
+    if environment != dict(os.environ):
+        arguments = [sys.executable, "-m", "coreml_sd.cli.main", *sys.argv[1:]]
+        os.execve(sys.executable, arguments, environment)

@@ -62,13 +62,13 @@ def _files(path: Path) -> list[Path]:
     """The file itself, or a bundle's files in running order."""
     from coreml_sd.bundle import open_bundle
     from coreml_sd.errors import UserError
+    from coreml_sd.runtimes.litert.gpu_gate import tflite_files
 
     if path.suffix == ".tflite" and not path.is_dir():
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         return [path]
-    bundle = open_bundle(path)
-    files = [file for name in bundle.components for file in bundle.files(name, "tflite")]
+    files = tflite_files(open_bundle(path))
     if not files:
         raise UserError(f"{path}: holds no .tflite file; convert for Android first")
     return files
@@ -91,9 +91,10 @@ def _show(path: Path, verdicts: list[Any]) -> None:
         for verdict in verdicts
     ]
     adapter = next((verdict.adapter for verdict in verdicts if verdict.adapter), "no GPU reached")
-    columns = ["file", "on the GPU", "error f32", "error fp16", "seconds", ""]
+    columns = ["file", "on the GPU", "fp32", "fp16", "seconds", ""]
     console = Console(highlight=False)
-    console.print(table(f"{path}: {adapter}", columns, rows))
+    title = f"{path}: relative error against the CPU, {adapter}"
+    console.print(table(title, columns, rows, text_columns=1))
     for verdict in verdicts:
         if verdict.reason:
             console.print(f"{verdict.file.name}: {verdict.reason}", markup=False)

@@ -13,7 +13,7 @@ from coreml_sd.errors import CoremlSDError
 
 # name -> the line shown by --help; each lives in the module of its name.
 _COMMANDS = {
-    "convert": "Convert a model to a Core ML bundle and prove every file.",
+    "convert": "Convert a model to Core ML and TFLite files and prove every one.",
     "generate": "Draw a picture from a bundle.",
     "parity": "Compare a bundle with its source model; JSON and HTML reports.",
     "gpu": "Run a bundle's TFLite files on the real GPU delegate.",

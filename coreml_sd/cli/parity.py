@@ -68,7 +68,7 @@ def command(
 
 
 def _tables(report: Any) -> list[Any]:
-    from coreml_sd.cli.console import table
+    from coreml_sd.cli.console import megabytes, table
 
     rows = [
         [
@@ -91,6 +91,9 @@ def _tables(report: Any) -> list[Any]:
             for row in report.pictures
         ]
         tables.append(table("pictures against torch", ["prompt", "seed", *names], rows))
+    if report.memory:
+        rows = [[p, megabytes(report.memory.peak(p))] for p in report.memory.logs]
+        tables.append(table("resident memory of a picture, litert", ["policy", "peak"], rows))
     return tables
 
 

@@ -45,8 +45,7 @@ def lint_bundle(target: Bundle | Path, device: Profile) -> list[Finding]:
 
 
 def _files(bundle: Bundle) -> list[tuple[Path, str]]:
-    entries = [entry for component in bundle.components.values() for entry in component["files"]]
-    return [(bundle.path / entry["path"], entry["path"]) for entry in entries]
+    return [(bundle.path / entry["path"], entry["path"]) for entry in bundle.all_files()]
 
 
 def _lint_file(path: Path, name: str, device: Profile) -> list[Finding]:

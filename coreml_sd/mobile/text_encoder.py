@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTextModel
 
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.attention import attend, causal_mask
+from coreml_sd.mobile.gelu import GELUS
 from coreml_sd.mobile.layer_norm import ChannelLayerNorm
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
@@ -105,19 +104,20 @@ class TextAttention(nn.Module):
 
 
 class TextMLP(nn.Module):
-    """`CLIPMLP` on `(B, C, 1, T)` with quick_gelu or the exact GELU.
+    """`CLIPMLP` on `(B, C, 1, T)` with quick_gelu, or GELU in the form of the options.
 
     Raises:
         UserError: another activation.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, options: MobileOptions) -> None:
         super().__init__()
+        activations = {"quick_gelu": _quick_gelu, "gelu": GELUS[options.gelu]}
         name = source.config.hidden_act
-        if name not in _ACTIVATIONS:
-            known = ", ".join(_ACTIVATIONS)
+        if name not in activations:
+            known = ", ".join(activations)
             raise UserError(f"text encoder activation {name!r} has no mobile form: {known} have")
-        self.activation = _ACTIVATIONS[name]
+        self.activation = activations[name]
         self.fc1 = linear_to_conv(source.fc1)
         self.fc2 = linear_to_conv(source.fc2)
 
@@ -133,7 +133,7 @@ class TextLayer(nn.Module):
         self.layer_norm1 = ChannelLayerNorm(source.layer_norm1)
         self.self_attn = TextAttention(source.self_attn, options, mask)
         self.layer_norm2 = ChannelLayerNorm(source.layer_norm2)
-        self.mlp = TextMLP(source.mlp)
+        self.mlp = TextMLP(source.mlp, options)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.self_attn(self.layer_norm1(x))
@@ -175,9 +175,3 @@ class TextOutputs(TextStates):
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:
     return x * torch.sigmoid(1.702 * x)
-
-
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "quick_gelu": _quick_gelu,
-    "gelu": F.gelu,
-}

@@ -39,7 +39,8 @@ class Check:
         """The value as people read it."""
         if math.isinf(self.value):
             return "identical" if self.value > 0 and self.unit == "dB" else "not finite"
-        return f"{self.value:,.1f} {self.unit}".strip()
+        decimals = 0 if not self.unit and float(self.value).is_integer() else 1
+        return f"{self.value:,.{decimals}f} {self.unit}".strip()
 
     @property
     def gate(self) -> str:

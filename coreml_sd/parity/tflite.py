@@ -30,7 +30,7 @@ from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.litert.network import LiteRTNetwork, label
 from coreml_sd.runtimes.source import SourceNetwork
 from coreml_sd.targets.tflite.profiles import Gelu, Quantization
-from coreml_sd.targets.tflite.quantize import int8_weight
+from coreml_sd.targets.tflite.quantize import int8_weight, stores_lookups_small
 
 _READS_INT8 = ("EMBEDDING_LOOKUP", "DEQUANTIZE")  # ops that turn int8 to float by themselves
 
@@ -131,7 +131,7 @@ def _weights(quantization: Quantization) -> str:
 @contextlib.contextmanager
 def _file_weights(mobile: nn.Module, quantization: Quantization) -> Iterator[None]:
     """The weights as the file stores them: convolutions and, with int8, looked-up embeddings."""
-    kinds = (nn.Conv2d, nn.Embedding) if "int8" in quantization else (nn.Conv2d,)
+    kinds = (nn.Conv2d, nn.Embedding) if stores_lookups_small(quantization) else (nn.Conv2d,)
     rounded = {
         f"{path}.weight"
         for path, layer in mobile.named_modules()

@@ -23,6 +23,18 @@ class TensorInfo:
     dtype: str
 
 
+@dataclass(frozen=True)
+class StoredWeight:
+    """How one weight lies in a file: `kind` in the file's own word (`constexpr_lut_to_dense`,
+    `int8`), `bits` per element, `stored_bytes` with its tables or scales."""
+
+    name: str
+    kind: str
+    bits: int
+    stored_bytes: int
+    shape: tuple[int, ...]
+
+
 class Network(Protocol):
     """One executable network."""
 
@@ -42,6 +54,10 @@ class Network(Protocol):
         Raises:
             UserError: an input is missing, unknown, or of another shape.
         """
+        ...
+
+    def close(self) -> None:
+        """Give the memory back; the network is not used again."""
         ...
 
 

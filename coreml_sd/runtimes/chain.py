@@ -41,3 +41,9 @@ class Chain:
         for network in self.networks:
             pool |= network.run({name: pool[name] for name in network.inputs})
         return {name: pool[name] for name in self.outputs}
+
+    def close(self) -> None:
+        """Close every chunk."""
+        for network in self.networks:
+            network.close()
+        self.networks = []

@@ -64,6 +64,10 @@ class CoreMLNetwork:
             for name, info in self.outputs.items()
         }
 
+    def close(self) -> None:
+        """Let Core ML free the model."""
+        self._model = None
+
 
 def _load(path: Path, compute_units: str, function: str) -> Any:
     quieten()

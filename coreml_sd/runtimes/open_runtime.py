@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
 from coreml_sd.errors import UserError
+from coreml_sd.residency import MemoryPolicy
 from coreml_sd.runtimes.base import Network
 from coreml_sd.runtimes.chain import Chain
+
+if TYPE_CHECKING:
+    from coreml_sd.runtimes.litert.loop import ResidentLoop
 
 RUNTIMES = ("auto", "torch", "mil", "coreml", "litert")
 
@@ -17,13 +22,15 @@ RUNTIMES = ("auto", "torch", "mil", "coreml", "litert")
 @dataclass(frozen=True)
 class Runtime:
     """How one bundle is executed: `name`, what a reader must know (`label`), and `open`, which
-    gives the network of a component by its name. A runtime that is `frugal` loads a network when
-    it is needed and frees it after (see `coreml_sd.residency`)."""
+    gives the network of a component by its name. `memory_policy` is how much of a pipeline it
+    keeps in memory unless told otherwise; `resident_loop`, where there is one, gives the denoising
+    loop in the runtime's own buffers for an opened UNet, or None for one that it cannot run."""
 
     name: str
     label: str
     open: Callable[[str], Network]
-    frugal: bool = False
+    memory_policy: MemoryPolicy = "all-resident"
+    resident_loop: Callable[[Network], ResidentLoop | None] | None = None
 
 
 def open_runtime(
@@ -86,17 +93,27 @@ def _mil(bundle: Bundle) -> Runtime:
 
 
 def _litert(bundle: Bundle, accelerator: str) -> Runtime:
+    from coreml_sd.runtimes.litert.loop import open_resident_loop
+    from coreml_sd.runtimes.litert.native.environment import environment
     from coreml_sd.runtimes.litert.network import ACCELERATORS, LiteRTNetwork, label
 
     chosen = next((name for name in ACCELERATORS if name == accelerator), None)
     if chosen is None:
         raise UserError(f"accelerator {accelerator}: choose from {', '.join(ACCELERATORS)}")
 
+    environment()  # the library once, before anything is measured or loaded by another thread
+
     def open_component(component: str) -> Network:
         (path,) = bundle.files(component, "tflite")
         return LiteRTNetwork(path, accelerator=chosen)
 
-    return Runtime("litert", label(chosen), open_component, frugal=True)
+    return Runtime(
+        "litert",
+        label(chosen),
+        open_component,
+        "pipelined",
+        lambda unet: open_resident_loop(bundle, unet),
+    )
 
 
 def _torch(bundle: Bundle) -> Runtime:

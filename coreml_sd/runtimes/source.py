@@ -39,6 +39,10 @@ class SourceNetwork:
             for spec, result in zip(self.component.outputs, results, strict=True)
         }
 
+    def close(self) -> None:
+        """Let the weights go."""
+        self.module = nn.Identity()
+
 
 def _info(spec: TensorSpec) -> TensorInfo:
     return TensorInfo(spec.name, spec.shape, "float32")

@@ -3,25 +3,12 @@
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from coreml_sd.errors import UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile.group_norm import SafeGroupNorm
 from coreml_sd.mobile.options import MobileOptions
-
-
-class HalfRounding(TorchDispatchMode):
-    """Rounds the result of every op to fp16, as a phone does; remembers whether all was finite."""
-
-    finite = True
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and result.is_floating_point():
-            result = result.half().float()
-            self.finite = self.finite and bool(torch.isfinite(result).all())
-        return result
+from tests.mobile.half import HalfRounding, HalfSums
 
 
 def plain(x: torch.Tensor, norm: nn.GroupNorm) -> torch.Tensor:
@@ -63,6 +50,49 @@ def test_the_plain_form_overflows(norm: nn.GroupNorm) -> None:
     with HalfRounding() as mode:
         plain(x, norm)
     assert not mode.finite
+
+
+LAST = MobileOptions("batched", layout="channels-last")
+
+
+class OneStage(SafeGroupNorm):
+    """The same norm with the mean of a whole group taken at once."""
+
+    def _mean(self, x: torch.Tensor) -> torch.Tensor:
+        grouped = x.reshape(x.shape[0], self.groups, self.per_group, *x.shape[2:])
+        means = grouped.mean((2, 3, 4), True).expand(-1, -1, self.per_group, -1, -1)
+        return means.reshape(x.shape[0], x.shape[1], 1, 1)
+
+
+class TestSumsInHalf:
+    """A group of 8 maps of 64 x 64 near its peak of 4 sums to 90,000: above 65,504."""
+
+    @pytest.mark.parametrize("options", [MobileOptions(), LAST], ids=lambda o: o.layout)
+    def test_means_of_means_do_not_overflow(self, options: MobileOptions) -> None:
+        norm, x = self.given()
+        with HalfSums() as mode:
+            y = SafeGroupNorm(norm, options)(x)
+        assert mode.finite
+        assert psnr_db(norm(x), y) > 40
+
+    def test_negative_control_one_mean_does(self) -> None:
+        norm, x = self.given()
+        one_stage = OneStage(norm, MobileOptions())
+        assert psnr_db(norm(x), one_stage(x)) >= 100
+        with HalfSums() as mode:
+            one_stage(x)
+        assert not mode.finite
+
+    @staticmethod
+    def given() -> tuple[nn.GroupNorm, torch.Tensor]:
+        return nn.GroupNorm(2, 16), 10 + torch.randn(1, 16, 64, 64)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_channels_last_gives_the_same(norm: nn.GroupNorm, batch: int) -> None:
+    options = MobileOptions("batched", layout="channels-last", batch=batch)
+    x = torch.randn(batch, 16, 6, 10)
+    assert psnr_db(norm(x), SafeGroupNorm(norm, options)(x)) >= 100
 
 
 def test_only_a_plain_group_norm_is_taken() -> None:

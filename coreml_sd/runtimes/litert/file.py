@@ -113,7 +113,10 @@ class TFLiteFile:
         from ai_edge_litert import schema_py_generated as schema
 
         self._schema = schema
-        self._model = schema.Model.GetRootAs(self._bytes, 0)
+        try:
+            self._model = schema.Model.GetRootAs(self._bytes, 0)
+        except _DAMAGE as error:
+            raise UserError(f"{path}: damaged ({error}); convert again") from None
 
     @functools.cached_property
     def graphs(self) -> tuple[Graph, ...]:
@@ -129,21 +132,15 @@ class TFLiteFile:
 
     @functools.cached_property
     def signatures(self) -> tuple[Signature, ...]:
-        """All signatures."""
-        found = []
-        for i in range(self._model.SignatureDefsLength()):
-            entry = self._model.SignatureDefs(i)
-            tensors = self.graphs[entry.SubgraphIndex()].tensors
-            inputs = [entry.Inputs(j) for j in range(entry.InputsLength())]
-            outputs = [entry.Outputs(j) for j in range(entry.OutputsLength())]
-            found.append(
-                Signature(
-                    entry.SignatureKey().decode(),
-                    {each.Name().decode(): tensors[each.TensorIndex()] for each in inputs},
-                    {each.Name().decode(): tensors[each.TensorIndex()] for each in outputs},
-                )
-            )
-        return tuple(found)
+        """All signatures.
+
+        Raises:
+            UserError: the tables point outside the file.
+        """
+        try:
+            return tuple(self._signature(i) for i in range(self._model.SignatureDefsLength()))
+        except _DAMAGE as error:
+            raise UserError(f"{self.path}: damaged ({error}); convert again") from None
 
     def op_counts(self) -> dict[str, int]:
         """Ops by kind over all graphs, most frequent first."""
@@ -206,6 +203,17 @@ class TFLiteFile:
             ops,
             tuple(tensors[i] for i in _indices(source.InputsAsNumpy())),
             tuple(tensors[i] for i in _indices(source.OutputsAsNumpy())),
+        )
+
+    def _signature(self, index: int) -> Signature:
+        entry = self._model.SignatureDefs(index)
+        tensors = self.graphs[entry.SubgraphIndex()].tensors
+        inputs = [entry.Inputs(j) for j in range(entry.InputsLength())]
+        outputs = [entry.Outputs(j) for j in range(entry.OutputsLength())]
+        return Signature(
+            entry.SignatureKey().decode(),
+            {each.Name().decode(): tensors[each.TensorIndex()] for each in inputs},
+            {each.Name().decode(): tensors[each.TensorIndex()] for each in outputs},
         )
 
     def _tensor(self, index: int, source: Any) -> Tensor:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from coreml_sd.bundle import Bundle
+from coreml_sd.runtimes.litert.refusal import rejected
 from coreml_sd.runtimes.litert.vulkan import gpu_environment, why_no_gpu
 
 GATE = 1e-4  # relative error against the CPU with 32-bit GPU math; 1e-6 is usual
@@ -124,9 +125,14 @@ def check_bundle(
     bundle: Bundle, *, compile_only: bool = False, time_limit: float = 300.0
 ) -> Iterator[GpuVerdict]:
     """Check every .tflite file of a bundle, one after the other."""
-    for component in bundle.components:
-        for path in bundle.files(component, "tflite"):
-            yield check_on_gpu(path, compile_only=compile_only, time_limit=time_limit)
+    for path in tflite_files(bundle):
+        yield check_on_gpu(path, compile_only=compile_only, time_limit=time_limit)
+
+
+def tflite_files(bundle: Bundle) -> list[Path]:
+    """Every .tflite file of a bundle, in running order."""
+    entries = bundle.all_files()
+    return [bundle.path / entry["path"] for entry in entries if entry["target"] == "tflite"]
 
 
 def _verdict(path: Path, compile_only: bool, output: bytes, chatter: str, ended: str) -> GpuVerdict:
@@ -136,7 +142,7 @@ def _verdict(path: Path, compile_only: bool, output: bytes, chatter: str, ended:
     adapter = re.search(r"Selected adapter: (.*?), arch=", chatter)
     verdict = dataclasses.replace(
         GpuVerdict(path, adapter=adapter[1] if adapter else "", compile_only=compile_only),
-        rejected=_rejected(chatter),
+        rejected=rejected(chatter),
         misread=misread,
         **findings,
     )
@@ -188,16 +194,6 @@ def _findings(output: bytes) -> dict[str, Any]:
         if isinstance(entry, dict):
             findings |= {name: value for name, value in entry.items() if name in known}
     return findings
-
-
-def _rejected(chatter: str) -> tuple[str, ...]:
-    """The lines between "Following operations are not supported" and the count of the rest."""
-    block = re.search(
-        r"operations are not supported by GPU delegate:\n(.*?)(?:\n\d+ operations|\Z)",
-        chatter,
-        re.S,
-    )
-    return tuple(line.strip() for line in block[1].splitlines() if line.strip()) if block else ()
 
 
 def _last_error(chatter: str) -> str:

@@ -1,13 +1,12 @@
-"""The litert runtime: one .tflite run by LiteRT's CompiledModel on CPU or GPU."""
+"""The litert runtime: one .tflite run by LiteRT on CPU or GPU."""
 
 from __future__ import annotations
 
-import atexit
-import functools
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +15,11 @@ from coreml_sd.libraries import quiet_native
 from coreml_sd.runtimes.base import Array, TensorInfo, check_inputs
 from coreml_sd.runtimes.litert.extra import require_android
 from coreml_sd.runtimes.litert.file import TFLiteFile
+from coreml_sd.runtimes.litert.native.buffer import Buffer
+from coreml_sd.runtimes.litert.native.library import LiteRTError
+from coreml_sd.runtimes.litert.native.model import Model
+from coreml_sd.runtimes.litert.native.options import CPU, GPU
+from coreml_sd.runtimes.litert.refusal import rejected
 
 Accelerator = Literal["cpu", "gpu"]
 ACCELERATORS: tuple[Accelerator, ...] = ("cpu", "gpu")
@@ -24,8 +28,10 @@ ACCELERATORS: tuple[Accelerator, ...] = ("cpu", "gpu")
 class LiteRTNetwork:
     """One .tflite run by LiteRT (see `coreml_sd.runtimes.base.Network`).
 
-    Inputs and outputs live in LiteRT's own buffers, made once; `buffer` gives them, so that what
-    does not change between runs is written once. With `exact` the GPU computes in fp32.
+    Inputs and outputs live in LiteRT's own buffers, made once, so that what does not change between
+    runs is written once. A buffer can be handed to another network of the same accelerator (see
+    `bind`): what one network gives is then what the next reads. With `exact` the GPU computes in
+    fp32.
 
     Raises:
         UserError: the extra `android` is missing, the file is damaged, or the accelerator is not
@@ -54,24 +60,16 @@ class LiteRTNetwork:
             name: TensorInfo(name, tensor.shape, tensor.dtype)
             for name, tensor in signatures[0].outputs.items()
         }
-        with quiet_native() as noise:
+        # The GPU delegate writes straight to the terminal, and tells only there why it refuses.
+        with quiet_native() if accelerator == "gpu" else contextlib.nullcontext(str) as noise:
             try:
                 self._model = _compiled(path, accelerator, threads or _threads(), exact)
-            except RuntimeError as error:
+            except LiteRTError as error:
                 raise UserError(_refusal(path, accelerator, noise(), error)) from None
-            if accelerator == "gpu" and not self._model.is_fully_accelerated():
-                raise UserError(f"{path}: only a part of it runs on the GPU; use the cpu runtime")
-            self._buffers = {
-                name: self._model.create_input_buffer_by_name(self._key, name)
-                for name in self._inputs
-            }
-            self._buffers |= {
-                name: self._model.create_output_buffer_by_name(self._key, name)
-                for name in self._outputs
-            }
+            self._own = {name: self.new_buffer(name) for name in (*self._inputs, *self._outputs)}
+            self._bound = dict(self._own)
             for name, info in self._inputs.items():
                 self.write(name, np.zeros(info.shape, info.dtype))
-        _silence_the_end()
 
     @property
     def inputs(self) -> Mapping[str, TensorInfo]:
@@ -90,37 +88,99 @@ class LiteRTNetwork:
         return self.step()
 
     def write(self, name: str, array: Array) -> None:
-        """Put one input into its buffer, where it stays for the next passes too."""
-        self._buffers[name].write(np.ascontiguousarray(array))
+        """Put one input into its buffer, where it stays for the next passes too.
+
+        Raises:
+            UserError: no such input, or another shape.
+            CoremlSDError: the network is closed, or LiteRT fails.
+        """
+        if name not in self._inputs:
+            raise UserError(
+                f"{self.path.name}: no input {name}; it takes {', '.join(self._inputs)}"
+            )
+        info = {name: self._inputs[name]}
+        given = check_inputs(self.path.name, info, {name: array})
+        with self._reported("write its input"):
+            self.buffer(name).write(given[name])
+
+    def read(self, name: str) -> Array:
+        """What the buffer of an output holds.
+
+        Raises:
+            CoremlSDError: the network is closed, or LiteRT fails.
+        """
+        with self._reported("read its output"):
+            return self.buffer(name).read()
+
+    def new_buffer(self, name: str) -> Buffer:
+        """Another buffer for an input or output, for `bind`; whoever asks for it destroys it.
+
+        Raises:
+            CoremlSDError: the network is closed, or LiteRT fails.
+        """
+        with self._reported("make its buffers"):
+            return self._model.new_buffer(self._inputs.get(name) or self._outputs[name])
+
+    def buffer(self, name: str) -> Buffer:
+        """The buffer that an input or output uses now.
+
+        Raises:
+            CoremlSDError: the network is closed.
+        """
+        if not self._bound:
+            raise CoremlSDError(f"{self.path}: closed")
+        return self._bound[name]
+
+    def bind(self, name: str, buffer: Buffer) -> None:
+        """Use another buffer for an input or output from now on; nothing is copied.
+
+        Raises:
+            CoremlSDError: the buffer has another shape or dtype, or the network is closed.
+
+        Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.9).
+        """
+        now = self.buffer(name)
+        if (buffer.shape, buffer.dtype) != (now.shape, now.dtype):
+            given = f"{buffer.shape} {buffer.dtype}"
+            raise CoremlSDError(
+                f"{self.path}: {name} needs a buffer of {now.shape} {now.dtype}, not of {given}"
+            )
+        self._bound[name] = buffer
 
     def step(self) -> dict[str, Array]:
         """One pass over what the buffers hold.
 
         Raises:
-            CoremlSDError: LiteRT fails.
+            CoremlSDError: the network is closed, or LiteRT fails.
         """
-        try:
-            self._model.run_by_name(
-                self._key,
-                {name: self._buffers[name] for name in self._inputs},
-                {name: self._buffers[name] for name in self._outputs},
-            )
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise CoremlSDError(f"{self.path}: LiteRT could not run it: {reason}") from None
-        return {
-            name: self._buffers[name]
-            .read(int(np.prod(info.shape)), np.dtype(info.dtype))
-            .reshape(info.shape)
-            for name, info in self._outputs.items()
-        }
+        self.invoke()
+        return {name: self.read(name) for name in self._outputs}
+
+    def invoke(self) -> None:
+        """One pass over what the buffers hold; results stay in the buffers.
+
+        Other threads go on meanwhile; a second pass of the same network waits for the first.
+
+        Raises:
+            CoremlSDError: the network is closed, or LiteRT fails.
+        """
+        with self._reported("run it"):
+            self._model.run({name: self.buffer(name) for name in (*self._inputs, *self._outputs)})
 
     def close(self) -> None:
-        """Give the memory back."""
-        for buffer in self._buffers.values():
+        """Give the memory back; a second time does nothing."""
+        for buffer in self._own.values():
             buffer.destroy()
-        self._buffers = {}
+        self._own, self._bound = {}, {}
         self._model.close()
+
+    @contextlib.contextmanager
+    def _reported(self, what: str) -> Iterator[None]:
+        """LiteRT's errors, with the file."""
+        try:
+            yield
+        except LiteRTError as error:
+            raise CoremlSDError(f"{self.path}: LiteRT could not {what}: {error}") from None
 
 
 def label(accelerator: Accelerator) -> str:
@@ -130,32 +190,13 @@ def label(accelerator: Accelerator) -> str:
     )
 
 
-def _compiled(path: Path, accelerator: Accelerator, threads: int, exact: bool) -> Any:
-    from ai_edge_litert.compiled_model import (
-        CompiledModel,
-        CpuOptions,
-        GpuOptions,
-        HardwareAccelerator,
-        Options,
-    )
-
-    if accelerator == "gpu":
-        options = Options(
-            hardware_accelerators=HardwareAccelerator.GPU,
-            gpu_options=GpuOptions(enforce_f32=exact),
-        )
-    else:
-        options = Options(
-            hardware_accelerators=HardwareAccelerator.CPU,
-            cpu_options=CpuOptions(num_threads=threads),
-        )
-    return CompiledModel.from_file(str(path), options=options)
-
-
-@functools.cache
-def _silence_the_end() -> None:
-    """LiteRT lists what it takes down on stderr, after the last line of Python."""
-    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+def _compiled(path: Path, accelerator: Accelerator, threads: int, exact: bool) -> Model:
+    if accelerator == "cpu":
+        return Model(path, CPU, threads=threads)
+    model = Model(path, GPU, exact=exact)
+    if not model.is_fully_accelerated():
+        raise UserError(f"{path}: only a part of it runs on the GPU; use the cpu runtime")
+    return model
 
 
 def _threads() -> int:
@@ -163,12 +204,14 @@ def _threads() -> int:
     return int(given) if given.isdigit() and int(given) > 0 else os.cpu_count() or 1
 
 
-def _refusal(path: Path, accelerator: Accelerator, noise: str, error: Exception) -> str:
+def _refusal(path: Path, accelerator: Accelerator, noise: str, error: LiteRTError) -> str:
     """One line: what LiteRT would not do, and the remedy."""
-    if accelerator == "gpu" and "No adapters found" in noise:
+    if "No adapters found" in noise:
         return "no GPU here: install a Vulkan driver, run scripts/lavapipe, or use the CPU"
-    lines = [line.strip() for line in (*noise.splitlines(), *str(error).splitlines())]
-    refused = [line for line in lines if "not supported by GPU delegate" in line]
-    reason = next(iter(refused), lines[-1] if lines else "no reason given")
+    reason = str(error)
+    if ops := rejected(noise):
+        reason = f"not supported by GPU delegate: {'; '.join(ops)}"
+    elif errors := [line for line in noise.splitlines() if line.startswith("ERROR: ")]:
+        reason = errors[0].removeprefix("ERROR: ")
     where = "the GPU" if accelerator == "gpu" else "LiteRT"
     return f"{path}: {where} refuses it ({reason}); run `coreml-sd lint` on it"

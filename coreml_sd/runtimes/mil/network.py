@@ -78,6 +78,10 @@ class MilNetwork:
         """Declared outputs of the last stage."""
         return self._stages[-1].outputs
 
+    def close(self) -> None:
+        """Let the decoded weights go."""
+        self._stages = []
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs; floats come as float32.
 

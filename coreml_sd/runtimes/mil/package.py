@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
 from coreml_sd.libraries import quieten
+from coreml_sd.runtimes.base import StoredWeight
 from coreml_sd.runtimes.mil.blob import BlobFile
 from coreml_sd.runtimes.mil.constexpr import DECODERS
 from coreml_sd.runtimes.mil.values import SUB_BYTE, element_and_shape, read_value
@@ -30,17 +31,6 @@ class Operation:
     type: str
     proto: Any
     outputs: tuple[tuple[str, str, tuple[int, ...]], ...]  # name, element, shape
-
-
-@dataclass(frozen=True)
-class StoredWeight:
-    """How one weight lies in the file; `bits` per element, `stored_bytes` with its tables."""
-
-    name: str
-    kind: str
-    bits: int
-    stored_bytes: int
-    shape: tuple[int, ...]
 
 
 class Program:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.libraries import quiet_native
 from coreml_sd.targets.tflite.profiles import Quantization
-from coreml_sd.targets.tflite.quantizer_faults import worked_around
+from coreml_sd.targets.tflite.quantizer_faults import refuses_fp16_lookup, worked_around
 
 # Networks whose pictures show int8 weights: they keep fp16 when int8 is asked for.
 KEPT_IN_FP16 = ("vae_decoder", "vae_encoder")
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+_LOOKUP = "EMBEDDING_LOOKUP"
 _EVERYWHERE = ".*"
 
 
@@ -36,9 +37,9 @@ def quantize_file(
     `fp16` and `int8` store the weights small and dequantize them before each op, so that CPU and
     GPU compute the same in floating point (W8A16; T1.5); `dynamic-int8` also rounds the
     activations to int8 at run time, on CPU. int8 is symmetric with one scale per output channel.
-    Biases and norms stay fp32. With fp16 so does the table of token embeddings: the quantizer
-    writes a broken lookup otherwise. `ops` are the kinds whose weights are quantized; the mobile
-    form has no others.
+    Biases and norms stay fp32. With fp16 so does the table of token embeddings: the GPU delegate
+    refuses the lookup otherwise. `ops` are the kinds whose weights are quantized; the mobile form
+    has no others.
 
     Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.5).
 
@@ -63,6 +64,11 @@ def quantize_file(
             ) from (error)
 
 
+def stores_lookups_small(quantization: Quantization) -> bool:
+    """Whether tables of embeddings are quantized too."""
+    return quantization != "fp32" and not (quantization == "fp16" and refuses_fp16_lookup())
+
+
 def int8_weight(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """What a weight `(C_out, ...)` is after int8: symmetric, one scale per output channel."""
     rows = weight.reshape(weight.shape[0], -1)
@@ -78,7 +84,8 @@ def _recipe(quantization: Quantization, ops: Sequence[str]) -> Any:
 
     manager = recipe_manager.RecipeManager()
     if quantization == "fp16":
-        for name in ops:
+        lookups = (_LOOKUP,) if stores_lookups_small(quantization) else ()
+        for name in (*ops, *lookups):
             manager.add_weight_only_config(
                 _EVERYWHERE, _operation(name), num_bits=16, algorithm_key="float_casting"
             )
@@ -89,7 +96,7 @@ def _recipe(quantization: Quantization, ops: Sequence[str]) -> Any:
         for name in ops:
             add(_EVERYWHERE, _operation(name), num_bits=8)
         # A lookup turns the rows it reads to float by itself in both cases.
-        manager.add_dynamic_config(_EVERYWHERE, _operation("EMBEDDING_LOOKUP"), num_bits=8)
+        manager.add_dynamic_config(_EVERYWHERE, _operation(_LOOKUP), num_bits=8)
     return manager.get_quantization_recipe()
 
 

@@ -1,4 +1,7 @@
-"""Work-arounds for faults of ai-edge-quantizer, each tied to the versions that have it."""
+"""Work-arounds for faults of LiteRT's packages, each tied to the versions that have it.
+
+tests/targets/test_quantizer_faults.py says when a newer version no longer needs one.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,24 @@ from typing import Any
 
 import numpy as np
 
-# Up to this version a weight above 32 MiB and of rank above 2 cannot be quantized to integers: the
-# data is flattened to two axes, its scales are not. tests/targets/test_quantize.py says when a
-# newer version no longer needs this.
+# Up to this version of ai-edge-quantizer a weight above 32 MiB and of rank above 2 cannot be
+# quantized to integers: the data is flattened to two axes, its scales are not.
 LAST_FAULTY = (0, 10)
 _LARGE = 32 * 2**20
 
+# Up to this version of ai-edge-litert the GPU delegate refuses a lookup in a table that is stored
+# in fp16: it takes the DEQUANTIZE before it for one of integers and misses their scales.
+LAST_WITHOUT_FP16_LOOKUP = (2, 3)
+
 
 def needs_work_around() -> bool:
-    """Whether the installed version has the fault."""
-    version = importlib.metadata.version("ai-edge-quantizer").split(".")
-    return (int(version[0]), int(version[1])) <= LAST_FAULTY
+    """Whether the installed quantizer fails on large convolution weights."""
+    return _version("ai-edge-quantizer") <= LAST_FAULTY
+
+
+def refuses_fp16_lookup() -> bool:
+    """Whether the GPU delegate of the installed version refuses fp16 tables of embeddings."""
+    return _version("ai-edge-litert") <= LAST_WITHOUT_FP16_LOOKUP
 
 
 @contextlib.contextmanager
@@ -49,6 +59,11 @@ def worked_around() -> Iterator[None]:
         yield
     finally:
         upstream.uniform_quantize = original
+
+
+def _version(package: str) -> tuple[int, int]:
+    major, minor, *_ = importlib.metadata.version(package).split(".")
+    return int(major), int(minor)
 
 
 def _sliced(params: Any, rows: slice) -> Any:

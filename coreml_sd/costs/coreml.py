@@ -1,41 +1,25 @@
-"""What a saved program costs: parameters, multiply-accumulates, bytes, predicted peak memory."""
+"""Costs of a saved .mlpackage."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isqrt, prod
 from pathlib import Path
 
-from coreml_sd.runtimes.mil.package import MilPackage, Operation, Program, StoredWeight, is_constant
+from coreml_sd.costs.file_costs import FileCosts
+from coreml_sd.costs.fillers import is_filler
+from coreml_sd.costs.liveness import Call, largest_live
+from coreml_sd.runtimes.mil.package import MilPackage, Operation, Program, is_constant
 from coreml_sd.runtimes.mil.values import element_and_shape
 
 _FLOATS = ("float16", "float32")
 _BYTES = {"float16": 2, "float32": 4, "int32": 4, "bool": 1, "int8": 1, "uint8": 1}
 
 
-@dataclass(frozen=True)
-class FileCosts:
-    """Costs of one .mlpackage. `peak_bytes` is what the file's own types predict: all stored
-    weights plus the largest set of intermediates that are alive at once."""
-
-    path: str
-    parameters: int
-    macs: int
-    weight_bytes: int
-    activation_bytes: int
-    ops: dict[str, int]
-    weights: tuple[StoredWeight, ...]
-
-    @property
-    def peak_bytes(self) -> int:
-        """Stored weights and the largest set of live intermediates."""
-        return self.weight_bytes + self.activation_bytes
-
-
-def file_costs(path: Path) -> FileCosts:
+def package_costs(path: Path) -> FileCosts:
     """Read one package and count.
+
+    Parameters are the weights of the weight file and its floating vectors; a weight that is one
+    value throughout is a factor of a rewrite and does not count.
 
     Raises:
         UserError: the file is damaged.
@@ -46,25 +30,34 @@ def file_costs(path: Path) -> FileCosts:
     for program in package.programs:
         for function in program.functions:
             macs += _macs(program, function)
-            activations = max(activations, _live_peak(program, function))
-    parameters = sum(prod(weight.shape) for weight in weights) + _vectors(package)
+            activations = max(activations, _live_bytes(program, function))
+    fillers = _fillers(package)
+    counted = sum(prod(weight.shape) for weight in weights if weight.name not in fillers)
     return FileCosts(
         path.name,
-        parameters,
+        counted + _vectors(package),
         macs,
         package.weight_bytes(),
         activations,
-        package.op_histogram(),
+        {kind: n for kind, n in package.op_histogram().items() if not is_constant(kind)},
         weights,
     )
 
 
-def merged_histogram(costs: Sequence[FileCosts]) -> dict[str, int]:
-    """Op kinds over several files, most frequent first, constants left out."""
-    total: Counter[str] = Counter()
-    for entry in costs:
-        total.update({kind: n for kind, n in entry.ops.items() if not is_constant(kind)})
-    return dict(total.most_common())
+def _fillers(package: MilPackage) -> set[str]:
+    """Names of the uncompressed weights that are one value throughout."""
+    return {
+        op.outputs[0][0]
+        for program in package.programs
+        for function in program.functions
+        for op in program.operations(function)
+        if op.type == "const" and len(op.outputs[0][2]) > 1 and _is_in_weight_file(op)
+        if is_filler(package.decode(op, {})[0])
+    }
+
+
+def _is_in_weight_file(op: Operation) -> bool:
+    return bool(op.proto.attributes["val"].WhichOneof("value") == "blobFileValue")
 
 
 def _vectors(package: MilPackage) -> int:
@@ -83,8 +76,8 @@ def _vectors(package: MilPackage) -> int:
             for op in operations:
                 name, element, shape = op.outputs[0]
                 if op.type == "const" and len(shape) == 1 and name not in statistics:
-                    stored = op.proto.attributes["val"].WhichOneof("value") == "blobFileValue"
-                    count += prod(shape) if stored and element in _FLOATS else 0
+                    held = _is_in_weight_file(op) and element in _FLOATS
+                    count += prod(shape) if held else 0
     return count
 
 
@@ -141,23 +134,27 @@ def _product_macs(
     return isqrt(prod(first) * prod(second) * prod(out) * shared) // shared
 
 
-def _live_peak(program: Program, function: str) -> int:
-    """Largest sum of intermediate bytes alive at one op."""
+def _live_bytes(program: Program, function: str) -> int:
+    """Inputs, which stay, and the largest set of live intermediates."""
     shapes = _shapes(program, function)
-    operations = [op for op in program.operations(function) if not is_constant(op.type)]
-    last = {
-        binding.name: index
-        for index, op in enumerate(operations)
-        for argument in op.proto.inputs.values()
-        for binding in argument.arguments
-        if binding.WhichOneof("binding") == "name"
-    }
-    live: dict[str, int] = {}
-    peak = 0
-    for index, op in enumerate(operations):
-        for name, element, shape in op.outputs:
-            live[name] = _BYTES.get(element, 4) * prod(shape)
-        peak = max(peak, sum(live.values()))
-        live = {name: size for name, size in live.items() if last.get(name, -1) > index}
-    inputs = [shapes[entry.name] for entry in program.function(function).inputs]
-    return peak + sum(_BYTES.get(element, 4) * prod(shape) for element, shape in inputs)
+
+    def size(name: str) -> int:
+        element, shape = shapes[name]
+        return _BYTES.get(element, 4) * prod(shape)
+
+    calls = [
+        Call(
+            [
+                binding.name
+                for argument in op.proto.inputs.values()
+                for binding in argument.arguments
+                if binding.WhichOneof("binding") == "name"
+            ],
+            {name: size(name) for name, _, _ in op.outputs},
+        )
+        for op in program.operations(function)
+        if not is_constant(op.type)
+    ]
+    inputs = [entry.name for entry in program.function(function).inputs]
+    outputs = list(program.block(function).outputs)
+    return largest_live(calls, outputs) + sum(size(name) for name in inputs)

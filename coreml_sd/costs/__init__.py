@@ -1,0 +1,1 @@
+"""What saved files cost, counted without executing them."""

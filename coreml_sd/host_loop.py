@@ -1,0 +1,82 @@
+"""The denoising loop over any runtime: the scheduler is diffusers' own, on the host."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from coreml_sd.runtimes.base import Array, Network
+
+
+class HostLoop:
+    """Runs a UNet and steps the latent with a diffusers scheduler; guidance is combined in fp32.
+
+    Args:
+        scheduler: with its timesteps set.
+        generator: for schedulers that draw noise in every step.
+    """
+
+    def __init__(self, unet: Network, scheduler: Any, generator: torch.Generator) -> None:
+        self._unet, self._scheduler = unet, scheduler
+        takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+        self._extra = {"generator": generator} if takes_generator else {}
+        self._latent, self._context, self._guidance = torch.empty(0), np.empty(0), 1.0
+
+    @property
+    def count(self) -> int:
+        """How often `step` is called for a picture."""
+        return len(self._scheduler.timesteps)
+
+    def begin(self, latent: Array, context: Array, guidance: float) -> None:
+        """Put in what the steps start from.
+
+        Args:
+            latent: `(1, C, h, w)`, noise times the scheduler's first sigma.
+            context: `(2, C, 1, T)`, the negative prompt's embedding, then the prompt's.
+            guidance: 1 or less switches guidance off.
+        """
+        self._latent = torch.from_numpy(latent)
+        self._context, self._guidance = context, guidance
+
+    def step(self, index: int) -> None:
+        """One step."""
+        timestep = self._scheduler.timesteps[index]
+        sample = self._scheduler.scale_model_input(self._latent, timestep).numpy()
+        prediction = self._predict(sample, float(timestep))
+        stepped = self._scheduler.step(prediction, timestep, self._latent, **self._extra)
+        self._latent = stepped.prev_sample
+
+    def latent(self) -> Array:
+        """The latent `(1, C, h, w)` after the last step."""
+        array: Array = self._latent.numpy()
+        return array
+
+    def _predict(self, sample: NDArray[np.float32], timestep: float) -> torch.Tensor:
+        """The guided prediction `(1, C, h, w)`."""
+        guided = self._guidance > 1.0
+        rows = self._rows(sample, timestep, self._context if guided else self._context[1:])
+        if not guided:
+            return rows
+        unconditional, conditional = rows.chunk(2)
+        return unconditional + self._guidance * (conditional - unconditional)
+
+    def _rows(self, sample: NDArray[np.float32], timestep: float, context: Array) -> torch.Tensor:
+        """The UNet for each row of `context`, in as many runs as its batch asks for."""
+        batch = self._unet.inputs["sample"].shape[0]
+        rows = []
+        for begin in range(0, len(context), batch):
+            piece = context[begin : begin + batch]
+            padded = np.concatenate([piece] + [piece[-1:]] * (batch - len(piece)))
+            result = self._unet.run(
+                {
+                    "sample": np.repeat(sample, batch, axis=0),
+                    "timestep": np.full(batch, timestep, dtype=np.float32),
+                    "encoder_hidden_states": padded,
+                }
+            )["noise_pred"]
+            rows.append(result[: len(piece)])
+        return torch.from_numpy(np.concatenate(rows).astype(np.float32))

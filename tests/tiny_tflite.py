@@ -1,0 +1,137 @@
+"""Tiny networks as .tflite files, each exported once for all workers of a test run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import nn
+
+from coreml_sd.config import ConversionConfig
+from coreml_sd.mobile.options import MobileOptions
+from coreml_sd.mobile.steps import StepSequence
+from coreml_sd.models.component import ComponentSpec, TensorSpec
+from coreml_sd.models.open_model import open_model
+from coreml_sd.targets.tflite import export
+from coreml_sd.targets.tflite.profiles import Quantization, profile
+from coreml_sd.targets.tflite.quantize import quantize_file
+from coreml_sd.targets.tflite.rewrites import AndroidForm, android_form
+
+_EXPORT = export.export_tflite
+
+
+class SharedFolder:
+    """A folder that all workers of one test run see; `once` makes each thing in it once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def once(self, name: str, make: Callable[[Path], object]) -> Path:
+        """The file or folder of this name, made by the first who asks while the others wait."""
+        path = self.path / name
+        with FileLock(self.path / f"{name}.lock"):
+            if not path.exists():
+                partial = self.path / f"partial-{name}"
+                make(partial)
+                partial.rename(path)
+        return path
+
+
+class MemoizedExporter:
+    """`export_tflite`, but a network that was exported before is copied.
+
+    Exporting the tiny UNet takes 20 s and most tests look at what comes after. Two networks are
+    the same where modules, their settings, weights and the shapes of their inputs are.
+    """
+
+    def __init__(self, folder: SharedFolder) -> None:
+        self.folder = folder
+
+    def __call__(
+        self, path: Path, signature: str, network: StepSequence, inputs: Sequence[TensorSpec]
+    ) -> None:
+        def make(target: Path) -> None:
+            _EXPORT(target, signature, network, inputs)
+
+        name = f"{signature}-{_digest(signature, network, inputs)}.tflite"
+        shutil.copyfile(self.folder.once(name, make), path)
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyFile:
+    """One network of a tiny model in its Android form, and its file before quantization."""
+
+    component: ComponentSpec
+    source: nn.Module
+    form: AndroidForm
+    unquantized: Path
+
+    def quantized(self, path: Path, quantization: Quantization) -> Path:
+        """Its file with quantized weights."""
+        source = shutil.copyfile(self.unquantized, path.with_suffix(".source"))
+        quantize_file(source, path, quantization)
+        source.unlink(missing_ok=True)
+        return path
+
+
+class TinyFiles:
+    """Files of the tiny models by folder, component and profile."""
+
+    def __init__(self, folder: SharedFolder) -> None:
+        self.folder = folder
+        self.exporter = MemoizedExporter(folder)
+
+    @functools.cache  # noqa: B019 -- one instance lives as long as the session
+    def __call__(self, model: Path, component: str, profile_name: str = "gpu") -> TinyFile:
+        config = ConversionConfig(model=str(model), targets=["tflite"])
+        spec = open_model(config).component(component)
+        source = spec.load()
+        form = android_form(spec, source, profile(profile_name))
+        path = self.folder.path / f"{model.name}-{component}-{profile_name}.fp32"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                self.exporter(path, component, form.network, spec.inputs)
+        return TinyFile(spec, source, form, path)
+
+
+def scales(path: Path, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Scales and zero points of one tensor of the main graph, read by the schema alone."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    stored = model.Subgraphs(0).Tensors(index).Quantization()
+    return np.array(stored.ScaleAsNumpy()), np.array(stored.ZeroPointAsNumpy())
+
+
+def _digest(signature: str, network: StepSequence, inputs: Sequence[TensorSpec]) -> str:
+    digest = hashlib.sha256(
+        repr((signature, network.inputs, network.outputs, list(inputs))).encode()
+    )
+    for name, module in network.named_modules():
+        settings = {
+            key: _plain(value)
+            for key, value in vars(module).items()
+            if not key.startswith("_") and key not in ("training", "steps")
+        }
+        digest.update(repr((name, type(module).__qualname__, settings)).encode())
+        tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        for key, tensor in tensors:
+            digest.update(repr((key, tensor.shape)).encode())
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _plain(value: Any) -> str:
+    """Without addresses, and without what a module's own attributes say again."""
+    if isinstance(value, MobileOptions):
+        value = dataclasses.replace(value, gelu="exact")
+    return getattr(value, "__qualname__", None) or repr(value)
