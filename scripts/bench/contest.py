@@ -6,9 +6,11 @@ import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bench.contestant import Array, Child, Contestant
 from bench.networks import Measured
+from bench.turns import in_turn
 from coreml_sd.metrics import psnr_db
 
 Say = Callable[[str], None]
@@ -105,11 +107,12 @@ def alternate(
 ) -> list[Result]:
     """Steps in turn, the first of the group being the reference."""
     children = [Child(measured, trial.contestant, trial.threads) for trial in group]
-    times: list[list[float]] = [[] for _ in children]
-    for done in range(rounds):
-        for trial, child, taken in zip(group, children, times, strict=True):
-            taken.append(child.step(trial.repeats))
-        say(f"round {done + 1}: " + ", ".join(f"{taken[-1]:.3f}" for taken in times))
+    turns = [
+        partial(child.step, trial.repeats) for trial, child in zip(group, children, strict=True)
+    ]
+    times = in_turn(
+        turns, rounds, lambda taken: say("round: " + ", ".join(f"{each:.3f}" for each in taken))
+    )
     results = []
     for trial, child, taken in zip(group, children, times, strict=True):
         memory = child.memory()
