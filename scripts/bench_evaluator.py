@@ -4,24 +4,17 @@
 import argparse
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from bench.turns import in_turn, seconds
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
-from coreml_sd.models.component import Arrays
 from coreml_sd.models.open_model import open_model
 from coreml_sd.runtimes.mil import MilNetwork
 from coreml_sd.runtimes.source import SourceNetwork
-
-
-def seconds(run: Callable[[Arrays], object], given: Arrays) -> float:
-    started = time.perf_counter()
-    run(given)
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -45,11 +38,9 @@ def main() -> None:
                 runs[mode] = MilNetwork(path, mode=mode).run  # type: ignore[arg-type]
             for run in runs.values():
                 run(given)
-            times: dict[str, list[float]] = {name: [] for name in runs}
-            for _ in range(arguments.rounds):
-                for name, run in runs.items():
-                    times[name].append(seconds(run, given))
-            medians = {name: statistics.median(taken) for name, taken in times.items()}
+            turns = [partial(seconds, partial(run, given)) for run in runs.values()]
+            times = in_turn(turns, arguments.rounds)
+            medians = dict(zip(runs, map(statistics.median, times), strict=True))
             print(
                 f"{component.name}: torch {1000 * medians['torch']:.1f} ms, "
                 + ", ".join(

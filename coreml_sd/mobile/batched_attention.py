@@ -24,7 +24,9 @@ def batched_attention(
     The channel axis is moved last before the heads are split off, which undoes the move that an
     exporter to channels-last convolutions makes: of each query, key, value and result one
     transpose stays. `mask` is `(1, 1, Q, K)`. Where the scores of all queries would be above
-    `score_limit` bytes in fp32, the queries are taken in equal pieces.
+    `score_limit` bytes in fp32, the queries are taken in equal pieces. The batch and the
+    heads are parted before the pieces are joined: of joined products with the same values the
+    converter makes one product of joined scores, and the large tensor would be back.
 
     Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.1).
     """
@@ -38,10 +40,9 @@ def batched_attention(
         scores = (q if len(pieces) == 1 else q[:, begin:end]) @ k
         if mask is not None:
             scores = scores + mask[0, :, begin:end]
-        mixed.append(scores.softmax(dim=2) @ v)
-    joined = torch.cat(mixed, dim=1) if len(mixed) > 1 else mixed[0]
-    apart = joined.reshape(batch, heads, rows * columns, width).transpose(1, 2)
-    return apart.reshape(batch, rows, columns, channels).permute(0, 3, 1, 2)
+        mixed.append((scores.softmax(dim=2) @ v).reshape(batch, heads, end - begin, width))
+    joined = torch.cat(mixed, dim=2) if len(mixed) > 1 else mixed[0]
+    return joined.transpose(1, 2).reshape(batch, rows, columns, channels).permute(0, 3, 1, 2)
 
 
 def query_pieces(queries: int, keys: int, rows: int, score_limit: int) -> list[tuple[int, int]]:

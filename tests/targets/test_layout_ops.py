@@ -17,6 +17,8 @@ from coreml_sd.mobile.batched_attention import batched_attention
 from coreml_sd.mobile.steps import Step, StepSequence
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.models.open_model import open_model
+from coreml_sd.runtimes.litert.file import TFLiteFile
+from coreml_sd.targets.tflite.export import export_tflite
 
 HEADS, MAP = 2, (1, 16, 8, 8)
 ALL_SCORES = 4 * HEADS * 64 * 64  # bytes
@@ -64,3 +66,13 @@ def test_attention_in_pieces_transposes_no_more_than_whole(script: ModuleType, p
     assert ops["SOFTMAX"] == pieces
     # The map enters three times and leaves once; each part and the result are split or joined.
     assert ops["TRANSPOSE"] == 3 + 1 + 4
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_exporter_does_not_join_the_scores_of_pieces_again(tmp_path: Path, batch: int) -> None:
+    limit = ALL_SCORES // 4
+    inputs = (TensorSpec("x", (batch, *MAP[1:]), "float32", ""),)
+    step = Step("attention", Attention(limit), ("x",), ("y",))
+    export_tflite(tmp_path / "a.tflite", "a", StepSequence([step], ("x",), ("y",)), inputs)
+    (graph,) = TFLiteFile(tmp_path / "a.tflite").graphs
+    assert max(4 * result.elements for op in graph.ops for result in op.outputs) <= limit

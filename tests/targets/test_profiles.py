@@ -33,7 +33,7 @@ class TestTable:
         assert chosen.name == name and chosen.description
         assert chosen.quantization in QUANTIZATIONS and chosen.palettize_as in QUANTIZATIONS
         assert chosen.gelu in GELUS
-        assert chosen.tensor_limit == 32 * 2**20
+        assert chosen.tensor_limit == (128 if chosen.accelerator == "cpu" else 32) * 2**20
 
     @pytest.mark.parametrize("name", GPU_PROFILES)
     def test_no_gpu_gets_a_file_that_only_a_cpu_computes_alike(self, name: str) -> None:

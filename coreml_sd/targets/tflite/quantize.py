@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from coreml_sd.targets.tflite.quantizer_faults import refuses_fp16_lookup, worke
 
 # Networks whose pictures show int8 weights: they keep fp16 when int8 is asked for.
 KEPT_IN_FP16 = ("vae_decoder", "vae_encoder")
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 _LOOKUP = "EMBEDDING_LOOKUP"
 _EVERYWHERE = ".*"
 
@@ -25,14 +26,20 @@ def for_component(component: str, asked: Quantization) -> Quantization:
     return "fp16" if component in KEPT_IN_FP16 and asked not in ("fp32", "fp16") else asked
 
 
-def quantize_file(source: Path, destination: Path, quantization: Quantization) -> None:
+def quantize_file(
+    source: Path,
+    destination: Path,
+    quantization: Quantization,
+    ops: Sequence[str] = CONVOLUTIONS,
+) -> None:
     """Write a fp32 .tflite again with quantized weights.
 
     `fp16` and `int8` store the weights small and dequantize them before each op, so that CPU and
     GPU compute the same in floating point (W8A16; T1.5); `dynamic-int8` also rounds the
     activations to int8 at run time, on CPU. int8 is symmetric with one scale per output channel.
     Biases and norms stay fp32. With fp16 so does the table of token embeddings: the GPU delegate
-    refuses the lookup otherwise.
+    refuses the lookup otherwise. `ops` are the kinds whose weights are quantized; the mobile form
+    has no others.
 
     Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.5).
 
@@ -47,7 +54,7 @@ def quantize_file(source: Path, destination: Path, quantization: Quantization) -
             from ai_edge_quantizer import quantizer
 
             worker = quantizer.Quantizer(str(source))
-            worker.load_quantization_recipe(_recipe(quantization))
+            worker.load_quantization_recipe(_recipe(quantization, ops))
             result = worker.quantize()
             destination.write_bytes(result.quantized_model)
         except Exception as error:  # the quantizer raises many kinds
@@ -72,13 +79,13 @@ def int8_weight(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
-def _recipe(quantization: Quantization) -> Any:
+def _recipe(quantization: Quantization, ops: Sequence[str]) -> Any:
     from ai_edge_quantizer import recipe_manager
 
     manager = recipe_manager.RecipeManager()
     if quantization == "fp16":
         lookups = (_LOOKUP,) if stores_lookups_small(quantization) else ()
-        for name in (*_CONVOLUTIONS, *lookups):
+        for name in (*ops, *lookups):
             manager.add_weight_only_config(
                 _EVERYWHERE, _operation(name), num_bits=16, algorithm_key="float_casting"
             )
@@ -86,7 +93,7 @@ def _recipe(quantization: Quantization) -> Any:
         add = (
             manager.add_weight_only_config if quantization == "int8" else manager.add_dynamic_config
         )
-        for name in _CONVOLUTIONS:
+        for name in ops:
             add(_EVERYWHERE, _operation(name), num_bits=8)
         # A lookup turns the rows it reads to float by itself in both cases.
         manager.add_dynamic_config(_EVERYWHERE, _operation(_LOOKUP), num_bits=8)
