@@ -253,6 +253,7 @@ class TestRefusals:
             (["--android-profile", "adreno5xx"], "android_profile = adreno5xx: choose from cpu"),
             (["--quantize", "int4"], "quantize = int4: choose from fp32, fp16, int8, dynamic-int8"),
             (["--quantize", "dynamic-int8"], "gpu is a GPU profile: choose int8, or --android-pro"),
+            (["--target", "coreml", "--quantize", "int8"], "is for TFLite files: add --target"),
             (["--target", "tflite,onnx"], "targets = onnx: choose from coreml, tflite"),
         ],
     )
