@@ -18,8 +18,8 @@ from coreml_sd.config import ConversionConfig, from_dict
 from coreml_sd.convert import convert
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.plan import plan_conversion
-from coreml_sd.report import measure
-from coreml_sd.report_html import render
+from coreml_sd.report.html import render
+from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.litert import extra
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.mil import MilPackage

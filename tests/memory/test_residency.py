@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from coreml_sd.errors import UserError
-from coreml_sd.memory_log import MemoryLog
-from coreml_sd.memory_plot import plot_memory
-from coreml_sd.memory_report import MemoryReport
-from coreml_sd.residency import Residency
+from coreml_sd.memory.log import MemoryLog
+from coreml_sd.memory.plot import plot_memory
+from coreml_sd.memory.report import MemoryReport
+from coreml_sd.memory.residency import Residency
 
 MEGABYTES = {"text_encoder": 60, "unet": 120, "vae_decoder": 90}
 SLACK = 12_000_000  # what else this process takes meanwhile

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 from coreml_sd.errors import UserError
-from coreml_sd.memory_log import EventKind, MemoryLog
+from coreml_sd.memory.log import EventKind, MemoryLog
 from coreml_sd.runtimes.base import Network
 
 MemoryPolicy = Literal["all-resident", "pipelined", "stage-by-stage"]
