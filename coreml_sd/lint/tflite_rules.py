@@ -159,7 +159,9 @@ def winograd_image(view: TFLiteView) -> Iterator[Hit]:
 
 
 @TFLITE.rule(
-    "attention-tensor", "warning", "An attention tensor over the profile's limit (32 MiB at fp32)."
+    "attention-tensor",
+    "warning",
+    "An attention tensor over the profile's limit (32 MiB at fp32; `cpu`: 128).",
 )
 def attention_tensor(view: TFLiteView) -> Iterator[Hit]:
     limit = view.device.tensor_limit

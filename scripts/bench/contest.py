@@ -14,7 +14,7 @@ from bench.turns import in_turn
 from coreml_sd.metrics import psnr_db
 
 Say = Callable[[str], None]
-_TRIED_STEPS = 3
+_TRIED_TURNS = 3
 _SHORTEST = 0.3  # seconds of one turn: shorter steps are repeated, as when a picture is made
 
 
@@ -31,7 +31,7 @@ class Trial:
     @property
     def repeats(self) -> int:
         """Steps of one turn."""
-        return max(1, round(_SHORTEST / self.seconds))
+        return _repeats(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ class Result:
         return statistics.median(self.speeds)
 
 
+def _repeats(seconds: float) -> int:
+    return max(1, round(_SHORTEST / seconds))
+
+
 def thread_counts() -> list[int]:
     """1, 2, 4 and so on, up to all cores."""
     cores = os.cpu_count() or 1
@@ -66,11 +70,12 @@ def thread_counts() -> list[int]:
 
 
 def try_alone(measured: Measured, contestant: Contestant, counts: Sequence[int], say: Say) -> Trial:
-    """Load it once for each count; the fastest step decides, for it is disturbed least."""
+    """Load it once for each count; the fastest turn decides, for it is disturbed least."""
     best: Trial | None = None
     for threads in counts:
         child = Child(measured, contestant, threads)
-        seconds = min(child.step() for _ in range(_TRIED_STEPS))
+        repeats = _repeats(child.step())
+        seconds = min(child.step(repeats) for _ in range(_TRIED_TURNS))
         say(f"{contestant.label}, {threads} threads: {seconds:.3f} s")
         if best is None or seconds < best.seconds:
             best = Trial(contestant, threads, seconds, child.memory().peak, child.output())

@@ -143,7 +143,7 @@ def dequantized(stored: str) -> Build:
     return lambda g: g.op("DEQUANTIZE", [g.constant(np.ones(4), stored)], (4,))
 
 
-HUGE = (1, 8, 1024, 1025)  # 33.6 MB in fp32, over 32 MiB
+HUGE = (1, 8, 2048, 2049)  # 134.3 MB in fp32, over the 128 MiB of the profile `cpu` too
 ERROR, WARNING, NOTE = "error", "warning", "note"
 WIDE = [1.0] * 7 + [1e-9]
 
