@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from coreml_sd.denoising.linear_step import GUIDED, LATENTS, WEIGHT_NAMES
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.linear_step import GUIDED, LATENTS, WEIGHT_NAMES
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.progress import Progress
 

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.bundle import Bundle
+from coreml_sd.denoising.host_loop import HostLoop
+from coreml_sd.denoising.linear_scheduler import linear_steps
+from coreml_sd.denoising.schedulers import DEFAULT, make_scheduler
 from coreml_sd.errors import CoremlSDError, UserError
-from coreml_sd.host_loop import HostLoop
-from coreml_sd.linear_scheduler import linear_steps
-from coreml_sd.memory_log import MemoryLog
+from coreml_sd.memory.log import MemoryLog
+from coreml_sd.memory.residency import Residency
 from coreml_sd.prompt import PromptEncoder
-from coreml_sd.residency import Residency
 from coreml_sd.runtimes.open_runtime import Runtime
-from coreml_sd.schedulers import DEFAULT, make_scheduler
 
 if TYPE_CHECKING:
     from coreml_sd.runtimes.litert.loop import ResidentLoop
@@ -59,7 +59,7 @@ class Generator:
     """Generates pictures from one bundle on one runtime.
 
     Args:
-        memory_policy: what stays in memory (see `coreml_sd.residency`); default: the runtime's.
+        memory_policy: what stays in memory (see `Residency`); default: the runtime's.
         log: where to note what is loaded and freed when.
 
     Raises:

@@ -54,6 +54,11 @@ def plan_conversion(config: ConversionConfig) -> Plan:
         )
     if config.prune is not None:
         require_prune_fraction(config.prune)
+    if config.quantize is not None and "tflite" not in config.targets:
+        raise UserError(
+            f"quantize {config.quantize} is for TFLite files: add --target tflite, or choose "
+            "--palettize for Core ML"
+        )
     android = _android_plan(config) if "tflite" in config.targets else None
     model = open_model(config)
     height, width = model.facts.size

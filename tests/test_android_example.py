@@ -14,9 +14,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from coreml_sd.bundle import FORMAT, MANIFEST_VERSION
 from coreml_sd.config import ConversionConfig
+from coreml_sd.denoising.schedulers import NAMES
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.open_model import open_model
-from coreml_sd.schedulers import NAMES
 from coreml_sd.targets.tflite.profiles import PROFILES
 
 ROOT = Path(__file__).parents[1]

@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.bundle import open_bundle
+from coreml_sd.denoising.schedulers import make_scheduler
 from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.prompt import PromptEncoder
 from coreml_sd.runtimes.open_runtime import Runtime
-from coreml_sd.schedulers import make_scheduler
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "examples/android/app/src/main/kotlin/coremlsd/sample"

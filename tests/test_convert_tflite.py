@@ -18,8 +18,8 @@ from coreml_sd.config import ConversionConfig, from_dict
 from coreml_sd.convert import convert
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.plan import plan_conversion
-from coreml_sd.report import measure
-from coreml_sd.report_html import render
+from coreml_sd.report.html import render
+from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.litert import extra
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.mil import MilPackage
@@ -56,7 +56,7 @@ class TestBothTargets:
         bundle = open_bundle(both_bundle)
         assert bundle.targets == ["coreml", "tflite"]
         assert {path.name for path in both_bundle.glob("*.tflite")} == {
-            f"{name}.tflite" for name in FILES
+            f"{name}.tflite" for name in (*FILES, "SchedulerStep")
         }
         assert {path.name for path in both_bundle.glob("*.mlpackage")} == {
             f"{name}.mlpackage" for name in FILES
@@ -253,6 +253,7 @@ class TestRefusals:
             (["--android-profile", "adreno5xx"], "android_profile = adreno5xx: choose from cpu"),
             (["--quantize", "int4"], "quantize = int4: choose from fp32, fp16, int8, dynamic-int8"),
             (["--quantize", "dynamic-int8"], "gpu is a GPU profile: choose int8, or --android-pro"),
+            (["--target", "coreml", "--quantize", "int8"], "is for TFLite files: add --target"),
             (["--target", "tflite,onnx"], "targets = onnx: choose from coreml, tflite"),
         ],
     )

@@ -11,12 +11,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from coreml_sd.bundle import open_bundle
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
+from coreml_sd.denoising.schedulers import NAMES, make_scheduler
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.metrics import psnr_db
 from coreml_sd.prompt import PromptEncoder
 from coreml_sd.runtimes.open_runtime import open_runtime
-from coreml_sd.schedulers import NAMES, make_scheduler
 
 REQUEST = GenerationRequest("a cat", negative_prompt="dog", steps=3, guidance=4.0, seed=5)
 

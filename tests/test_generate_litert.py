@@ -13,12 +13,12 @@ from PIL import Image
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
-from coreml_sd import report
 from coreml_sd.bundle import Bundle, open_bundle, write_manifest
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.metrics import psnr_db
-from coreml_sd.report_html import render
+from coreml_sd.report import measure as report
+from coreml_sd.report.html import render
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.open_runtime import open_runtime
 from tests.command import Run, runner
@@ -126,7 +126,7 @@ class TestAccelerators:
 @pytest.fixture(scope="module")
 def measured(both_bundle: Path) -> report.ParityReport:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "measure_memory", lambda *_: None)  # tests/test_residency.py
+        patch.setattr(report, "measure_memory", lambda *_: None)  # tests/memory
         return report.measure(open_bundle(both_bundle), prompts=["a cat", "a dog"])
 
 

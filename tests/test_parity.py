@@ -9,8 +9,8 @@ import pytest
 from coreml_sd.bundle import open_bundle, write_manifest
 from coreml_sd.errors import UserError
 from coreml_sd.parity.checks import Check
-from coreml_sd.report import measure
-from coreml_sd.report_html import render
+from coreml_sd.report.html import render
+from coreml_sd.report.measure import measure
 
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 

@@ -4,9 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from coreml_sd import config
+from coreml_sd.denoising.schedulers import NAMES
 from coreml_sd.models.open_model import FAMILIES
 from coreml_sd.runtimes.open_runtime import RUNTIMES
-from coreml_sd.schedulers import NAMES
 
 ROOT = Path(__file__).parents[1]
 

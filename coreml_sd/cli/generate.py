@@ -85,11 +85,11 @@ def command(
         _with_vulkan()
     bundle = open_bundle(path)
     quieten()
+    from coreml_sd.denoising.schedulers import DEFAULT, make_scheduler
     from coreml_sd.generate import GenerationRequest, Generator
-    from coreml_sd.memory_log import MemoryLog
+    from coreml_sd.memory.log import MemoryLog
     from coreml_sd.picture import png_metadata, write_png
     from coreml_sd.runtimes.open_runtime import open_runtime
-    from coreml_sd.schedulers import DEFAULT, make_scheduler
 
     advice = bundle.pipeline["advice"]
     scheduler = scheduler or DEFAULT

@@ -46,8 +46,8 @@ def command(
 
     bundle = open_bundle(path)
     quieten()
-    from coreml_sd.report import measure
-    from coreml_sd.report_html import render
+    from coreml_sd.report.html import render
+    from coreml_sd.report.measure import measure
 
     chosen = [] if no_pictures else (list(prompts) or None)
     with ConsoleProgress() as progress:

@@ -29,6 +29,8 @@ class SafeGroupNorm(nn.Module):
     itself cancels, because the same r multiplies x and sqrt(eps). Scaling x instead of its
     deviation costs the same number of ops, and protects the mean and the subtraction as well.
 
+    A network that is computed in fp32 only goes without the scaling (`MobileOptions.arithmetic`).
+
     The map itself is never reshaped: means and maxima are taken over the width, then the height,
     then the channels of a group, so that an accumulator in fp16 does not overflow.
 
@@ -48,7 +50,8 @@ class SafeGroupNorm(nn.Module):
             raise not_plain(source, "GroupNorm with weight and bias")
         self.groups = source.num_groups
         self.per_group = source.num_channels // source.num_groups
-        self.root_eps = math.sqrt(source.eps)
+        self.scales = options.arithmetic == "fp16"
+        self.eps, self.root_eps = source.eps, math.sqrt(source.eps)
         self.axes = _CHANNELS_LAST if options.layout == "channels-last" else _CHANNELS_FIRST
         self.weight = shared(source.weight)
         self.bias = shared(source.bias)
@@ -65,16 +68,21 @@ class SafeGroupNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         axes = self.axes
-        x = axes.enter(x)
-        largest = self._grouped(x.abs().amax(axes.width, True).amax(axes.height, True))
-        limit = self._repeated(largest.amax(axes.member, True))
-        scale = self.one / torch.maximum(limit, self.floor)
-        scaled = x * scale
-        centred = scaled - self._mean(scaled)
-        root_eps = scale * self.root_eps
-        inverse = torch.rsqrt(self._mean(centred * centred) + root_eps * root_eps)
+        x, eps = self._in_range(axes.enter(x))
+        centred = x - self._mean(x)
+        inverse = torch.rsqrt(self._mean(centred * centred) + eps)
         gain = inverse * axes.vector(self.weight)
         return axes.leave(self._finished(centred * gain + axes.vector(self.bias)))
+
+    def _in_range(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | float]:
+        """The scaled map and the epsilon that belongs to it, `(B, C, 1, 1)`."""
+        if not self.scales:
+            return x, self.eps
+        largest = self._grouped(x.abs().amax(self.axes.width, True).amax(self.axes.height, True))
+        limit = self._repeated(largest.amax(self.axes.member, True))
+        scale = self.one / torch.maximum(limit, self.floor)
+        root_eps = scale * self.root_eps
+        return x * scale, root_eps * root_eps
 
     def _finished(self, x: torch.Tensor) -> torch.Tensor:
         return x

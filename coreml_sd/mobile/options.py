@@ -10,6 +10,7 @@ from coreml_sd.errors import UserError
 Attention = Literal["split-einsum", "split-einsum-v2", "original", "sdpa", "batched"]
 Layout = Literal["channels-first", "channels-last"]
 Gelu = Literal["exact", "clipped"]
+Arithmetic = Literal["fp16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class MobileOptions:
     last, so that no transpose stays around a convolution. `batch` is that of the exported network
     (channels last needs it for constants).
 
-    `gelu` clipped spells GELU in plain ops. With `pooled` a text encoder gives its pooled output.
+    `arithmetic` is the narrowest that the runtime computes in: for fp16 group norm brings its input
+    into range first. `gelu` clipped spells GELU in plain ops. With `pooled` a text encoder gives
+    its pooled output.
 
     Raises:
         UserError: an unknown attention, or a query chunk below one.
@@ -37,6 +40,7 @@ class MobileOptions:
     score_limit: int = 32 * 2**20
     layout: Layout = "channels-first"
     batch: int = 1
+    arithmetic: Arithmetic = "fp16"
     gelu: Gelu = "exact"
     pooled: bool = True
 

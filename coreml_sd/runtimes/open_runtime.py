@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
 from coreml_sd.errors import UserError
-from coreml_sd.residency import MemoryPolicy
+from coreml_sd.memory.residency import MemoryPolicy
 from coreml_sd.runtimes.base import Network
 from coreml_sd.runtimes.chain import Chain
 

@@ -1,5 +1,7 @@
 """Group norm stays inside fp16 where the plain form leaves it."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -33,6 +35,21 @@ def norm() -> nn.GroupNorm:
 def test_it_equals_group_norm(norm: nn.GroupNorm, scale: float, shape) -> None:
     x = scale * torch.randn(shape)
     assert psnr_db(norm(x), SafeGroupNorm(norm, MobileOptions())(x)) >= 100
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 2e4])
+@pytest.mark.parametrize(
+    "options", [MobileOptions(), MobileOptions("batched", layout="channels-last")]
+)
+def test_for_fp32_it_goes_without_the_scaling(
+    norm: nn.GroupNorm, scale: float, options: MobileOptions
+) -> None:
+    x = scale * torch.randn(1, 16, 32, 24)
+    in_fp32 = SafeGroupNorm(norm, dataclasses.replace(options, arithmetic="fp32"))
+    assert psnr_db(norm(x), in_fp32(x)) >= 100
+    with HalfRounding() as mode:
+        in_fp32(2000 * torch.randn(1, 16, 16, 16))
+    assert not mode.finite
 
 
 @pytest.mark.parametrize("scale", [1e-2, 1.0, 300.0, 15_000.0])

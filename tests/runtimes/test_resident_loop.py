@@ -19,16 +19,16 @@ pytest.importorskip("ai_edge_litert", reason="the extra `android` is not install
 from coreml_sd.bundle import Bundle, open_bundle
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
+from coreml_sd.denoising.linear_scheduler import linear_steps
+from coreml_sd.denoising.schedulers import make_scheduler
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.generate import GenerationRequest, Generator
-from coreml_sd.linear_scheduler import linear_steps
 from coreml_sd.lint.engine import default_profile, lint_bundle
 from coreml_sd.runtimes.litert.gpu_gate import check_on_gpu, tflite_files
 from coreml_sd.runtimes.litert.loop import ResidentLoop, open_resident_loop
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
 from coreml_sd.runtimes.litert.vulkan import gpu_environment, why_no_gpu
 from coreml_sd.runtimes.open_runtime import open_runtime
-from coreml_sd.schedulers import make_scheduler
 
 LACKING = why_no_gpu()
 needs_gpu = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
@@ -293,10 +293,10 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from coreml_sd.bundle import open_bundle
-from coreml_sd.linear_scheduler import linear_steps
+from coreml_sd.denoising.linear_scheduler import linear_steps
 from coreml_sd.runtimes.litert.loop import ResidentLoop
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
-from coreml_sd.schedulers import make_scheduler
+from coreml_sd.denoising.schedulers import make_scheduler
 
 bundle = open_bundle(Path(sys.argv[1]))
 table = linear_steps(make_scheduler("dpm++", bundle.pipeline["scheduler"]), 3)

@@ -9,8 +9,8 @@ pytest.importorskip("litert_torch", reason="the extra `android` is not installed
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert_scheduler_step import convert_scheduler_step
+from coreml_sd.denoising.linear_step import GUIDED, GUIDED_NAMES, LATENT_NAMES, LATENTS, LinearStep
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.linear_step import GUIDED, GUIDED_NAMES, LATENT_NAMES, LATENTS, LinearStep
 from coreml_sd.models.open_model import open_model
 from coreml_sd.progress import Silent
 from coreml_sd.runtimes.litert.network import LiteRTNetwork

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from coreml_sd.bundle import Bundle
+from coreml_sd.denoising.linear_step import GUIDED, GUIDED_NAMES, LATENT_NAMES, LATENTS, LinearStep
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.linear_step import GUIDED, GUIDED_NAMES, LATENT_NAMES, LATENTS, LinearStep
 from coreml_sd.runtimes.base import Array, Network
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
 

@@ -35,6 +35,8 @@ def android_form(component: ComponentSpec, source: nn.Module, profile: Profile) 
         layout="channels-last",
         batch=component.inputs[0].shape[0],
         score_limit=profile.tensor_limit,
+        # XNNPACK computes in fp32; the GPU delegate in fp16 unless told otherwise.
+        arithmetic="fp32" if profile.accelerator == "cpu" else "fp16",
         gelu=profile.gelu,
         pooled=False,
     )

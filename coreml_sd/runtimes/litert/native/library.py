@@ -9,7 +9,6 @@ import ctypes
 import functools
 import importlib.metadata
 import importlib.util
-import os
 from ctypes import POINTER, c_bool, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any
@@ -162,12 +161,6 @@ def counted(name: str, handle: c_void_p) -> int:
     number = c_size_t()
     call(name, handle, ctypes.byref(number))
     return number.value
-
-
-def trim() -> None:
-    """Hand freed memory to the system; glibc keeps what it has handed out once."""
-    if os.name == "posix" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:

@@ -12,6 +12,7 @@ from ctypes import c_bool, c_char_p, c_void_p
 from pathlib import Path
 from typing import Literal
 
+from coreml_sd.memory.freed import give_back
 from coreml_sd.runtimes.base import TensorInfo
 from coreml_sd.runtimes.litert.native.buffer import Buffer
 from coreml_sd.runtimes.litert.native.environment import environment
@@ -22,7 +23,6 @@ from coreml_sd.runtimes.litert.native.library import (
     counted,
     library,
     made,
-    trim,
 )
 from coreml_sd.runtimes.litert.native.options import options
 
@@ -51,7 +51,7 @@ class Model:
         self._environment = environment()
         self._lock = threading.Lock()
         with contextlib.ExitStack() as stack:
-            stack.callback(trim)
+            stack.callback(give_back)
             model = made("LiteRtCreateModelFromFile", self._environment, os.fsencode(path))
             stack.callback(library().LiteRtDestroyModel, model)
             self._signature = made("LiteRtGetModelSignature", model, 0)

@@ -18,7 +18,7 @@ from coreml_sd.config import from_dict
 from coreml_sd.convert_coreml import export_whole, mobile_options
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
-from coreml_sd.memory_report import MemoryReport, measure_memory
+from coreml_sd.memory.report import MemoryReport, measure_memory
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec

@@ -1,5 +1,6 @@
 """Residency: what is loaded when, by which thread, and what that holds in memory."""
 
+import math
 import threading
 import time
 
@@ -7,10 +8,10 @@ import numpy as np
 import pytest
 
 from coreml_sd.errors import UserError
-from coreml_sd.memory_log import MemoryLog
-from coreml_sd.memory_plot import plot_memory
-from coreml_sd.memory_report import MemoryReport
-from coreml_sd.residency import Residency
+from coreml_sd.memory.log import MemoryLog
+from coreml_sd.memory.plot import plot_memory
+from coreml_sd.memory.report import MemoryReport
+from coreml_sd.memory.residency import Residency
 
 MEGABYTES = {"text_encoder": 60, "unet": 120, "vae_decoder": 90}
 SLACK = 12_000_000  # what else this process takes meanwhile
@@ -31,18 +32,23 @@ class Block:
         self.values = None
 
 
-def draw(policy: str, steps: int = 5, pace: float = 0.02) -> tuple[dict, Residency]:
-    """The order in which a picture uses its networks."""
+def draw(policy: str, steps: int = 5, last_step: float = 0.02) -> tuple[dict, Residency]:
+    """The order in which a picture uses its networks; the last step ends when the decoder is there,
+    or after `last_step` seconds."""
     log = MemoryLog()
     residency = Residency(Block, policy, log)
     residency.begin()
     residency.network("text_encoder")
     residency.done_with("text_encoder")
     residency.network("unet")
-    for step in range(steps):
-        residency.before_step("vae_decoder", pace * (steps - step), step == steps - 1)
-        time.sleep(pace)
-        residency.note("step", str(step + 1))
+    for step in range(1, steps):
+        residency.before_step("vae_decoder", math.inf, last=False)
+        residency.note("step", str(step))
+    residency.before_step("vae_decoder", math.inf, last=True)
+    until = time.monotonic() + last_step
+    while time.monotonic() < until and log.events[-1].kind != "loaded":
+        time.sleep(0.001)
+    residency.note("step", str(steps))
     residency.done_with("unet")
     residency.network("vae_decoder")
     time.sleep(0.02)  # so that the peak is sampled
@@ -62,13 +68,26 @@ def test_pipelined_frees_the_text_encoder_before_the_unet_is_loaded() -> None:
 
 
 def test_the_decoder_is_loaded_by_a_second_thread_before_the_last_step_ends() -> None:
-    log, residency = draw("pipelined", pace=0.3, steps=2)
+    log, residency = draw("pipelined", steps=2, last_step=60.0)
     order = happened(log)
-    assert order.index(("loaded", "unet")) < order.index(("loading", "vae_decoder"))
+    assert order.index(("step", "1")) < order.index(("loading", "vae_decoder"))
     assert order.index(("loaded", "vae_decoder")) < order.index(("step", "2"))
     assert residency.network("unet").thread == threading.get_ident()
     residency.before_step("text_encoder", 0.0, True)
     assert residency.network("text_encoder").thread != threading.get_ident()
+
+
+def test_a_load_begins_when_the_steps_that_are_left_take_little_longer() -> None:
+    residency = Residency(Block, "pipelined", log := MemoryLog())
+    residency.network("unet")
+    (loading, loaded) = log.events
+    taken = loaded.seconds - loading.seconds
+    residency.before_step("vae_decoder", 10 * taken, last=False)
+    assert len(log.events) == 2
+    residency.before_step("vae_decoder", 1.5 * taken, last=False)
+    residency.network("vae_decoder")
+    assert [event.name for event in log.events[2:]] == ["vae_decoder"] * 2
+    log.close()
 
 
 def test_the_unet_stays_for_the_next_picture() -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 from coreml_sd.errors import UserError
-from coreml_sd.memory_log import EventKind, MemoryLog
+from coreml_sd.memory.freed import give_back
+from coreml_sd.memory.log import EventKind, MemoryLog
 from coreml_sd.runtimes.base import Network
 
 MemoryPolicy = Literal["all-resident", "pipelined", "stage-by-stage"]
@@ -75,7 +74,7 @@ class Residency:
         network = self._networks.pop(component)
         network.close()
         del network
-        _give_back_memory()
+        give_back()
         self.note("freed", component)
 
     def before_step(self, component: str, seconds_left: float, last: bool) -> None:
@@ -107,7 +106,7 @@ class Residency:
         self._coming.clear()
         while self._networks:
             self._networks.popitem()[1].close()
-        _give_back_memory()
+        give_back()
 
     def _load(self, component: str) -> Network:
         self.note("loading", component)
@@ -116,11 +115,3 @@ class Residency:
         self._seconds[component] = time.perf_counter() - begun
         self.note("loaded", component)
         return network
-
-
-def _give_back_memory() -> None:
-    """glibc keeps freed blocks for itself; the next network should find the memory free."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)

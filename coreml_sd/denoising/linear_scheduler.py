@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coreml_sd.linear_step import GUIDED, LATENTS, LinearStep
+from coreml_sd.denoising.linear_step import GUIDED, LATENTS, LinearStep
 
 _NEGLIGIBLE = 1e-6  # relative to a step's weights, which diffusers computes in fp32
 _REPLAY_GATE = 1e-5  # relative error of the table against the scheduler itself

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import psutil
 
+from coreml_sd.memory.freed import give_back
+
 EventKind = Literal["loading", "loaded", "freed", "step", "end"]
 _INTERVAL = 0.004  # seconds between two samples
 
@@ -27,6 +29,7 @@ class MemoryLog:
     """Samples of resident bytes above the start, taken by a thread of its own, and events."""
 
     def __init__(self) -> None:
+        give_back()  # what was freed before must not make what comes look smaller
         self._process = psutil.Process()
         self._begun = time.perf_counter()
         self._base: int = self._process.memory_info().rss

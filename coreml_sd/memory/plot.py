@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from coreml_sd.memory_report import MemoryReport
+from coreml_sd.memory.report import MemoryReport
 
 _TITLES = {"all-resident": "everything loaded", "pipelined": "pipelined"}
 _COLOURS = {"all-resident": "#a8a8a8", "pipelined": "#2f6fdb"}

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from coreml_sd.linear_scheduler import linear_steps
-from coreml_sd.linear_step import GUIDED, LATENTS, LinearStep
-from coreml_sd.schedulers import NAMES, make_scheduler
+from coreml_sd.denoising.linear_scheduler import linear_steps
+from coreml_sd.denoising.linear_step import GUIDED, LATENTS, LinearStep
+from coreml_sd.denoising.schedulers import NAMES, make_scheduler
 
 CONFIG = {
     "beta_schedule": "scaled_linear",

@@ -1,0 +1,1 @@
+"""How much of a pipeline is in memory: policies, measurement and its plot."""
