@@ -157,7 +157,7 @@ class TestTFLiteAlone:
     ) -> None:
         """The quantizer does something else than was asked for."""
         true_recipe = quantize._recipe
-        monkeypatch.setattr(quantize, "_recipe", lambda asked: true_recipe("dynamic-int8"))
+        monkeypatch.setattr(quantize, "_recipe", lambda asked, ops: true_recipe("dynamic-int8"))
         wrong = config(sd1_folder, components=["text_encoder"], quantize="int8")
         with pytest.raises(CoremlSDError, match=r"text_encoder: .* \(gate .* for tflite; the bun"):
             convert(wrong, tmp_path / "b")
