@@ -79,7 +79,7 @@ def int8_weight(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
-def _recipe(quantization: Quantization, ops: Sequence[str]) -> Any:
+def _recipe(quantization: Quantization, ops: Sequence[str] = CONVOLUTIONS) -> Any:
     from ai_edge_quantizer import recipe_manager
 
     manager = recipe_manager.RecipeManager()
