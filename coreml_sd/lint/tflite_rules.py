@@ -166,12 +166,14 @@ def winograd_image(view: TFLiteView) -> Iterator[Hit]:
 def attention_tensor(view: TFLiteView) -> Iterator[Hit]:
     limit = view.device.tensor_limit
     for _, op in view.ops("BATCH_MATMUL", "SOFTMAX"):
-        result = op.outputs[0]
-        size = _FLOAT_BYTES * result.elements
+        # Scores computed in pieces and joined again are seen only where a product reads them.
+        read = [tensor for tensor in op.inputs if tensor is not None and not tensor.is_constant]
+        largest = max((*op.outputs, *read), key=lambda tensor: tensor.elements)
+        size = _FLOAT_BYTES * largest.elements
         if size > limit:
             yield hit(
                 op,
-                f"{dimensions(result.shape)} takes {size / 2**20:,.0f} MiB at fp32, over the "
+                f"{dimensions(largest.shape)} takes {size / 2**20:,.0f} MiB at fp32, over the "
                 f"{limit / 2**20:,.0f} MiB of {view.device.name}; several such are alive at once",
                 "compute attention for a part of the queries at a time (chunked along the queries)",
             )

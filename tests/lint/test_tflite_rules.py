@@ -187,6 +187,12 @@ RULES: list[tuple[str, str, Build, Build]] = [
     ("winograd-image", ERROR, convolution(1920, 64, 32), convolution(1920, 64, 32, kernel=1)),
     ("attention-tensor", WARNING, softmax(1.0, HUGE), unary("EXP", HUGE)),
     ("attention-tensor", WARNING, unary("BATCH_MATMUL", HUGE), unary("BATCH_MATMUL")),
+    (
+        "attention-tensor",
+        WARNING,
+        lambda g: g.op("BATCH_MATMUL", [g.input(HUGE)], MAP),
+        lambda g: g.op("CONCATENATION", [g.input(MAP)], HUGE),
+    ),
     ("int64", ERROR, lambda g: g.op("ABS", [g.input(MAP, "int64")], MAP), unary("ABS")),
     (
         "dynamic-shape",
