@@ -159,7 +159,6 @@ class TestTransposesAndReshapes:
         assert published["FULLY_CONNECTED"] == 10 and ours["FULLY_CONNECTED"] == 0
         assert ours["CONV_2D"] == naive["CONV_2D"] == published["CONV_2D"] + 10
 
-    @pytest.mark.slow
     def test_a_whole_network_has_less_than_half_of_them(
         self, unet: TinyFile, tmp_path: Path
     ) -> None:
