@@ -70,20 +70,12 @@ def command(
 def _tables(report: Any) -> list[Any]:
     from coreml_sd.cli.console import megabytes, table
 
-    rows = [
-        [
-            f"{entry.component}, {entry.target}",
-            check.name,
-            check.figure,
-            check.gate,
-            _verdict(check),
-        ]
-        for entry in report.components
-        for check in entry.checks
-    ]
-    labels = "; ".join(sorted({entry.label for entry in report.components}))
-    title = f"{report.bundle.path}: {labels}"
-    tables = [table(title, ["component", "comparison", "figure", "gate", ""], rows)]
+    columns = ["comparison", "figure", "gate", ""]
+    tables = []
+    for entry in report.components:
+        rows = [[c.name, c.figure, _gate(c), _verdict(c)] for c in entry.checks]
+        title = f"{entry.component}, {entry.target}: {entry.label}"
+        tables.append(table(title, columns, rows, text_columns=1))
     if report.pictures:
         names = [runtime.name for runtime in report.runtimes]
         rows = [
@@ -95,6 +87,10 @@ def _tables(report: Any) -> list[Any]:
         rows = [[p, megabytes(report.memory.peak(p))] for p in report.memory.logs]
         tables.append(table("resident memory of a picture, litert", ["policy", "peak"], rows))
     return tables
+
+
+def _gate(check: Any) -> str:
+    return "-" if check.gate_value is None else str(check.gate)
 
 
 def _verdict(check: Any) -> str:
