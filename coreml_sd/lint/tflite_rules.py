@@ -8,6 +8,7 @@ from coreml_sd.lint.gpu_delegate import SUPPORTED, refused_form
 from coreml_sd.lint.rule import Hit
 from coreml_sd.lint.tflite_view import FLOATS, INTEGER_WEIGHTS, TFLITE, TFLiteView, dimensions, hit
 from coreml_sd.runtimes.litert.file import Op, Tensor
+from coreml_sd.runtimes.litert.mixed_rank import mixed_rank_ops
 
 # The delegate describes a tensor by batch, height, width and channels.
 HIGHEST_RANK = 4
@@ -92,6 +93,23 @@ def rank(view: TFLiteView) -> Iterator[Hit]:
                 f"have at most {HIGHEST_RANK}",
                 "merge axes before the op (reshape to BxCxHxW or Bx1xSxC)",
             )
+
+
+@TFLITE.rule(
+    "mixed-rank",
+    "error",
+    "An elementwise op whose constant has more axes than its data.",
+    gpu_only=True,
+)
+def mixed_rank(view: TFLiteView) -> Iterator[Hit]:
+    for op in mixed_rank_ops(view.file):
+        shapes = " and ".join(dimensions(t.shape) for t in op.inputs if t is not None)
+        yield hit(
+            op,
+            f"{shapes}: the delegate lines axes up by each tensor's own rank and computes "
+            "something else, without an error",
+            "give both the same number of axes before the export",
+        )
 
 
 @TFLITE.rule(

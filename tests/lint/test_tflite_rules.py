@@ -154,6 +154,12 @@ RULES: list[tuple[str, str, Build, Build]] = [
     ("broadcast-to", ERROR, unary("BROADCAST_TO"), unary("TILE")),
     ("composite", ERROR, unary("STABLEHLO_COMPOSITE"), unary("GELU")),
     ("rank", ERROR, unary("ABS", (1, 1, 2, 2, 2)), unary("ABS", (1, 2, 2, 2))),
+    (
+        "mixed-rank",
+        ERROR,
+        lambda g: g.op("ADD", [g.input((4, 8)), g.constant(np.ones((1, 4, 8)))], (1, 4, 8)),
+        lambda g: g.op("ADD", [g.input((4, 8)), g.constant(np.ones((4, 8)))], (4, 8)),
+    ),
     ("op-form", ERROR, cast("bool", "int32"), cast("bool", "float32")),
     ("op-form", ERROR, unary("SLICE", (4, 4)), unary("SLICE", (4, 4, 4))),
     ("op-form", ERROR, sliced(1), sliced(0)),
