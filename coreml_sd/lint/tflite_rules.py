@@ -18,6 +18,7 @@ HIGHEST_RANK = 4
 LARGEST_FILE = 2**31
 
 _FLOAT_BYTES = 4  # as the profiles count: fp32, also where the delegate computes in fp16
+_GPU_BUFFER = 128 * 2**20  # Vulkan's least maxStorageBufferRange; measured with LiteRT 2.3.0
 _OWN_RULES = ("BROADCAST_TO", "STABLEHLO_COMPOSITE")
 _WEIGHT = 1  # the input that holds the weight of CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED
 
@@ -195,6 +196,26 @@ def attention_tensor(view: TFLiteView) -> Iterator[Hit]:
                 f"{limit / 2**20:,.0f} MiB of {view.device.name}; several such are alive at once",
                 "compute attention for a part of the queries at a time (chunked along the queries)",
             )
+
+
+@TFLITE.rule(
+    "large-table",
+    "warning",
+    "A table of embeddings of more than 128 MiB at fp32.",
+    gpu_only=True,
+)
+def large_table(view: TFLiteView) -> Iterator[Hit]:
+    for _, op in view.ops("EMBEDDING_LOOKUP", "GATHER"):
+        for table in (t for t in op.inputs if t is not None and t.is_constant):
+            size = _FLOAT_BYTES * table.elements
+            if size > _GPU_BUFFER:
+                yield hit(
+                    op,
+                    f"{dimensions(table.shape)} takes {size / 2**20:,.0f} MiB on the GPU; where a "
+                    "driver has only the 128 MiB that Vulkan guarantees for a buffer, the lookup "
+                    "gives wrong values without an error",
+                    "run this file on the CPU: it runs once per picture",
+                )
 
 
 @TFLITE.rule("int64", "error", "A tensor of 64-bit integers.")

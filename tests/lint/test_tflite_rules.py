@@ -122,11 +122,12 @@ def cast(source: str, result: str) -> Build:
     return lambda g: g.op("CAST", [g.input(MAP, source)], MAP, result)
 
 
-def lookup(kind: str, ids: tuple[int, ...], table: str = "float32") -> Build:
+def lookup(kind: str, ids: tuple[int, ...], table: str = "float32", rows: int = 9) -> Build:
     def build(g: GraphWriter) -> int:
-        stored, wanted = g.constant(np.ones((9, 4)), table), g.input(ids, "int32")
+        width = 4 if rows == 9 else 2048
+        stored, wanted = g.constant(np.ones((rows, width), np.int8), table), g.input(ids, "int32")
         order = [wanted, stored] if kind == "EMBEDDING_LOOKUP" else [stored, wanted]
-        return g.op(kind, order, (*ids, 4))
+        return g.op(kind, order, (*ids, width))
 
     return build
 
@@ -198,6 +199,12 @@ RULES: list[tuple[str, str, Build, Build]] = [
         WARNING,
         lambda g: g.op("BATCH_MATMUL", [g.input(HUGE)], MAP),
         lambda g: g.op("CONCATENATION", [g.input(MAP)], HUGE),
+    ),
+    (
+        "large-table",
+        WARNING,
+        lookup("EMBEDDING_LOOKUP", (7,), "int8", 2**14 + 1),
+        lookup("EMBEDDING_LOOKUP", (7,), "int8", 2**14),
     ),
     ("int64", ERROR, lambda g: g.op("ABS", [g.input(MAP, "int64")], MAP), unary("ABS")),
     (
