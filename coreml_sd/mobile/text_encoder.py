@@ -40,7 +40,7 @@ def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequenc
         raise UserError(f"text encoder of type {type(source).__name__} has no mobile form")
     model: Any = getattr(source, "text_model", source)  # transformers before 5 nests the model
     prefix = "" if model is source else "text_model."
-    embeddings = TextEmbeddings(model.embeddings, options)
+    embeddings = TextEmbeddings(model.embeddings)
     mask = causal_mask(embeddings.length)
     current = "embeddings"
     steps = [Step(f"{prefix}embeddings", embeddings, ("input_ids",), (current,))]
@@ -64,14 +64,11 @@ def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequenc
 class TextEmbeddings(nn.Module):
     """Token ids `(B, T)`, integers or float32, to states `(B, C, 1, T)`.
 
-    Ids become integers at once: fp16 cannot hold 49,407. For channels last both embeddings are
-    added as `(B * T, C)`, which is what TFLite's lookup gives: of other ranks the Android GPU
-    delegate may read the sum wrongly (see `mixed_rank`).
+    Ids become integers at once: fp16 cannot hold 49,407.
     """
 
-    def __init__(self, source: Any, options: MobileOptions) -> None:
+    def __init__(self, source: Any) -> None:
         super().__init__()
-        self.flat = options.layout == "channels-last"
         self.token_embedding = shared_embedding(source.token_embedding)
         self.position_embedding = shared_embedding(source.position_embedding)
         self.length = self.position_embedding.num_embeddings
@@ -81,13 +78,7 @@ class TextEmbeddings(nn.Module):
             raise UserError(
                 f"text encoder input has {sizes(input_ids)[1]} tokens: give {self.length}"
             )
-        positions = self.position_embedding.weight
-        if self.flat:
-            batch, tokens = sizes(input_ids)
-            rows = self.token_embedding(input_ids.int().reshape(-1))
-            rows = rows + torch.cat([positions] * batch)
-            return rows.reshape(batch, 1, tokens, -1).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
-        states = self.token_embedding(input_ids.int()) + positions[None]
+        states = self.token_embedding(input_ids.int()) + self.position_embedding.weight[None]
         return states[:, None].permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
