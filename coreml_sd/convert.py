@@ -107,8 +107,8 @@ def _passed(result: Any) -> dict[str, Any]:
     failed = [check for check in result.checks if not check.passed]
     if failed:
         raise CoremlSDError(
-            f"{result.component}: {failed[0].name} is {failed[0].figure} (gate {failed[0].gate}) "
-            f"for {result.target}; the bundle is not written"
+            f"{result.component}: {failed[0].shortfall} for {result.target}; the bundle is not "
+            "written"
         )
     facts: dict[str, Any] = result.to_json()
     return facts

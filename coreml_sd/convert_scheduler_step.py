@@ -48,8 +48,5 @@ def _proven(path: Path, unet: ComponentSpec) -> dict[str, Any]:
 
     check = scheduler_step_check(path, unet)
     if not check.passed:
-        raise CoremlSDError(
-            f"{path.name}: {check.name} is {check.figure} (gate {check.gate}); the bundle is not "
-            "written"
-        )
+        raise CoremlSDError(f"{path.name}: {check.shortfall}; the bundle is not written")
     return check.to_json()

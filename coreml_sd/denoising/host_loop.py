@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from coreml_sd.denoising.schedulers import takes_generator
 from coreml_sd.runtimes.base import Array, Network
 
 
@@ -22,8 +22,7 @@ class HostLoop:
 
     def __init__(self, unet: Network, scheduler: Any, generator: torch.Generator) -> None:
         self._unet, self._scheduler = unet, scheduler
-        takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-        self._extra = {"generator": generator} if takes_generator else {}
+        self._extra = {"generator": generator} if takes_generator(scheduler) else {}
         self._latent, self._context, self._guidance = torch.empty(0), np.empty(0), 1.0
 
     @property

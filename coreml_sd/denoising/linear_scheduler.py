@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.denoising.linear_step import GUIDED, LATENTS, LinearStep
+from coreml_sd.denoising.schedulers import takes_generator
 
 _NEGLIGIBLE = 1e-6  # relative to a step's weights, which diffusers computes in fp32
 _REPLAY_GATE = 1e-5  # relative error of the table against the scheduler itself
@@ -67,7 +67,6 @@ class _Run:
         self.scheduler = type(scheduler).from_config(scheduler.config)
         self.scheduler.set_timesteps(steps)
         self.timesteps = self.scheduler.timesteps
-        self._takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
 
     def scale(self, timestep: torch.Tensor) -> float:
         """What `scale_model_input` multiplies the latent with."""
@@ -85,7 +84,7 @@ class _Run:
             return noise  # type: ignore[no-any-return]
 
         module = sys.modules[type(self.scheduler).__module__]
-        extra = {"generator": torch.Generator()} if self._takes_generator else {}
+        extra = {"generator": torch.Generator()} if takes_generator(self.scheduler) else {}
         with mock.patch.object(module, "randn_tensor", draw, create=True):
             result = self.scheduler.step(guided, timestep, latent, **extra).prev_sample
         return result, draws

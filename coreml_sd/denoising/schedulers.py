@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from coreml_sd.errors import UserError
@@ -39,3 +40,8 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
 
     class_name, settings = _SCHEDULERS[name]
     return getattr(diffusers, class_name).from_config({**config, **settings})
+
+
+def takes_generator(scheduler: Any) -> bool:
+    """Whether a step of a diffusers scheduler may draw noise."""
+    return "generator" in inspect.signature(scheduler.step).parameters

@@ -52,6 +52,11 @@ class Check:
         sign = ">=" if self.unit == "dB" else "<"
         return f"{sign} {self.gate_value:,.0f} {self.unit}".strip()
 
+    @property
+    def shortfall(self) -> str:
+        """How a gate that was not reached is told."""
+        return f"{self.name} is {self.figure} (gate {self.gate})"
+
     def to_json(self) -> dict[str, Any]:
         """For the manifest and the JSON report; infinities as text."""
         value = round(self.value, 3) if math.isfinite(self.value) else self.figure

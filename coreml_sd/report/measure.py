@@ -220,6 +220,8 @@ def _pictures(
                 pixels[name] = draw(request, _counting(advance)).pixels
         source = pixels.pop("torch")
         rows.append(PictureRow(request, source, pixels))
+    for draw in drawers.values():
+        draw.close()  # memory is measured next, in processes that need theirs
     return tuple(rows)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from coreml_sd.bundle import Bundle
 from coreml_sd.runtimes.litert import gpu_gate, vulkan
 from coreml_sd.runtimes.litert.file import TFLiteFile
-from coreml_sd.runtimes.litert.gpu_gate import NO_ADAPTER, GpuVerdict, check_bundle, check_on_gpu
+from coreml_sd.runtimes.litert.gpu_gate import NO_ADAPTER, GpuVerdict, check_on_gpu, tflite_files
 from coreml_sd.runtimes.litert.gpu_worker import relative_error, sample_inputs
 from coreml_sd.runtimes.litert.mixed_rank import mixed_rank_ops
 
@@ -171,7 +171,7 @@ def test_a_bundle_is_checked_file_by_file(conv: Path, normed: Path) -> None:
     entries = [{"path": path.name, "target": "tflite"} for path in (conv, normed)]
     entries.append({"path": "Unet.mlpackage", "target": "coreml"})
     bundle = Bundle(conv.parent, {"components": {"unet": {"files": entries}}})
-    assert [verdict.ok for verdict in check_bundle(bundle)] == [True, False]
+    assert [check_on_gpu(file).ok for file in tflite_files(bundle)] == [True, False]
 
 
 @needs_gpu

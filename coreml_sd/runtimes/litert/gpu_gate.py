@@ -15,7 +15,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,14 +119,6 @@ def check_on_gpu(
     except OSError as error:
         output, chatter, ended = b"", b"", f"the check could not be started ({error.strerror})"
     return _verdict(path, compile_only, output, chatter.decode(errors="replace"), ended)
-
-
-def check_bundle(
-    bundle: Bundle, *, compile_only: bool = False, time_limit: float = 300.0
-) -> Iterator[GpuVerdict]:
-    """Check every .tflite file of a bundle, one after the other."""
-    for path in tflite_files(bundle):
-        yield check_on_gpu(path, compile_only=compile_only, time_limit=time_limit)
 
 
 def tflite_files(bundle: Bundle) -> list[Path]:
