@@ -1,0 +1,15 @@
+/// Normal noise, number for number as a library of the Python world draws it for the same seed.
+public protocol RandomSource: Sendable {
+    /// The next `count` numbers, as one call of that library (`torch.randn(count)`) gives them.
+    mutating func normal(_ count: Int) -> [Float]
+}
+
+/// Whose noise a seed stands for.
+public enum RandomSourceName: String, Sendable, Hashable, Codable, CaseIterable {
+    /// `torch.randn` on the CPU, what diffusers pipelines and `coreml-sd generate` use.
+    case torch
+    /// `numpy.random.RandomState.standard_normal`, what apple/ml-stable-diffusion uses.
+    case numpy
+    /// `torch.randn` on CUDA (Philox), what most web interfaces use.
+    case cuda
+}
