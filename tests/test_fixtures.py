@@ -1,0 +1,12 @@
+"""The golden vectors are what the original libraries give today."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.make_fixtures import FOLDER, makers, text_of
+
+
+@pytest.mark.parametrize("name", sorted(makers()))
+def test_fixture_is_fresh(name: str) -> None:
+    assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == text_of(makers()[name])
