@@ -1,0 +1,98 @@
+/// The manifest's words: snake_case keys, and sizes as [height, width].
+extension PipelineFacts: Codable {
+    enum CodingKeys: String, CodingKey {
+        case family
+        case predictionType = "prediction_type"
+        case size
+        case latentSize = "latent_size"
+        case latentChannels = "latent_channels"
+        case vaeScaleFactor = "vae_scale_factor"
+        case scalingFactor = "scaling_factor"
+        case shiftFactor = "shift_factor"
+        case batch
+        case maxTokens = "max_tokens"
+        case tokenizer, advice, preview, scheduler, sizes
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        family = try container.decode(String.self, forKey: .family)
+        predictionType = try container.decode(String.self, forKey: .predictionType)
+        size = try container.decode(HeightAndWidth.self, forKey: .size).size
+        latentSize = try container.decode(HeightAndWidth.self, forKey: .latentSize).size
+        latentChannels = try container.decode(Int.self, forKey: .latentChannels)
+        vaeScaleFactor = try container.decode(Int.self, forKey: .vaeScaleFactor)
+        scalingFactor = try container.decode(Float.self, forKey: .scalingFactor)
+        shiftFactor = try container.decodeIfPresent(Float.self, forKey: .shiftFactor) ?? 0
+        batch = try container.decode(Int.self, forKey: .batch)
+        maxTokens = try container.decode(Int.self, forKey: .maxTokens)
+        tokenizer = try container.decode(TokenizerFacts.self, forKey: .tokenizer)
+        advice = try container.decodeIfPresent(Advice.self, forKey: .advice) ?? Advice()
+        preview = try container.decodeIfPresent(PreviewFacts.self, forKey: .preview)
+        scheduler = try container.decode(JSONValue.self, forKey: .scheduler)
+        sizes = try container.decodeIfPresent([SizeFacts].self, forKey: .sizes) ?? []
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(family, forKey: .family)
+        try container.encode(predictionType, forKey: .predictionType)
+        try container.encode(HeightAndWidth(size: size), forKey: .size)
+        try container.encode(HeightAndWidth(size: latentSize), forKey: .latentSize)
+        try container.encode(latentChannels, forKey: .latentChannels)
+        try container.encode(vaeScaleFactor, forKey: .vaeScaleFactor)
+        try container.encode(scalingFactor, forKey: .scalingFactor)
+        try container.encode(shiftFactor, forKey: .shiftFactor)
+        try container.encode(batch, forKey: .batch)
+        try container.encode(maxTokens, forKey: .maxTokens)
+        try container.encode(tokenizer, forKey: .tokenizer)
+        try container.encode(advice, forKey: .advice)
+        try container.encodeIfPresent(preview, forKey: .preview)
+        try container.encode(scheduler, forKey: .scheduler)
+        if !sizes.isEmpty { try container.encode(sizes, forKey: .sizes) }
+    }
+}
+
+extension SizeFacts: Codable {
+    enum CodingKeys: String, CodingKey {
+        case size
+        case latentSize = "latent_size"
+        case function
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        size = try container.decode(HeightAndWidth.self, forKey: .size).size
+        latentSize = try container.decode(HeightAndWidth.self, forKey: .latentSize).size
+        function = try container.decode(String.self, forKey: .function)
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(HeightAndWidth(size: size), forKey: .size)
+        try container.encode(HeightAndWidth(size: latentSize), forKey: .latentSize)
+        try container.encode(function, forKey: .function)
+    }
+}
+
+/// `[height, width]` in JSON.
+private struct HeightAndWidth: Codable {
+    var size: ImageSize
+
+    init(size: ImageSize) { self.size = size }
+
+    init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        let numbers = try container.decode([Int].self)
+        guard numbers.count == 2, numbers.allSatisfy({ $0 > 0 }) else {
+            throw DecodingError.dataCorruptedError(
+                in: container, debugDescription: "\(numbers) is not [height, width]")
+        }
+        size = ImageSize(height: numbers[0], width: numbers[1])
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode([size.height, size.width])
+    }
+}

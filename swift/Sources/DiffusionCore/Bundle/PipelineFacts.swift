@@ -1,0 +1,124 @@
+/// What generation has to know of a model: `pipeline` in the manifest.
+public struct PipelineFacts: Sendable, Hashable {
+    /// `stable-diffusion`.
+    public var family: String
+    /// What the UNet predicts: `epsilon`, `v_prediction` or `sample`.
+    public var predictionType: String
+    /// The size of the files, or the first of ``sizes``.
+    public var size: ImageSize
+    /// Height and width of the latent at ``size``.
+    public var latentSize: ImageSize
+    public var latentChannels: Int
+    /// Pixels of the picture for each pixel of the latent, in each direction.
+    public var vaeScaleFactor: Int
+    /// What the VAE's latent is multiplied with, after ``shiftFactor`` is taken off.
+    public var scalingFactor: Float
+    public var shiftFactor: Float
+    /// Rows of the UNet's inputs: 2 runs both halves of guidance at once.
+    public var batch: Int
+    /// Tokens of a prompt, the marks of start and end among them.
+    public var maxTokens: Int
+    public var tokenizer: TokenizerFacts
+    public var advice: Advice
+    /// How a latent becomes a rough picture; nil where nothing is known.
+    public var preview: PreviewFacts?
+    /// The model's scheduler config, in the words of diffusers.
+    public var scheduler: JSONValue
+    /// All sizes, where one file holds several; empty where there is only ``size``.
+    public var sizes: [SizeFacts]
+
+    public init(
+        family: String, predictionType: String, size: ImageSize, latentSize: ImageSize,
+        latentChannels: Int = 4, vaeScaleFactor: Int = 8, scalingFactor: Float,
+        shiftFactor: Float = 0, batch: Int, maxTokens: Int = 77, tokenizer: TokenizerFacts,
+        advice: Advice = Advice(), preview: PreviewFacts? = nil, scheduler: JSONValue,
+        sizes: [SizeFacts] = []
+    ) {
+        self.family = family
+        self.predictionType = predictionType
+        self.size = size
+        self.latentSize = latentSize
+        self.latentChannels = latentChannels
+        self.vaeScaleFactor = vaeScaleFactor
+        self.scalingFactor = scalingFactor
+        self.shiftFactor = shiftFactor
+        self.batch = batch
+        self.maxTokens = maxTokens
+        self.tokenizer = tokenizer
+        self.advice = advice
+        self.preview = preview
+        self.scheduler = scheduler
+        self.sizes = sizes
+    }
+}
+
+/// Special tokens of the prompt's tokenizer.
+public struct TokenizerFacts: Sendable, Hashable, Codable {
+    public var bosTokenID: Int
+    public var eosTokenID: Int
+    public var padTokenID: Int
+    public var maxTokens: Int
+
+    enum CodingKeys: String, CodingKey {
+        case bosTokenID = "bos_token_id"
+        case eosTokenID = "eos_token_id"
+        case padTokenID = "pad_token_id"
+        case maxTokens = "max_tokens"
+    }
+
+    public init(bosTokenID: Int, eosTokenID: Int, padTokenID: Int, maxTokens: Int = 77) {
+        self.bosTokenID = bosTokenID
+        self.eosTokenID = eosTokenID
+        self.padTokenID = padTokenID
+        self.maxTokens = maxTokens
+    }
+}
+
+/// What a model's makers advise; nil and empty where they say nothing.
+public struct Advice: Sendable, Hashable, Codable {
+    public var guidance: Float?
+    public var steps: Int?
+    public var prompts: [String]
+
+    public init(guidance: Float? = nil, steps: Int? = nil, prompts: [String] = []) {
+        self.guidance = guidance
+        self.steps = steps
+        self.prompts = prompts
+    }
+
+    enum CodingKeys: String, CodingKey { case guidance, steps, prompts }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        guidance = try container.decodeIfPresent(Float.self, forKey: .guidance)
+        steps = try container.decodeIfPresent(Int.self, forKey: .steps)
+        prompts = try container.decodeIfPresent([String].self, forKey: .prompts) ?? []
+    }
+}
+
+/// A linear map from a latent to a rough picture, -1 to 1.
+public struct PreviewFacts: Sendable, Hashable, Codable {
+    /// One row of red, green and blue for each channel of the latent.
+    public var weights: [[Float]]
+    /// Red, green and blue.
+    public var bias: [Float]
+
+    public init(weights: [[Float]], bias: [Float]) {
+        self.weights = weights
+        self.bias = bias
+    }
+}
+
+/// One of several sizes that a bundle was converted for.
+public struct SizeFacts: Sendable, Hashable {
+    public var size: ImageSize
+    public var latentSize: ImageSize
+    /// The function of each file that computes this size.
+    public var function: String
+
+    public init(size: ImageSize, latentSize: ImageSize, function: String) {
+        self.size = size
+        self.latentSize = latentSize
+        self.function = function
+    }
+}
