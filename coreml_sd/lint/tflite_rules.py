@@ -18,7 +18,6 @@ HIGHEST_RANK = 4
 LARGEST_FILE = 2**31
 
 _FLOAT_BYTES = 4  # as the profiles count: fp32, also where the delegate computes in fp16
-_GPU_BUFFER = 128 * 2**20  # Vulkan's least maxStorageBufferRange; measured with LiteRT 2.3.0
 _OWN_RULES = ("BROADCAST_TO", "STABLEHLO_COMPOSITE")
 _WEIGHT = 1  # the input that holds the weight of CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED
 
@@ -205,16 +204,18 @@ def attention_tensor(view: TFLiteView) -> Iterator[Hit]:
     gpu_only=True,
 )
 def large_table(view: TFLiteView) -> Iterator[Hit]:
+    limit = view.device.table_limit
     for _, op in view.ops("EMBEDDING_LOOKUP", "GATHER"):
         for table in (t for t in op.inputs if t is not None and t.is_constant):
             size = _FLOAT_BYTES * table.elements
-            if size > _GPU_BUFFER:
+            if size > limit:
                 yield hit(
                     op,
                     f"{dimensions(table.shape)} takes {size / 2**20:,.0f} MiB on the GPU; where a "
-                    "driver has only the 128 MiB that Vulkan guarantees for a buffer, the lookup "
-                    "gives wrong values without an error",
-                    "run this file on the CPU: it runs once per picture",
+                    f"driver has only the {limit / 2**20:,.0f} MiB that Vulkan guarantees for a "
+                    "buffer, the lookup gives wrong values without an error",
+                    "cut the table along its channels into several lookups and join the results "
+                    "(convert with this --android-profile)",
                 )
 
 

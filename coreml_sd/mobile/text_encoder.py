@@ -40,7 +40,7 @@ def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequenc
         raise UserError(f"text encoder of type {type(source).__name__} has no mobile form")
     model: Any = getattr(source, "text_model", source)  # transformers before 5 nests the model
     prefix = "" if model is source else "text_model."
-    embeddings = TextEmbeddings(model.embeddings)
+    embeddings = TextEmbeddings(model.embeddings, options)
     mask = causal_mask(embeddings.length)
     current = "embeddings"
     steps = [Step(f"{prefix}embeddings", embeddings, ("input_ids",), (current,))]
@@ -67,19 +67,30 @@ class TextEmbeddings(nn.Module):
     Ids become integers at once: fp16 cannot hold 49,407.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, options: MobileOptions) -> None:
         super().__init__()
-        self.token_embedding = shared_embedding(source.token_embedding)
+        self.token_embedding: nn.Module = shared_embedding(source.token_embedding)
         self.position_embedding = shared_embedding(source.position_embedding)
         self.length = self.position_embedding.num_embeddings
+        # Of wide tables the TFLite converter drops a reshape that only adds axes in front, and then
+        # adds positions of three axes to tokens of two, which the GPU delegate misreads. A reshape
+        # that parts the channels too stays.
+        even = self.position_embedding.embedding_dim % 2 == 0
+        self.halved = even and options.layout == "channels-last"
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        if sizes(input_ids)[1] != self.length:
-            raise UserError(
-                f"text encoder input has {sizes(input_ids)[1]} tokens: give {self.length}"
-            )
-        states = self.token_embedding(input_ids.int()) + self.position_embedding.weight[None]
-        return states[:, None].permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        batch, length = sizes(input_ids)
+        if length != self.length:
+            raise UserError(f"text encoder input has {length} tokens: give {self.length}")
+        tokens = self.token_embedding(input_ids.int())
+        positions = self.position_embedding.weight
+        if self.halved:
+            halves = (length, 2, -1)
+            states = tokens.reshape(batch, *halves) + positions.reshape(1, *halves)
+            states = states.reshape(batch, 1, length, -1)
+        else:
+            states = (tokens + positions[None])[:, None]
+        return states.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 class TextAttention(nn.Module):

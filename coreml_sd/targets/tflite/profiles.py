@@ -14,6 +14,11 @@ Gelu = Literal["exact", "clipped"]
 # On the CPU fewer pieces are faster, and XNNPACK leaves a join of 16 to a kernel outside of it, but
 # takes one of 4: what the largest attention of SD 1.5 is cut into at batch 1.
 _CPU_LIMIT = 128 * 2**20
+_NO_LIMIT = 0
+# The least maxStorageBufferRange of Vulkan. The GPU delegate binds a table as one buffer without
+# asking for its limit: lavapipe, which has just this, reads wrong rows of a larger one, without an
+# error (measured with LiteRT 2.3.0: 117 MiB right to 4e-7, 145 MiB wrong, stored as fp32 or int8).
+_LEAST_BUFFER = 128 * 2**20
 _WINOGRAD_SLICES = 36  # a 4x4 output tile is computed from 6x6 transformed values
 
 
@@ -43,6 +48,7 @@ class Profile:
     the default for the text encoder and the UNet, `palettize_as` what stands in for palettes,
     which TFLite does not have. `gelu` clipped spells GELU in plain ops (T1.4). `tensor_limit` is
     the largest attention tensor in bytes at fp32; longer ones are cut along the queries.
+    `table_limit` is that of a table of embeddings, cut along the channels (0: never cut).
     """
 
     name: str
@@ -54,6 +60,7 @@ class Profile:
     palettize_as: Quantization
     gelu: Gelu
     tensor_limit: int = 32 * 2**20
+    table_limit: int = _LEAST_BUFFER
 
     def convolution_fits(
         self, channels_in: int, channels_out: int, height: int, width: int
@@ -74,7 +81,7 @@ class Profile:
 _TABLE = (
     Profile(
         "cpu", "any phone, XNNPACK", "cpu", 0, None, "dynamic-int8", "dynamic-int8", "exact",
-        _CPU_LIMIT,
+        _CPU_LIMIT, _NO_LIMIT,
     ),
     Profile(
         "gpu", "any GPU of the delegate", "gpu", 16384, Winograd(16, 32), "fp16", "int8", "exact"

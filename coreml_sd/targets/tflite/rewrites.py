@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from coreml_sd.mobile import MobileOptions, mobile_form
+from coreml_sd.mobile.cut_table import cut_tables
 from coreml_sd.mobile.serialized_conv import SplitRecord, serialize_convolutions
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import ComponentSpec
@@ -41,5 +42,7 @@ def android_form(component: ComponentSpec, source: nn.Module, profile: Profile) 
         pooled=False,
     )
     network = mobile_form(component.name, source, options)
+    if profile.table_limit:
+        cut_tables(network, profile.table_limit)
     splits = serialize_convolutions(network, component.inputs, profile.convolution_fits)
     return AndroidForm(network, tuple(splits))
