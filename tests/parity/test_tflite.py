@@ -1,6 +1,7 @@
 """Parity of .tflite files: intact ones pass every gate, the smallest faults do not."""
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from coreml_sd.parity.checks import GATE_FILE, Check, ComponentParity
 from coreml_sd.parity.tflite import component_parity, weight_only
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.targets.tflite import quantizer_faults
-from coreml_sd.targets.tflite.profiles import Gelu, Quantization
-from coreml_sd.targets.tflite.rewrites import AndroidForm
+from coreml_sd.targets.tflite.export import export_tflite
+from coreml_sd.targets.tflite.profiles import Gelu, Quantization, profile
+from coreml_sd.targets.tflite.rewrites import AndroidForm, android_form
 from tests.tiny_tflite import TinyFile, TinyFiles
 
 Measure = Callable[..., ComponentParity]
@@ -133,6 +135,23 @@ class TestFigures:
         monkeypatch.undo()
         assert right - headline(measure(text_encoder, path, "fp16")).value > 25
 
+    def test_they_are_right_for_a_table_that_is_cut(
+        self, text_encoder: TinyFile, tmp_path: Path
+    ) -> None:
+        """Each part of a table has scales of its own: another network than the whole one."""
+        cut = with_cut_table(text_encoder, tmp_path)
+        for quantization in ("int8", "fp16"):
+            parity = measure(cut, cut.quantized(tmp_path / "x.tflite", quantization), quantization)
+            assert parity.passed, [each for each in parity.checks if not each.passed]
+
+    def test_negative_control_a_cut_table_taken_for_a_whole_one(
+        self, text_encoder: TinyFile, tmp_path: Path
+    ) -> None:
+        cut = with_cut_table(text_encoder, tmp_path)
+        path = cut.quantized(tmp_path / "x.tflite", "int8")
+        whole = dataclasses.replace(cut, form=text_encoder.form, source=text_encoder.source)
+        assert not headline(measure(whole, path, "int8")).passed
+
     def test_it_is_json(self, text_encoder: TinyFile, tmp_path: Path) -> None:
         path = text_encoder.quantized(tmp_path / "x.tflite", "fp16")
         facts = measure(text_encoder, path, "fp16").to_json()
@@ -231,10 +250,19 @@ class TestDamagedFiles:
             measure(text_encoder, tmp_path / "x.tflite", "fp16")
 
 
-def rewritten(tiny: TinyFile, source: nn.Module) -> AndroidForm:
-    from coreml_sd.targets.tflite.profiles import profile
-    from coreml_sd.targets.tflite.rewrites import android_form
+def with_cut_table(tiny: TinyFile, folder: Path) -> TinyFile:
+    """The same network made for a GPU whose buffers hold three quarters of the table."""
+    source = tiny.component.load()
+    limit = 3 * 4 * source.get_input_embeddings().weight.numel() // 4
+    limited = dataclasses.replace(profile("gpu"), table_limit=limit)
+    form = android_form(tiny.component, source, limited)
+    path = folder / "cut.fp32"
+    export_tflite(path, tiny.component.name, form.network, tiny.component.inputs)
+    assert TFLiteFile(path).op_counts()["EMBEDDING_LOOKUP"] == 2
+    return dataclasses.replace(tiny, source=source, form=form, unquantized=path)
 
+
+def rewritten(tiny: TinyFile, source: nn.Module) -> AndroidForm:
     return android_form(tiny.component, source, profile("gpu"))
 
 

@@ -33,6 +33,7 @@ class TestTable:
         assert chosen.name == name and chosen.description
         assert chosen.quantization in QUANTIZATIONS and chosen.palettize_as in QUANTIZATIONS
         assert chosen.gelu in GELUS
+        assert chosen.table_limit == (0 if chosen.accelerator == "cpu" else 128 * 2**20)
         assert chosen.tensor_limit == (128 if chosen.accelerator == "cpu" else 32) * 2**20
 
     @pytest.mark.parametrize("name", GPU_PROFILES)
@@ -82,9 +83,28 @@ class TestFits:
         assert fits(1920, 4, 64, 64) and fits(1920, 640, 4, 4)
 
 
+def component(folder: Path, name: str) -> ComponentSpec:
+    config = ConversionConfig(model=str(folder), targets=["tflite"])
+    return open_model(config).component(name)
+
+
+class TestTables:
+    """A table of embeddings above the limit is cut; a profile without one leaves it whole."""
+
+    @pytest.mark.parametrize(("limit", "parts"), [(0, 1), (-1, 2), (+1, 1)])
+    def test_only_above_the_limit(self, sd1_folder: Path, limit: int, parts: int) -> None:
+        spec = component(sd1_folder, "text_encoder")
+        source = spec.load()
+        size = 4 * source.get_input_embeddings().weight.numel()
+        limited = dataclasses.replace(profile("gpu"), table_limit=limit and size + limit)
+        network = android_form(spec, source, limited).network
+        names = [n for n, _ in network.named_parameters() if "token_embedding" in n]
+        assert len(names) == parts
+
+
 @pytest.fixture(scope="module")
 def unet(sd1_folder: Path) -> ComponentSpec:
-    return open_model(ConversionConfig(model=str(sd1_folder), targets=["tflite"])).component("unet")
+    return component(sd1_folder, "unet")
 
 
 class TestSplits:

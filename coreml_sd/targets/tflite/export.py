@@ -13,6 +13,7 @@ from coreml_sd.errors import CoremlSDError
 from coreml_sd.libraries import quiet_native, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
+from coreml_sd.targets.tflite.exporter_faults import contiguous_weights
 
 
 def export_tflite(
@@ -32,7 +33,7 @@ def export_tflite(
     quieten()
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     examples = {spec.name: _example(spec) for spec in inputs}
-    with quiet_native() as noise:
+    with quiet_native() as noise, contiguous_weights(network):
         try:
             import litert_torch
 
