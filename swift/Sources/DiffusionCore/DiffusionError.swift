@@ -8,6 +8,8 @@ public enum DiffusionError: Error, Sendable, Hashable {
     case corruptedManifest(reason: String)
     /// The manifest was written by a newer converter.
     case newerManifest(version: Int, supported: Int)
+    /// The bundle holds a model of a kind that is not supported.
+    case unsupportedBundle(reason: String)
     /// A file is missing from the bundle.
     case missingFile(name: String)
     /// A file differs from what the manifest says.
@@ -51,7 +53,9 @@ extension DiffusionError: LocalizedError, CustomStringConvertible {
         case .unsupportedSize(let available):
             "the bundle was not converted for this size"
                 + (available.isEmpty ? "" : " (it has \(available.map(\.description).joined(separator: ", ")))")
-        case .unsupportedScheduler(let reason), .invalidRequest(let reason): reason
+        case .unsupportedBundle(let reason), .unsupportedScheduler(let reason),
+            .invalidRequest(let reason):
+            reason
         case .wrongInput(let network, let reason): "\(network): \(reason)"
         case .backendUnavailable(let backend, let reason, _): "\(backend): \(reason)"
         case .backendFailed(let backend, let file, let reason): "\(backend) failed on \(file): \(reason)"
@@ -68,7 +72,7 @@ extension DiffusionError: LocalizedError, CustomStringConvertible {
         case .missingTarget(let target, _): "convert again with --target \(target.rawValue)"
         case .unsupportedSize(let available):
             available.isEmpty ? "convert again with --size" : "choose one of these, or convert again with --size"
-        case .unsupportedScheduler, .invalidRequest, .wrongInput: nil
+        case .unsupportedBundle, .unsupportedScheduler, .invalidRequest, .wrongInput: nil
         case .backendUnavailable(_, _, let remedy): remedy
         case .backendFailed: "load the bundle again; if it stays so, run `coreml-sd parity` on it"
         case .notFinite: "run `coreml-sd parity` on the bundle"
