@@ -86,7 +86,8 @@ struct AppleFacts {
         let info = (networks[component] ?? []).compactMap { $0.interface.inputs[input] }.first
         let shape = info?.shape ?? []
         guard shape.count == rank, shape.allSatisfy({ $0 > 0 }) else {
-            throw unsupported("\(component)'s input \(input) is \(shape), not of a fixed shape of rank \(rank)")
+            throw unsupported(
+                "\(component)'s input \(input) is \(shape), not a fixed shape of rank \(rank)")
         }
         return shape
     }

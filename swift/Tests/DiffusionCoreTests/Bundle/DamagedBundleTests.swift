@@ -1,0 +1,163 @@
+import Foundation
+import Testing
+
+@testable import DiffusionCore
+
+@Suite("A damaged bundle is refused")
+struct DamagedBundleTests {
+    var small: SmallBundle
+
+    init() throws { small = try SmallBundle() }
+
+    private func refusal(_ check: ModelBundle.FileCheck = .checksums) -> DiffusionError? {
+        do {
+            _ = try ModelBundle(at: small.url, checking: check)
+            return nil
+        } catch {
+            return error as? DiffusionError
+        }
+    }
+
+    private func isCorruptedManifest(_ part: String) -> Bool {
+        guard case .corruptedManifest(let reason)? = refusal(.nothing) else { return false }
+        return reason.contains(part)
+    }
+
+    @Test func withoutAManifest() throws {
+        try FileManager.default.removeItem(at: small.url.appendingPathComponent("manifest.json"))
+        #expect(refusal(.nothing) == .notABundle(small.url))
+        let nowhere = small.url.appendingPathComponent("nowhere")
+        #expect(throws: DiffusionError.notABundle(nowhere)) { try ModelBundle(at: nowhere) }
+        let file = small.url.appendingPathComponent("vocab.json")
+        #expect(throws: DiffusionError.notABundle(file)) { try ModelBundle(at: file) }
+    }
+
+    @Test func withAManifestThatWasCutOff() throws {
+        let url = small.url.appendingPathComponent("manifest.json")
+        let data = try Data(contentsOf: url)
+        try data.prefix(data.count / 2).write(to: url)
+        #expect(isCorruptedManifest("not JSON"))
+        try Data().write(to: url)
+        #expect(isCorruptedManifest("not JSON"))
+    }
+
+    @Test mutating func withAManifestOfSomethingElse() throws {
+        try small.set("another bundle", at: "format")
+        #expect(isCorruptedManifest("another bundle"))
+    }
+
+    @Test("whose manifest lacks a key", arguments: ["pipeline", "components", "files", "format"])
+    mutating func lacksKey(key: String) throws {
+        try small.set(nil, at: key)
+        #expect(isCorruptedManifest("lacks \(key)"))
+    }
+
+    @Test mutating func whoseManifestHasAValueOfAnotherType() throws {
+        try small.set("two", at: "pipeline", "batch")
+        #expect(isCorruptedManifest("pipeline.batch"))
+        try small.set(2, at: "pipeline", "batch")
+        try small.set([64], at: "pipeline", "size")
+        #expect(isCorruptedManifest("[height, width]"))
+        try small.set([64, 64], at: "pipeline", "size")
+        try small.set(nil, at: "pipeline", "scaling_factor")
+        #expect(isCorruptedManifest("lacks pipeline.scaling_factor"))
+    }
+
+    @Test mutating func fromANewerConverter() throws {
+        try small.set(2, at: "manifest_version")
+        // Whatever else a newer manifest says.
+        try small.set("elsewhere", at: "components")
+        #expect(refusal() == .newerManifest(version: 2, supported: 1))
+    }
+
+    @Test func withAFileMissing() throws {
+        let name = "UnetChunk1.mlpackage/Data/weight.bin"
+        try FileManager.default.removeItem(at: small.url.appendingPathComponent(name))
+        #expect(refusal(.checksums) == .missingFile(name: name))
+        #expect(refusal(.sizes) == .missingFile(name: name))
+        #expect(refusal(.nothing) == nil)
+        try FileManager.default.createDirectory(
+            at: small.url.appendingPathComponent(name), withIntermediateDirectories: true)
+        #expect(refusal(.sizes) == .missingFile(name: name))
+    }
+
+    @Test("with one byte changed", arguments: [0, 2500, 4999])
+    func oneByte(at index: Int) throws {
+        let name = "UnetChunk1.mlpackage/Data/weight.bin"
+        var bytes = BundleFixtures.pattern(5000)
+        bytes[index] ^= 1
+        try small.folder.write(name, bytes)
+        #expect(refusal(.checksums) == .corruptedFile(name: name))
+        #expect(refusal(.sizes) == nil)
+        bytes[index] ^= 1
+        try small.folder.write(name, bytes)
+        #expect(refusal(.checksums) == nil)
+    }
+
+    @Test func withAFileCutOffOrGrown() throws {
+        for length in [4999, 5001] {
+            try small.folder.write(
+                "UnetChunk1.mlpackage/Data/weight.bin", BundleFixtures.pattern(length))
+            #expect(refusal(.sizes) == .corruptedFile(name: "UnetChunk1.mlpackage/Data/weight.bin"))
+        }
+    }
+
+    @Test("with a path that leads out", arguments: [
+        "../secret", "a/../../secret", "/etc/hostname", "a//b", "", ".", "./a", "a/",
+    ])
+    mutating func pathOut(path: String) throws {
+        let good = small.json
+        let hash = String(repeating: "0", count: 64)
+        try small.set(["sha256": hash, "bytes": 1] as [String: Any], at: "files", path)
+        #expect(isCorruptedManifest("leads out"))
+        small.json = good
+        try small.set(
+            [["path": path, "target": "coreml", "inputs": [], "outputs": []] as [String: Any]],
+            at: "components", "unet", "files")
+        #expect(isCorruptedManifest("leads out"))
+    }
+
+    @Test func withALinkThatLeadsOut() throws {
+        let outside = try TemporaryFolder()
+        try outside.write("weight.bin", BundleFixtures.pattern(5000))
+        let inside = small.url.appendingPathComponent("UnetChunk1.mlpackage/Data/weight.bin")
+        try FileManager.default.removeItem(at: inside)
+        try FileManager.default.createSymbolicLink(
+            at: inside, withDestinationURL: outside.url.appendingPathComponent("weight.bin"))
+        #expect(isCorruptedManifest("is a link"))
+        let folder = small.url.appendingPathComponent("UnetChunk1.mlpackage/Data")
+        try FileManager.default.removeItem(at: folder)
+        try FileManager.default.createSymbolicLink(at: folder, withDestinationURL: outside.url)
+        #expect(isCorruptedManifest("is a link"))
+    }
+
+    @Test func butLinksInsideAndALinkToTheBundleAreFine() throws {
+        let inside = small.url.appendingPathComponent("UnetChunk1.mlpackage/Data/weight.bin")
+        try FileManager.default.moveItem(at: inside, to: small.url.appendingPathComponent("blob"))
+        try FileManager.default.createSymbolicLink(
+            at: inside, withDestinationURL: small.url.appendingPathComponent("blob"))
+        let elsewhere = try TemporaryFolder()
+        let link = elsewhere.url.appendingPathComponent("link.bundle")
+        try FileManager.default.createSymbolicLink(at: link, withDestinationURL: small.url)
+        #expect(try ModelBundle(at: link).components == [.textEncoder, .unet])
+        try FileManager.default.removeItem(at: inside)
+        #expect(throws: DiffusionError.missingFile(name: "UnetChunk1.mlpackage/Data/weight.bin")) {
+            try ModelBundle(at: link)
+        }
+    }
+
+    @Test mutating func withANetworkWhoseFileHasNoChecksum() throws {
+        try small.set(nil, at: "files", "Unet.tflite")
+        #expect(isCorruptedManifest("Unet.tflite of unet is not among the files"))
+    }
+
+    @Test mutating func withAHashThatIsNone() throws {
+        try small.set("abc", at: "files", "Unet.tflite", "sha256")
+        #expect(isCorruptedManifest("hash of Unet.tflite"))
+    }
+
+    @Test mutating func withAComponentWithoutFiles() throws {
+        try small.set([[String: Any]](), at: "components", "unet", "files")
+        #expect(isCorruptedManifest("unet has no files"))
+    }
+}
