@@ -60,7 +60,7 @@ struct AppleFacts {
         }
     }
 
-    /// Converters before June 2023 added the noise within the network; those are left out.
+    /// Converters before April 2023 added the noise within the network; those are left out.
     private func isPlainEncoder(_ files: [DescribedFile]) -> Bool {
         files.allSatisfy { Set($0.interface.inputs.keys) == ["x"] && $0.interface.outputs["latent"] != nil }
     }
