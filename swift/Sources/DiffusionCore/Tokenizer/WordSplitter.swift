@@ -1,0 +1,72 @@
+/// Cuts a text into the words that byte pairs are merged in: composed (NFC), in lower case, runs of
+/// letters, single digits, runs of other characters; English contractions by themselves.
+enum WordSplitter {
+    /// Calls `body` with the UTF-8 of each word in order.
+    static func forEachWord(of text: String, _ body: ([UInt8]) -> Void) {
+        let scalars = normalized(text)
+        let kinds = scalars.map(CharacterKind.init)
+        var word: [UInt8] = []
+        var position = 0
+        func emit(_ length: Int) {
+            if kinds[position] != .space {
+                word.removeAll(keepingCapacity: true)
+                for scalar in scalars[position..<position + length] {
+                    word.append(contentsOf: scalar.utf8)
+                }
+                body(word)
+            }
+            position += length
+        }
+        while position < scalars.count {
+            // <|EndOfText|> is no special token, but in lower case it parts words like one.
+            if let mark = SpecialTokens.mark(in: scalars, at: position) {
+                emit(2)
+                emit(mark.length - 4)
+                emit(2)
+            } else {
+                emit(wordLength(scalars, kinds, at: position))
+            }
+        }
+    }
+
+    /// NFC, then each character's lower case by itself (no final sigma, as the original does it).
+    private static func normalized(_ text: String) -> [Unicode.Scalar] {
+        let composed = CanonicalComposition.of(text)
+        var scalars: [Unicode.Scalar] = []
+        scalars.reserveCapacity(composed.utf8.count)
+        for scalar in composed.unicodeScalars {
+            if scalar.isASCII {
+                let isUpper = (0x41...0x5A).contains(scalar.value)
+                scalars.append(isUpper ? Unicode.Scalar(UInt8(scalar.value) + 0x20) : scalar)
+            } else {
+                scalars.append(contentsOf: scalar.properties.lowercaseMapping.unicodeScalars)
+            }
+        }
+        return scalars
+    }
+
+    /// Characters of the word (or run of spaces) that begins at a position.
+    private static func wordLength(
+        _ scalars: [Unicode.Scalar], _ kinds: [CharacterKind], at position: Int
+    ) -> Int {
+        if let length = contractionLength(scalars, at: position) { return length }
+        let kind = kinds[position]
+        guard kind != .number else { return 1 }
+        var end = position + 1
+        while end < kinds.count, kinds[end] == kind { end += 1 }
+        return end - position
+    }
+
+    /// `'s`, `'t`, `'re`, `'ve`, `'m`, `'ll`, `'d`.
+    private static func contractionLength(_ scalars: [Unicode.Scalar], at position: Int) -> Int? {
+        guard scalars[position] == "'", position + 1 < scalars.count else { return nil }
+        switch scalars[position + 1] {
+        case "s", "t", "m", "d": return 2
+        case "r", "v":
+            return position + 2 < scalars.count && scalars[position + 2] == "e" ? 3 : nil
+        case "l":
+            return position + 2 < scalars.count && scalars[position + 2] == "l" ? 3 : nil
+        default: return nil
+        }
+    }
+}

@@ -1,0 +1,97 @@
+import Foundation
+import Testing
+
+@testable import DiffusionCore
+
+@Suite("CLIPTokenizer gives the tokens of transformers")
+struct CLIPTokenizerTests {
+    @Test("in the demo's vocabulary")
+    func demo() throws {
+        try expectAgreement(TokenizerFixture.read("tokenizer"), folder: TokenizerFixture.demoFolder)
+    }
+
+    @Test(
+        "in OpenAI CLIP's vocabulary",
+        .enabled(
+            if: TokenizerFixture.hasCLIP,
+            "CLIP's vocabulary is not in the cache; run scripts/clip_vocabulary"))
+    func clip() throws {
+        try expectAgreement(
+            TokenizerFixture.read("tokenizer_clip"), folder: TokenizerFixture.clipFolder)
+    }
+
+    private func expectAgreement(_ fixture: TokenizerFixture, folder: URL) throws {
+        let prompts = try TokenizerFixture.prompts()
+        let tokenizer = try CLIPTokenizer(folder: folder, facts: fixture.facts)
+        try #require(prompts.count == fixture.ids.count && prompts.count > 500)
+        for (index, prompt) in prompts.enumerated() {
+            let ids = fixture.ids[index]
+            #expect(tokenizer.encode(prompt) == ids, "\(index): \(prompt.prefix(80))")
+            if let text = fixture.decoded[index] {
+                #expect(scalars(tokenizer.decode(ids)) == scalars(text), "\(index): \(text)")
+            }
+            let framed = tokenizer.frame(prompt)
+            let padding = Array(repeating: fixture.facts.padTokenID, count: max(0, 75 - ids.count))
+            let whole = [fixture.facts.bosTokenID] + ids.prefix(75) + [fixture.facts.eosTokenID]
+            #expect(framed.ids == whole + padding, "\(index)")
+            let cut = fixture.cut[String(index)] ?? ""
+            #expect(scalars(framed.cut) == scalars(cut), "\(index): \(cut.prefix(80))")
+        }
+    }
+
+    /// Strings are equal in Swift when they look the same; these must be the same characters.
+    private func scalars(_ text: String) -> [Unicode.Scalar] { Array(text.unicodeScalars) }
+
+    @Test("A wrong rank, a wrong word's end or a wrong case would be seen")
+    func control() throws {
+        let folder = try TokenizerFolder(copying: TokenizerFixture.demoFolder)
+        defer { folder.remove() }
+        let fixture = try TokenizerFixture.read("tokenizer")
+        let prompts = try TokenizerFixture.prompts()
+        let merges = try folder.text("merges.txt").split(separator: "\n").map(String.init)
+        try folder.write(
+            ([merges[0]] + merges.dropFirst().reversed()).joined(separator: "\n"), to: "merges.txt")
+        let tokenizer = try CLIPTokenizer(folder: folder.url, facts: fixture.facts)
+        let equal = zip(prompts, fixture.ids).filter { tokenizer.encode($0) == $1 }.count
+        #expect(equal < prompts.count)
+    }
+
+    @Test("Characters: kind, lower case and composition, all of Unicode")
+    func characters() throws {
+        let fixture = try TokenizerFixture.read("tokenizer")
+        let runs = try #require(fixture.kinds)
+        let names: [CharacterKind: String] = [.letter: "L", .number: "N", .space: "S", .other: "O"]
+        var run = 0
+        var wrong: [String] = []
+        for value in UInt32(0)...0x10FFFF {
+            guard let scalar = Unicode.Scalar(value) else { continue }
+            if run + 1 < runs.count, runs[run + 1].first <= value { run += 1 }
+            // What this system's Unicode does not have yet cannot be known here.
+            guard scalar.properties.age != nil else { continue }
+            if names[CharacterKind(scalar)] != runs[run].kind { wrong.append(String(value, radix: 16)) }
+        }
+        #expect(wrong.isEmpty)
+        for (table, name) in [(fixture.lowercase, "lower case"), (fixture.composed, "composed")] {
+            for entry in try #require(table) {
+                let scalar = try #require(Unicode.Scalar(entry[0]))
+                guard scalar.properties.age != nil else { continue }
+                let mapped =
+                    name == "composed"
+                    ? CanonicalComposition.of(String(Character(scalar)))
+                    : scalar.properties.lowercaseMapping
+                #expect(mapped.unicodeScalars.map(\.value) == Array(entry[1...]), "\(name) \(entry)")
+            }
+        }
+    }
+
+    @Test("A long word without spaces takes no quadratic time")
+    func longWord() throws {
+        let fixture = try TokenizerFixture.read("tokenizer")
+        let tokenizer = try CLIPTokenizer(folder: TokenizerFixture.demoFolder, facts: fixture.facts)
+        let clock = ContinuousClock()
+        var ids: [Int] = []
+        let time = clock.measure { ids = tokenizer.encode(String(repeating: "猫", count: 20_000)) }
+        #expect(tokenizer.decode(ids) == String(repeating: "猫", count: 20_000))
+        #expect(time < .seconds(20))
+    }
+}
