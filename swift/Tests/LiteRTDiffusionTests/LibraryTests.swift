@@ -67,51 +67,99 @@ struct LibraryTests {
 @Suite("A copy of LiteRT's library", .enabled(if: TestLibrary.isHere, "libLiteRt is not here; set LITERT_LIBRARY"))
 struct LibraryCopyTests {
     let folder: TemporaryFolder
-    let original: Data
+    let copy: URL
 
     init() throws {
         folder = try TemporaryFolder()
-        original = try Data(contentsOf: TestLibrary.url!)
+        copy = try folder.file(
+            "packages/ai_edge_litert/libLiteRt.so", Data(contentsOf: TestLibrary.url!))
     }
 
-    func copy(without symbol: String? = nil) throws -> URL {
-        var data = original
-        while let symbol, let range = data.range(of: Data(symbol.utf8)) { data[range.lowerBound] = 0x58 }
-        return try folder.file("packages/ai_edge_litert/libLiteRt.so", data)
-    }
-
-    func error(_ url: URL, _ accelerator: LiteRTAccelerator = .cpu()) -> DiffusionError? {
+    func said(_ accelerator: LiteRTAccelerator = .cpu()) -> String? {
         do {
-            _ = try LiteRTBackend(library: url, accelerator: accelerator)
-        } catch { return error as? DiffusionError }
+            _ = try LiteRTBackend(library: copy, accelerator: accelerator)
+        } catch { return "\(error)" }
         return nil
     }
 
     @Test("serves as well") func sound() throws {
-        #expect(try error(copy()) == nil)
-    }
-
-    @Test("is refused where it lacks a function that is used") func lacking() throws {
-        let said = try error(copy(without: "LiteRtGetSignatureInputName"))?.description
-        print("SAID", said ?? "nil")
-        #expect(said?.contains("is not LiteRT 2.3 (it lacks LiteRtGetSignatureInputName)") == true)
-    }
-
-    @Test("is refused where it lacks what came with 2.3") func older() throws {
-        let said = try error(copy(without: "LiteRtCompiledModelIsNonCpuFullyAccelerated"))?.description
-        #expect(said?.contains("is older than LiteRT 2.3") == true)
+        #expect(said() == nil)
+        _ = try folder.file("packages/ai_edge_litert-2.3.9.dist-info/METADATA", Data())
+        #expect(said() == nil)
     }
 
     @Test("is refused where its wheel is of another version", arguments: ["2.2.0", "2.4.1", "2.30.0"])
     func wheel(version: String) throws {
-        let url = try copy()
         _ = try folder.file("packages/ai_edge_litert-\(version).dist-info/METADATA", Data())
-        #expect(error(url)?.description.contains("is LiteRT \(version), this package needs 2.3") == true)
+        #expect(said()?.contains("is LiteRT \(version), this package needs 2.3") == true)
     }
 
     @Test("computes on no GPU where the accelerator is not beside it") func accelerator() throws {
-        let said = try error(copy(), .gpu())?.description
-        #expect(said?.contains("no LiteRT accelerator for the GPU in \(folder.url.path)") == true)
-        #expect(said?.contains("use the CPU") == true)
+        #expect(said(.gpu())?.contains("no LiteRT accelerator for the GPU in \(folder.url.path)") == true)
+        #expect(said(.gpu())?.contains("use the CPU") == true)
+    }
+}
+
+/// A library that exports names and does nothing.
+struct StubLibrary {
+    static let compiler = ["/usr/bin/clang", "/usr/bin/cc", "/usr/local/bin/clang"].first {
+        FileManager.default.isExecutableFile(atPath: $0)
+    }
+
+    /// Every name that is looked up, from the source itself.
+    static func names() throws -> [String] {
+        var root = URL(fileURLWithPath: #filePath)
+        for _ in 0..<3 { root.deleteLastPathComponent() }
+        let folder = root.appendingPathComponent("Sources/LiteRTDiffusion/Library")
+        let table = folder.appendingPathComponent("LiteRTLibrary.swift")
+        let text = try String(contentsOf: table, encoding: .utf8)
+        return text.matches(of: /"(LiteRt\w+)"/).map { String($0.1) }
+    }
+
+    static func library(_ names: [String], in folder: TemporaryFolder) throws -> URL {
+        let text = names.map { "int \($0)(void) { return 3; }\n" }.joined()
+        let source = try folder.file("stub.c", Data(text.utf8))
+        // Each under a new name: what the loader has opened once, it gives again.
+        let library = folder.url.appendingPathComponent("\(UUID().uuidString).so")
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: try #require(compiler))
+        process.arguments = ["-shared", "-fPIC", "-o", library.path, source.path]
+        try process.run()
+        process.waitUntilExit()
+        try #require(process.terminationStatus == 0)
+        return library
+    }
+}
+
+@Suite("A library with LiteRT's names", .enabled(if: StubLibrary.compiler != nil, "no C compiler here"))
+struct LibraryNamesTests {
+    let folder: TemporaryFolder
+
+    init() throws { folder = try TemporaryFolder() }
+
+    func said(_ names: [String]) throws -> String {
+        let library = try StubLibrary.library(names, in: folder)
+        do {
+            _ = try LiteRTBackend(library: library)
+            return "accepted"
+        } catch { return "\(error)" }
+    }
+
+    @Test("is refused where it lacks any one that is used") func lacking() throws {
+        let names = try StubLibrary.names()
+        #expect(names.count == 32)
+        for missing in [names[0], names[15], names[31]] {
+            let said = try said(names.filter { $0 != missing })
+            #expect(said.contains("is not LiteRT 2.3 (it lacks \(missing))"))
+        }
+    }
+
+    @Test("is refused where it lacks what came with 2.3") func older() throws {
+        #expect(try said(StubLibrary.names()).contains(".so is older than LiteRT 2.3 (it lacks"))
+    }
+
+    @Test("is refused where it does not start") func notStarting() throws {
+        let all = try StubLibrary.names() + ["LiteRtCompiledModelIsNonCpuFullyAccelerated"]
+        #expect(try said(all).contains("LiteRT does not start (runtime failure)"))
     }
 }
