@@ -12,6 +12,10 @@ public enum LiteRTAccelerator: Sendable, Hashable {
     /// GPU in the folder of LiteRT's own.
     case gpu(exact: Bool = false)
 
+    var isGPU: Bool {
+        if case .gpu = self { true } else { false }
+    }
+
     /// One thread for each fast core, four at most: slow cores hold the fast ones up, and more
     /// than four gain little on phones.
     public static let defaultThreads = min(4, max(1, fastCores))

@@ -40,9 +40,10 @@ public struct LiteRTBackend: ModelBackend {
     /// On the GPU, drivers keep what they compile; on the CPU there is nothing to keep, and only the
     /// description of the file is read.
     public func prewarm(_ file: ModelFile) async throws {
-        switch accelerator {
-        case .cpu: _ = try await interface(of: file.url)
-        case .gpu: await (try network(file)).unload()
+        if accelerator.isGPU {
+            await (try network(file)).unload()
+        } else {
+            _ = try await interface(of: file.url)
         }
     }
 
@@ -71,9 +72,14 @@ public struct LiteRTBackend: ModelBackend {
         let compiled = try reporting(name) {
             let model = try LiteRTModel(file.url, in: environment)
             try check(model, against: file)
-            return try CompiledModel(model, accelerator: accelerator)
+            do {
+                return try CompiledModel(model, accelerator: accelerator)
+            } catch let failure as LiteRTFailure where accelerator.isGPU {
+                // LiteRT tells only in the log whether there is no GPU or it lacks an op.
+                throw failed(name, "no GPU here, or it refuses the file (\(failure)), use the CPU")
+            }
         }
-        if case .gpu = accelerator, try !reporting(name, compiled.isFullyAccelerated) {
+        if accelerator.isGPU, try !reporting(name, compiled.isFullyAccelerated) {
             throw failed(name, "only a part of it runs on the GPU, use the CPU")
         }
         FreedMemory.giveBack()
@@ -97,11 +103,10 @@ public struct LiteRTBackend: ModelBackend {
         func unavailable(_ reason: String, remedy: String) -> DiffusionError {
             .backendUnavailable(backend: name, reason: reason, remedy: remedy)
         }
-        var kinds = HardwareAccelerators.cpu
-        if case .gpu = accelerator { kinds |= HardwareAccelerators.gpu }
+        let gpu = accelerator.isGPU ? HardwareAccelerators.gpu : 0
         do {
-            let environment = try LiteRTEnvironment(found, accelerators: kinds)
-            if case .gpu = accelerator, try !environment.has(HardwareAccelerators.gpu) {
+            let environment = try LiteRTEnvironment(found, accelerators: HardwareAccelerators.cpu | gpu)
+            if accelerator.isGPU, try !environment.has(HardwareAccelerators.gpu) {
                 throw unavailable(
                     "no LiteRT accelerator for the GPU in \(found.folder)",
                     remedy: "put it there (libLiteRtMetalAccelerator, libLiteRtClGlAccelerator, "
