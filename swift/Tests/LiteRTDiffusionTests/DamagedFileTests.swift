@@ -59,3 +59,31 @@ struct DamagedFileTests {
         }
     }
 }
+
+@Suite("The check of a .tflite's tables")
+struct TFLiteCheckTests {
+    func isSound(_ bytes: [UInt8]) -> Bool { bytes.withUnsafeBytes(TFLiteCheck.isSound) }
+
+    @Test("finds sound files sound", arguments: Golden.names) func sound(name: String) throws {
+        #expect(try isSound([UInt8](Golden.named(name).file)))
+    }
+
+    @Test("stands every cut and every flipped bit, and finds most", arguments: Golden.names)
+    func flipped(name: String) throws {
+        var bytes = [UInt8](try Golden.named(name).file)
+        for count in 0..<bytes.count where isSound(Array(bytes[..<count])) {
+            // What is left out at the end can only be padding.
+            #expect(bytes[count...].allSatisfy { $0 == 0 }, "cut after \(count) bytes")
+        }
+        var refused = 0
+        for place in bytes.indices {
+            for bit in 0..<8 {
+                bytes[place] ^= 1 << bit
+                refused += isSound(bytes) ? 0 : 1
+                bytes[place] ^= 1 << bit
+            }
+        }
+        #expect(refused > 8 * bytes.count / 3)
+        #expect(isSound(bytes))
+    }
+}

@@ -10,7 +10,7 @@ final class LiteRTModel {
     let outputs: [DeclaredTensor]
 
     init(_ url: URL, in environment: LiteRTEnvironment) throws {
-        try TFLiteHeader.check(url)
+        try TFLiteCheck.check(url)
         let library = environment.library
         let pointer = try LiteRTLibrary.made {
             library.createModelFromFile(environment.pointer, url.path, $0)
