@@ -4,7 +4,7 @@ import Testing
 
 @testable import LiteRTDiffusion
 
-@Suite("A damaged .tflite", .enabled(if: TestLibrary.isHere, "libLiteRt is not here; set LITERT_LIBRARY"))
+@Suite("A damaged .tflite", TestLibrary.needed)
 struct DamagedFileTests {
     let folder: TemporaryFolder
     let backend: LiteRTBackend

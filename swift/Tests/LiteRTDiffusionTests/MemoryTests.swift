@@ -5,7 +5,7 @@ import Testing
 
 @testable import LiteRTDiffusion
 
-@Suite("Memory", .serialized, .enabled(if: TestLibrary.isHere, "libLiteRt is not here; set LITERT_LIBRARY"))
+@Suite("Memory", .serialized, TestLibrary.needed)
 struct MemoryTests {
     /// Resident bytes of this process.
     func resident() throws -> Int {

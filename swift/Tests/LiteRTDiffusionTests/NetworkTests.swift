@@ -4,7 +4,7 @@ import Testing
 
 @testable import LiteRTDiffusion
 
-@Suite("A network run by LiteRT", .enabled(if: TestLibrary.isHere, "libLiteRt is not here; set LITERT_LIBRARY"))
+@Suite("A network run by LiteRT", TestLibrary.needed)
 struct NetworkTests {
     let folder: TemporaryFolder
     let backend: LiteRTBackend
@@ -74,7 +74,7 @@ struct NetworkTests {
         #expect(await reason(golden.inputTensors) == nil)
     }
 
-    @Test("takes whole numbers only where it needs integers", arguments: [0.5, .nan, 3e9, -.infinity] as [Float])
+    @Test("takes whole numbers only where it needs integers", arguments: [0.5, .nan, 3e9, -.infinity])
     func notAnInteger(value: Float) async throws {
         let (network, golden) = try await network("lookup")
         var inputs = golden.inputTensors

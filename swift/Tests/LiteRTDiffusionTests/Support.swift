@@ -1,5 +1,6 @@
 import DiffusionCore
 import Foundation
+import Testing
 
 @testable import LiteRTDiffusion
 
@@ -13,6 +14,8 @@ enum TestLibrary {
     }()
 
     static var isHere: Bool { url != nil }
+
+    static var needed: ConditionTrait { .enabled(if: isHere, "libLiteRt is not here; set LITERT_LIBRARY") }
 
     private static var places: [URL] {
         var folder = URL(fileURLWithPath: #filePath)
