@@ -44,7 +44,8 @@ struct DamagedFileTests {
         var other = sound
         other.replaceSubrange(4..<8, with: Data("TFL4".utf8))
         let noise = Data((0..<4096).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 7) })
-        for content in [Data(), Data("TFL3".utf8), noise, other, noise.prefix(4) + Data("TFL3".utf8) + noise] {
+        let marked = noise.prefix(4) + Data("TFL3".utf8) + noise
+        for content in [Data(), Data("TFL3".utf8), noise, other, marked] {
             #expect(try await error(for: content) == corrupted)
         }
     }
