@@ -13,3 +13,14 @@ public enum RandomSourceName: String, Sendable, Hashable, Codable, CaseIterable 
     /// `torch.randn` on CUDA (Philox), what most web interfaces use.
     case cuda
 }
+
+extension RandomSourceName {
+    /// A source at its beginning.
+    public func source(seed: UInt32) -> any RandomSource {
+        switch self {
+        case .torch: TorchRandomSource(seed: seed)
+        case .numpy: NumPyRandomSource(seed: seed)
+        case .cuda: CUDARandomSource(seed: seed)
+        }
+    }
+}
