@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coreml_sd.bundle import Bundle
 from coreml_sd.denoising.host_loop import HostLoop
 from coreml_sd.denoising.linear_scheduler import linear_steps
-from coreml_sd.denoising.schedulers import DEFAULT, make_scheduler
+from coreml_sd.denoising.schedulers import DEFAULT, initial_noise_scale, make_scheduler
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.memory.log import MemoryLog
 from coreml_sd.memory.residency import Residency
@@ -125,7 +125,7 @@ class Generator:
         generator = torch.Generator().manual_seed(request.seed)
         shape = (1, self.facts["latent_channels"], *self.facts["latent_size"])
         scheduler.set_timesteps(request.steps)
-        latent = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
+        latent = torch.randn(shape, generator=generator) * initial_noise_scale(scheduler)
         loop = self._begin(request, scheduler, latent, context, generator)
         begun = time.perf_counter()
         for index in range(loop.count):

@@ -49,7 +49,8 @@ Examples:
 @click.option("--guidance", type=float, help="1 switches it off. [default: the model's advice]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first picture.")
 @click.option(
-    "--scheduler", help="dpm++, dpm++-karras, ddim, pndm, euler, euler-a, unipc, lcm, tcd."
+    "--scheduler",
+    help="dpm++, dpm++-karras, ddim, pndm, euler, euler-a, unipc, lcm, tcd, flow-match-euler.",
 )
 @click.option("--negative", default="", help="What to keep out of the picture.")
 @click.option(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coreml_sd.denoising.schedulers import takes_generator
+from coreml_sd.denoising.schedulers import scaled_input, takes_generator
 from coreml_sd.runtimes.base import Array, Network
 
 
@@ -44,7 +44,7 @@ class HostLoop:
     def step(self, index: int) -> None:
         """One step."""
         timestep = self._scheduler.timesteps[index]
-        sample = self._scheduler.scale_model_input(self._latent, timestep).numpy()
+        sample = scaled_input(self._scheduler, self._latent, timestep).numpy()
         prediction = self._predict(sample, float(timestep))
         stepped = self._scheduler.step(prediction, timestep, self._latent, **self._extra)
         self._latent = stepped.prev_sample

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.denoising.linear_step import GUIDED, LATENTS, LinearStep
-from coreml_sd.denoising.schedulers import takes_generator
+from coreml_sd.denoising.schedulers import scaled_input, takes_generator
 
 _NEGLIGIBLE = 1e-6  # relative to a step's weights, which diffusers computes in fp32
 _REPLAY_GATE = 1e-5  # relative error of the table against the scheduler itself
@@ -69,8 +69,8 @@ class _Run:
         self.timesteps = self.scheduler.timesteps
 
     def scale(self, timestep: torch.Tensor) -> float:
-        """What `scale_model_input` multiplies the latent with."""
-        return float(self.scheduler.scale_model_input(torch.ones(1, 1, 1, 1), timestep))
+        """What the latent is multiplied with before the UNet reads it."""
+        return float(scaled_input(self.scheduler, torch.ones(1, 1, 1, 1), timestep))
 
     def step(
         self, guided: torch.Tensor, timestep: torch.Tensor, latent: torch.Tensor, noise: Any

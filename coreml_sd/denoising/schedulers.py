@@ -23,6 +23,7 @@ _SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "unipc": ("UniPCMultistepScheduler", {}),
     "lcm": ("LCMScheduler", {}),
     "tcd": ("TCDScheduler", {}),
+    "flow-match-euler": ("FlowMatchEulerDiscreteScheduler", {}),
 }
 
 NAMES = tuple(_SCHEDULERS)
@@ -32,10 +33,16 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
     """A scheduler with the betas, prediction type and spacing of `config`.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or flow matching for a model that was trained otherwise.
     """
     if name not in _SCHEDULERS:
         raise UserError(f"scheduler {name}: unknown; choose from {', '.join(NAMES)}")
+    predicts = config.get("prediction_type") or "flow_prediction"
+    if name == "flow-match-euler" and predicts != "flow_prediction":
+        raise UserError(
+            f"scheduler {name}: for models trained with flow matching, this one predicts"
+            f" {predicts}; choose another scheduler"
+        )
     import diffusers
 
     class_name, settings = _SCHEDULERS[name]
@@ -45,3 +52,14 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
 def takes_generator(scheduler: Any) -> bool:
     """Whether a step of a diffusers scheduler may draw noise."""
     return "generator" in inspect.signature(scheduler.step).parameters
+
+
+def initial_noise_scale(scheduler: Any) -> float:
+    """What the first noise is multiplied with; diffusers' flow matching does not say."""
+    return float(getattr(scheduler, "init_noise_sigma", 1.0))
+
+
+def scaled_input(scheduler: Any, latent: Any, timestep: Any) -> Any:
+    """The latent as the UNet reads it; diffusers' flow matching does not scale it."""
+    scale = getattr(scheduler, "scale_model_input", None)
+    return scale(latent, timestep) if scale else latent

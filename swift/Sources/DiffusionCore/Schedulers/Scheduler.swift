@@ -34,6 +34,7 @@ public enum SchedulerName: String, Sendable, Hashable, Codable, CaseIterable {
     case pndm
     case euler
     case eulerAncestral = "euler-a"
+    case uniPC = "unipc"
     case lcm
     case tcd
     case flowMatchEuler = "flow-match-euler"

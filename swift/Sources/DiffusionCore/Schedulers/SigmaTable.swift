@@ -1,0 +1,50 @@
+import Foundation
+
+/// Sigmas of the training, and those of a run that are read from them.
+struct SigmaTable: Sendable {
+    private let sigmas: [Float]
+    private let logarithms: [Float]
+
+    init(_ schedule: NoiseSchedule) {
+        sigmas = schedule.sigmas
+        logarithms = sigmas.map { log($0) }
+    }
+
+    /// Of the first timestep: the least noise.
+    var least: Double { Double(sigmas[0]) }
+
+    /// Of the last timestep.
+    var most: Double { Double(sigmas[sigmas.count - 1]) }
+
+    /// Interpolated between two timesteps.
+    func sigma(at timestep: Double) -> Double {
+        let last = sigmas.count - 1
+        guard timestep > 0 else { return Double(sigmas[0]) }
+        guard timestep < Double(last) else { return Double(sigmas[last]) }
+        let low = Int(timestep)
+        let (below, above) = (Double(sigmas[low]), Double(sigmas[low + 1]))
+        return (above - below) * (timestep - Double(low)) + below
+    }
+
+    /// The timestep at which a sigma lies, interpolated between the logarithms.
+    func timestep(of sigma: Double) -> Double {
+        let logarithm = log(max(sigma, 1e-10))
+        let reached = logarithms.lastIndex { Double($0) <= logarithm } ?? 0
+        let low = min(reached, logarithms.count - 2)
+        let (below, above) = (Double(logarithms[low]), Double(logarithms[low + 1]))
+        let weight = min(max((below - logarithm) / (below - above), 0), 1)
+        return (1 - weight) * Double(low) + weight * Double(low + 1)
+    }
+
+    /// Sigmas from `most` down to `least`, spread evenly in their 7th roots.
+    ///
+    /// Source: Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models",
+    /// arXiv 2206.00364.
+    static func karras(from most: Double, to least: Double, count: Int) -> [Double] {
+        let rho = 7.0
+        let (first, last) = (pow(most, 1 / rho), pow(least, 1 / rho))
+        return TimestepSpacing.linspace(from: 0, to: 1, count: count).map {
+            pow(first + $0 * (last - first), rho)
+        }
+    }
+}
