@@ -1,1 +1,3 @@
-print("coreml-sd-bench")
+import Foundation
+
+exit(await Bench.run(Array(CommandLine.arguments.dropFirst())))

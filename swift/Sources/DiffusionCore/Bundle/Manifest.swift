@@ -9,6 +9,8 @@ public struct Manifest: Sendable, Hashable, Codable {
 
     public var format: String
     public var version: Int
+    /// nil in bundles that were made by hand.
+    public var model: ModelFacts?
     public var pipeline: PipelineFacts
     /// By name: `text_encoder`, `unet`, `vae_decoder`, `vae_encoder`.
     public var components: [String: ComponentFacts]
@@ -18,17 +20,36 @@ public struct Manifest: Sendable, Hashable, Codable {
     enum CodingKeys: String, CodingKey {
         case format
         case version = "manifest_version"
-        case pipeline, components, files
+        case model, pipeline, components, files
     }
 
     public init(
-        pipeline: PipelineFacts, components: [String: ComponentFacts], files: [String: FileFacts]
+        model: ModelFacts? = nil, pipeline: PipelineFacts, components: [String: ComponentFacts],
+        files: [String: FileFacts]
     ) {
+        self.model = model
         format = Self.format
         version = Self.supportedVersion
         self.pipeline = pipeline
         self.components = components
         self.files = files
+    }
+}
+
+/// Which model a bundle was converted from, and how.
+public struct ModelFacts: Sendable, Hashable, Codable {
+    public var name: String
+    /// Says whether two bundles were converted with the same config.
+    public var configDigest: String?
+
+    enum CodingKeys: String, CodingKey {
+        case name
+        case configDigest = "config_digest"
+    }
+
+    public init(name: String, configDigest: String? = nil) {
+        self.name = name
+        self.configDigest = configDigest
     }
 }
 

@@ -11,3 +11,8 @@ public struct Picture: Sendable, Hashable, Codable {
         self.rgb = rgb
     }
 }
+
+extension Picture: CustomStringConvertible {
+    /// Its size, not its bytes.
+    public var description: String { "picture of \(size)" }
+}

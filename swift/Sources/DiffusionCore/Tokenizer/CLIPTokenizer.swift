@@ -20,6 +20,11 @@ public struct CLIPTokenizer: Sendable {
         vocabulary = try VocabularyReader(folder: folder).read()
     }
 
+    init(vocabulary: Vocabulary, facts: TokenizerFacts) {
+        self.vocabulary = vocabulary
+        self.facts = facts
+    }
+
     /// Ids of a text, without start, end or padding.
     ///
     /// `<|startoftext|>` and `<|endoftext|>` written in the text become the special tokens.

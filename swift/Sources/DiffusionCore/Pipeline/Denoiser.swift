@@ -1,0 +1,69 @@
+/// The denoising loop: run the UNet, combine with guidance in fp32, let the scheduler step.
+struct Denoiser: Sendable {
+    /// A latent `(1, C, h, w)` and the step that it is noised for.
+    struct Start: Sendable {
+        var latent: Tensor
+        var step: Int
+    }
+
+    let files: [ModelFile]
+    let residency: Residency
+    /// Rows that the UNet takes at once.
+    let batch: Int
+    let guidance: Float
+    /// `(rows, C, 1, T)`: the prompt's embedding, after the negative prompt's where guidance is on.
+    let context: Tensor
+
+    /// The latent `(1, C, h, w)` after the last step.
+    ///
+    /// - Parameter onStep: steps done, steps in all, the latent so far.
+    func run(
+        _ start: Start, _ scheduler: any Scheduler, _ random: inout any RandomSource,
+        onStep: (Int, Int, Tensor) -> Void
+    ) async throws -> Tensor {
+        var scheduler = scheduler
+        var latent = start.latent
+        let count = scheduler.timesteps.count - start.step
+        for step in start.step..<scheduler.timesteps.count {
+            try Task.checkCancellation()
+            let rows = try await predictions(
+                for: scaled(latent.values, by: scheduler.inputScale(step: step)),
+                shape: latent.shape, timestep: scheduler.timesteps[step])
+            let prediction = rows.count == 1
+                ? rows[0] : Guidance.combine(unconditional: rows[0], conditional: rows[1], scale: guidance)
+            latent.values = scheduler.step(latent.values, prediction: prediction, step: step) {
+                random.normal($0)
+            }
+            onStep(step - start.step + 1, count, latent)
+        }
+        return latent
+    }
+
+    /// The UNet's output for each row of the context, in as many runs as its batch asks for.
+    private func predictions(
+        for sample: [Float], shape: [Int], timestep: Float
+    ) async throws -> [[Float]] {
+        let rows = context.shape[0]
+        let width = context.values.count / rows
+        var found: [[Float]] = []
+        for begin in stride(from: 0, to: rows, by: batch) {
+            let taken = (0..<batch).map { min(begin + $0, rows - 1) }
+            let output = try await residency.run(files, [
+                "sample": Tensor(
+                    shape: [batch] + shape.dropFirst(), values: taken.flatMap { _ in sample }),
+                "timestep": Tensor(shape: [batch], repeating: timestep),
+                "encoder_hidden_states": Tensor(
+                    shape: [batch] + context.shape.dropFirst(),
+                    values: taken.flatMap { context.values[$0 * width..<($0 + 1) * width] }),
+            ]).named("noise_pred", of: .unet)
+            for row in 0..<min(batch, rows - begin) {
+                found.append(Array(output.values[row * sample.count..<(row + 1) * sample.count]))
+            }
+        }
+        return found
+    }
+}
+
+private func scaled(_ values: [Float], by scale: Float) -> [Float] {
+    scale == 1 ? values : values.map { $0 * scale }
+}

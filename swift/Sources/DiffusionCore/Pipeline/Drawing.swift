@@ -1,0 +1,145 @@
+import Foundation
+
+/// One picture from prompt to pixels: encode the prompt, find where to start, denoise, decode.
+struct Drawing: Sendable {
+    let request: ResolvedRequest
+    let bundle: ModelBundle
+    let backend: any ModelBackend
+    let memoryPolicy: MemoryPolicy
+    let tokenizer: CLIPTokenizer
+    let residency: Residency
+    let report: @Sendable (GenerationEvent) -> Void
+    private let signposts = Signposts()
+
+    init(
+        request: ResolvedRequest, bundle: ModelBundle, backend: any ModelBackend,
+        memoryPolicy: MemoryPolicy, tokenizer: CLIPTokenizer, residency: Residency,
+        report: @escaping @Sendable (GenerationEvent) -> Void
+    ) {
+        self.request = request
+        self.bundle = bundle
+        self.backend = backend
+        self.memoryPolicy = memoryPolicy
+        self.tokenizer = tokenizer
+        self.residency = residency
+        self.report = report
+    }
+
+    /// - Throws: ``DiffusionError``; `CancellationError`.
+    func draw() async throws -> Picture {
+        var seconds = StageSeconds()
+        var random = request.request.randomSource.source(seed: request.request.seed) as any RandomSource
+        let scheduler = try makeScheduler()
+        let prompt = tokenizer.frame(request.request.prompt)
+        let context = try await stage("Encode prompt", .textEncoder, &seconds, \.encodePrompt) {
+            try await encodePrompts($0, prompt.ids)
+        }
+        let start = try await startLatent(scheduler, &random, &seconds)
+        let latent = try await stage("Denoise", .unet, &seconds, \.denoise) {
+            try await denoise($0, start, context, scheduler, &random)
+        }
+        let picture = try await stage("Decode", .vaeDecoder, &seconds, \.decode) {
+            try await decode($0, latent)
+        }
+        let made = GenerationReport(
+            request: request.request, backend: backend.name, memoryPolicy: memoryPolicy,
+            cutPrompt: prompt.cut, seconds: seconds)
+        report(.finished(picture, made))
+        return picture
+    }
+
+    private func makeScheduler() throws -> any Scheduler {
+        try request.request.scheduler.scheduler(
+            config: bundle.pipeline.scheduler.decode(as: SchedulerConfig.self), steps: request.steps)
+    }
+
+    /// Load a component, do its stage, and let the policy free it; each is timed.
+    private func stage<Result: Sendable>(
+        _ name: StaticString, _ component: Component, _ seconds: inout StageSeconds,
+        _ part: WritableKeyPath<StageSeconds, Double>, _ work: ([ModelFile]) async throws -> Result
+    ) async throws -> Result {
+        let files = try bundle.files(of: component, for: backend.target, size: request.size)
+        let begun = ContinuousClock.now
+        try await signposts.interval("Load") {
+            try await residency.load(files) { report(.loading(fraction: $0)) }
+        }
+        let loaded = ContinuousClock.now
+        let result = try await signposts.interval(name) { try await work(files) }
+        await residency.finished(with: files)
+        seconds.load += (loaded - begun) / .seconds(1)
+        seconds[keyPath: part] += (ContinuousClock.now - loaded) / .seconds(1)
+        return result
+    }
+
+    /// Embeddings `(rows, C, 1, T)`: the negative prompt's first where guidance is on.
+    private func encodePrompts(_ files: [ModelFile], _ prompt: [Int]) async throws -> Tensor {
+        var rows: [Tensor] = []
+        let negative = request.isGuided ? [tokenizer.frame(request.request.negativePrompt).ids] : []
+        for ids in negative + [prompt] {
+            let input = Tensor(shape: [1, ids.count], values: ids.map(Float.init))
+            let output = try await residency.run(files, ["input_ids": input])
+            rows.append(try output.named("last_hidden_state", of: .textEncoder))
+        }
+        return channelsFirst(rows)
+    }
+
+    /// The latent `(1, C, h, w)` that denoising starts from, and the first step to take.
+    private func startLatent(
+        _ scheduler: any Scheduler, _ random: inout any RandomSource, _ seconds: inout StageSeconds
+    ) async throws -> Denoiser.Start {
+        let shape = [1, bundle.pipeline.latentChannels, request.latentSize.height, request.latentSize.width]
+        let count = shape.reduce(1, *)
+        guard let start = request.request.startImage else {
+            let noise = random.normal(count).map { $0 * scheduler.initialNoiseScale }
+            return Denoiser.Start(latent: Tensor(shape: shape, values: noise), step: 0)
+        }
+        let moments = try await stage("Encode start image", .vaeEncoder, &seconds, \.encodePrompt) {
+            try await residency.run($0, ["x": start.picture.tensor]).named("latent", of: .vaeEncoder)
+        }
+        let facts = bundle.pipeline
+        let clean = sampled(moments, noise: random.normal(count)).map {
+            ($0 - facts.shiftFactor) * facts.scalingFactor
+        }
+        let step = ImageToImageStart.startStep(steps: request.steps, strength: start.strength)
+        let noised = scheduler.addNoise(to: clean, noise: random.normal(count), step: step)
+        return Denoiser.Start(latent: Tensor(shape: shape, values: noised), step: step)
+    }
+
+    private func denoise(
+        _ files: [ModelFile], _ start: Denoiser.Start, _ context: Tensor,
+        _ scheduler: any Scheduler, _ random: inout any RandomSource
+    ) async throws -> Tensor {
+        let denoiser = Denoiser(
+            files: files, residency: residency, batch: bundle.pipeline.batch,
+            guidance: request.guidance, context: context)
+        return try await denoiser.run(start, scheduler, &random) { done, count, _ in
+            report(.step(done, of: count, preview: nil))
+        }
+    }
+
+    private func decode(_ files: [ModelFile], _ latent: Tensor) async throws -> Picture {
+        let facts = bundle.pipeline
+        var z = latent
+        for index in z.values.indices {
+            z.values[index] = z.values[index] / facts.scalingFactor + facts.shiftFactor
+        }
+        let image = try await residency.run(files, ["z": z]).named("image", of: .vaeDecoder)
+        return try Picture(image: image)
+    }
+}
+
+extension [String: Tensor] {
+    /// One output of a component, checked to be finite.
+    ///
+    /// - Throws: ``DiffusionError/wrongInput(network:reason:)`` where it is not there,
+    ///   ``DiffusionError/notFinite(_:)``.
+    func named(_ name: String, of component: Component) throws -> Tensor {
+        guard let tensor = self[name] else {
+            throw DiffusionError.wrongInput(
+                network: component.rawValue,
+                reason: "gives \(keys.sorted().joined(separator: ", ")), not \(name); convert again")
+        }
+        guard tensor.isFinite else { throw DiffusionError.notFinite(component) }
+        return tensor
+    }
+}

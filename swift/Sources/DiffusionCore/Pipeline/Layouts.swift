@@ -1,0 +1,58 @@
+import Foundation
+
+/// States `(1, T, C)`, one for each row, as one context `(rows, C, 1, T)`.
+func channelsFirst(_ rows: [Tensor]) -> Tensor {
+    let (tokens, channels) = (rows[0].shape[1], rows[0].shape[2])
+    var values = [Float](repeating: 0, count: rows.count * tokens * channels)
+    for (row, states) in rows.enumerated() {
+        for token in 0..<tokens {
+            for channel in 0..<channels {
+                values[(row * channels + channel) * tokens + token] = states.values[token * channels + channel]
+            }
+        }
+    }
+    return Tensor(shape: [rows.count, channels, 1, tokens], values: values)
+}
+
+/// A draw from the normal distribution whose mean and log variance `(1, 2C, h, w)` holds.
+///
+/// The log variance is kept within -30 and 20, as diffusers does.
+func sampled(_ moments: Tensor, noise: [Float]) -> [Float] {
+    let count = noise.count
+    return (0..<count).map { index in
+        let logVariance = min(max(moments.values[count + index], -30), 20)
+        return moments.values[index] + exp(0.5 * logVariance) * noise[index]
+    }
+}
+
+extension Picture {
+    /// Pixels of a decoder's output `(1, 3, H, W)` in [-1, 1].
+    init(image: Tensor) throws {
+        guard image.shape.count == 4, image.shape[1] == 3 else {
+            throw DiffusionError.wrongInput(
+                network: Component.vaeDecoder.rawValue, reason: "gives shape \(image.shape), not (1, 3, H, W)")
+        }
+        let size = ImageSize(height: image.shape[2], width: image.shape[3])
+        let plane = size.height * size.width
+        var rgb = [UInt8](repeating: 0, count: 3 * plane)
+        for pixel in 0..<plane {
+            for channel in 0..<3 {
+                let value = min(max(image.values[channel * plane + pixel], -1), 1)
+                rgb[3 * pixel + channel] = UInt8(((value + 1) * 127.5).rounded(.toNearestOrEven))
+            }
+        }
+        self.init(size: size, rgb: rgb)
+    }
+
+    /// The picture `(1, 3, H, W)` in [-1, 1], as an encoder takes it.
+    var tensor: Tensor {
+        let plane = size.height * size.width
+        var values = [Float](repeating: 0, count: 3 * plane)
+        for pixel in 0..<plane {
+            for channel in 0..<3 {
+                values[channel * plane + pixel] = Float(rgb[3 * pixel + channel]) / 127.5 - 1
+            }
+        }
+        return Tensor(shape: [1, 3, size.height, size.width], values: values)
+    }
+}

@@ -1,0 +1,50 @@
+/// A request with every default of the model filled in, and checked.
+struct ResolvedRequest: Sendable {
+    /// As asked for, with steps, guidance and size set.
+    let request: GenerationRequest
+    let steps: Int
+    let guidance: Float
+    let size: ImageSize
+    let latentSize: ImageSize
+
+    /// - Throws: ``DiffusionError/invalidRequest(reason:)``, ``DiffusionError/unsupportedSize(available:)``.
+    init(_ request: GenerationRequest, bundle: ModelBundle) throws {
+        let facts = bundle.pipeline
+        steps = request.steps ?? facts.advice.steps ?? 20
+        guidance = request.guidance ?? facts.advice.guidance ?? 7.5
+        size = request.size ?? bundle.sizes[0]
+        latentSize = try bundle.latentSize(for: size)
+        try Self.check(request, steps: steps, guidance: guidance, size: size, trained: bundle)
+        var resolved = request
+        resolved.steps = steps
+        resolved.guidance = guidance
+        resolved.size = size
+        self.request = resolved
+    }
+
+    /// Whether the network runs for the negative prompt too.
+    var isGuided: Bool { guidance > 1 }
+
+    private static func check(
+        _ request: GenerationRequest, steps: Int, guidance: Float, size: ImageSize, trained: ModelBundle
+    ) throws {
+        if request.prompt.allSatisfy(\.isWhitespace) {
+            throw DiffusionError.invalidRequest(reason: "the prompt is empty; say what to draw")
+        }
+        if steps < 1 {
+            throw DiffusionError.invalidRequest(reason: "steps \(steps): give a number from 1")
+        }
+        if !guidance.isFinite {
+            throw DiffusionError.invalidRequest(reason: "guidance \(guidance): give a number")
+        }
+        guard let start = request.startImage else { return }
+        if !(start.strength > 0 && start.strength <= 1) {
+            throw DiffusionError.invalidRequest(
+                reason: "strength \(start.strength): give a number above 0, up to 1")
+        }
+        if start.picture.size != size {
+            throw DiffusionError.invalidRequest(
+                reason: "the start image is \(start.picture.size), the picture \(size); resize it first")
+        }
+    }
+}
