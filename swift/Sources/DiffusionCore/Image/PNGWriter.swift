@@ -1,0 +1,62 @@
+import Foundation
+
+/// Writes 8-bit RGB as PNG.
+enum PNGWriter {
+    static let signature: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
+
+    static func png(_ picture: Picture, metadata: [String: String]) -> Data {
+        var file = signature
+        let header =
+            bigEndian(picture.size.width) + bigEndian(picture.size.height) + [8, 2, 0, 0, 0]
+        append("IHDR", header, to: &file)
+        for (key, value) in metadata.sorted(by: { $0.key < $1.key }) {
+            guard let content = text(key: key, value: value) else { continue }
+            append("iTXt", content, to: &file)
+        }
+        append("IDAT", DeflateWriter.zlib(filtered(picture)), to: &file)
+        append("IEND", [], to: &file)
+        return Data(file)
+    }
+
+    /// Uncompressed, without a language. nil for a key that PNG cannot hold.
+    private static func text(key: String, value: String) -> [UInt8]? {
+        let letters = key.unicodeScalars.compactMap { UInt8(exactly: $0.value) }
+        guard (1...79).contains(letters.count), letters.count == key.unicodeScalars.count,
+            letters.allSatisfy({ (0x20...0x7E).contains($0) || $0 >= 0xA1 }),
+            letters.first != 0x20, letters.last != 0x20
+        else { return nil }
+        return letters + [0, 0, 0, 0, 0] + Array(value.utf8)
+    }
+
+    private static func append(_ type: String, _ content: [UInt8], to file: inout [UInt8]) {
+        let body = Array(type.utf8) + content
+        file += bigEndian(content.count) + body + bigEndian(Int(CRC32.of(body)))
+    }
+
+    private static func bigEndian(_ value: Int) -> [UInt8] {
+        [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: value >> $0) }
+    }
+
+    /// Each row with the filter that leaves the smallest numbers, as the PNG specification advises.
+    private static func filtered(_ picture: Picture) -> [UInt8] {
+        let stride = 3 * picture.size.width
+        var result: [UInt8] = []
+        result.reserveCapacity(picture.rgb.count + picture.size.height)
+        var above = [UInt8](repeating: 0, count: stride)[...]
+        for y in 0..<picture.size.height {
+            let row = picture.rgb[y * stride..<(y + 1) * stride]
+            var best: (cost: Int, filter: PNGFilter, bytes: [UInt8])?
+            for filter in PNGFilter.allCases {
+                let bytes = filter.apply(to: row, above: above, pixelBytes: 3)
+                let cost = bytes.reduce(0) { $0 + Int(min($1, 0 &- $1)) }
+                if cost < best?.cost ?? .max { best = (cost, filter, bytes) }
+            }
+            if let best {
+                result.append(best.filter.rawValue)
+                result += best.bytes
+            }
+            above = row
+        }
+        return result
+    }
+}
