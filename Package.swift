@@ -52,7 +52,7 @@ let package = Package(
             path: "swift/Tests/LiteRTDiffusionTests"),
         .testTarget(
             name: "RunCommandTests", dependencies: ["RunCommand"],
-            path: "swift/Tests/RunCommandTests"),
+            path: "swift/Tests/RunCommandTests", exclude: ["help.txt"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,1 +1,4 @@
-print("coreml-sd-run")
+import Foundation
+import RunCommand
+
+exit(await run(Array(CommandLine.arguments.dropFirst())))
