@@ -62,7 +62,7 @@ def cases(file: str, enum: str) -> set[str]:
 
 def test_the_catalog_converts_without_a_warning(tmp_path: Path) -> None:
     result = convert(CATALOG, tmp_path)
-    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+    assert (result.returncode, (result.stdout + result.stderr).strip()) == (0, "")
     pages = {page.stem for page in tmp_path.rglob("data/**/*.json")}
     names = {path.stem.lower() for path in CATALOG.rglob("*.md")}
     assert names | {"drawapicture", "tutorials"} <= pages
