@@ -50,6 +50,10 @@ let package = Package(
         .testTarget(
             name: "LiteRTDiffusionTests", dependencies: ["LiteRTDiffusion"],
             path: "swift/Tests/LiteRTDiffusionTests"),
+        // The view model of examples/ios, with the backend that needs no models.
+        .testTarget(
+            name: "SampleAppTests", dependencies: ["Diffusion"],
+            path: "swift/Tests/SampleAppTests"),
         .testTarget(
             name: "RunCommandTests", dependencies: ["RunCommand"],
             path: "swift/Tests/RunCommandTests", exclude: ["help.txt"]),

@@ -6,8 +6,8 @@ import Foundation
 extension CoreMLOptions {
     /// What Core ML is told when it loads a file.
     ///
-    /// - Throws: ``DiffusionError/invalidRequest(reason:)`` for an unknown name in the environment;
-    ///   ``DiffusionError/backendUnavailable(backend:reason:remedy:)`` where this system cannot
+    /// - Throws: `DiffusionError.invalidRequest(reason:)` for an unknown name in the environment;
+    ///   `DiffusionError.backendUnavailable(backend:reason:remedy:)` where this system cannot
     ///   pick one of several functions.
     func configuration(
         for file: ModelFile, environment: [String: String]

@@ -36,7 +36,7 @@ public struct CoreMLOptions: Sendable, Hashable {
 
     /// What a component runs on.
     ///
-    /// - Throws: ``DiffusionError/invalidRequest(reason:)`` where the environment names no units.
+    /// - Throws: `DiffusionError.invalidRequest(reason:)` where the environment names no units.
     public func computeUnits(
         for component: Component,
         environment: [String: String] = ProcessInfo.processInfo.environment

@@ -6,7 +6,7 @@ import Foundation
 extension NetworkInterface {
     /// What a model says of itself.
     ///
-    /// - Throws: ``DiffusionError/backendFailed(backend:file:reason:)`` for a feature that is no
+    /// - Throws: `DiffusionError.backendFailed(backend:file:reason:)` for a feature that is no
     ///   array of fp16, fp32 or int32.
     init(_ description: MLModelDescription, file: String) throws {
         func infos(_ features: [String: MLFeatureDescription]) throws -> [String: TensorInfo] {
