@@ -65,6 +65,7 @@ def test_a_newer_manifest(
         (["--size", "128x128"], "it has 64x64"),
         (["--steps", "0"], "steps 0"),
         (["--scheduler", "nope"], "choose from dpm++"),
+        (["--scheduler", "flow-match-euler"], "trained with flow matching"),
         (["--backend", "coreml"], "no Core ML on this system"),
         (["--library", "/nowhere/libLiteRt.so"], "/nowhere/libLiteRt.so"),
         (["--start-image", "/nowhere.png"], "/nowhere.png"),
