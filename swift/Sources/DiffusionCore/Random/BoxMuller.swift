@@ -4,6 +4,7 @@
 /// products and sums that its compiler fused; those of the system differ in the last bits.
 enum BoxMuller {
     private typealias Lanes = SIMD8<Float>
+    private typealias Words = SIMD8<UInt32>
     private static let fourOverPi: Float = 1.273_239_544_735_16
 
     /// Numbers `start ..< start + 8` give the radius, the eight after them the angle.
@@ -35,12 +36,13 @@ enum BoxMuller {
     /// The natural logarithm of numbers above 0.
     @inline(__always)
     private static func logarithm(_ x: Lanes) -> Lanes {
-        let bits = unsafeBitCast(x, to: SIMD8<UInt32>.self)
-        let exponent = SIMD8<Int32>(truncatingIfNeeded: bits &>> 23) &- 0x7e
-        let mantissa = unsafeBitCast((bits & 0x807f_ffff) | 0x3f00_0000, to: Lanes.self)  // from 0.5 up to but without 1
-        let small = mantissa .< 0.707_106_781_186_547_524
-        let e = Lanes(exponent) - Lanes(repeating: 0).replacing(with: 1, where: small)
-        let m = (mantissa - 1) + Lanes(repeating: 0).replacing(with: mantissa, where: small)
+        let bits = words(x)
+        // The exponent's bits below those of 2^23 are that number plus the exponent.
+        let exponent = lanes((bits &>> 23) | 0x4b00_0000) - (0x1p23 + 0x7e)
+        let fraction = (bits & 0x007f_ffff) | 0x3f00_0000  // from 0.5 up to but without 1
+        let small = 0 &- below(fraction, 0.707_106_781_186_547_524)
+        let e = exponent - lanes(small & words(Lanes(repeating: 1)))
+        let m = (lanes(fraction) - 1) + lanes(small & fraction)
         let z = m * m
         var y = Lanes(repeating: 7.037_683_629_2e-2)
         y = fused(y, m, Lanes(repeating: -1.151_461_031_0e-1))
@@ -56,14 +58,15 @@ enum BoxMuller {
         return fused(e, Lanes(repeating: 0.693_359_375), m + y)
     }
 
-    /// For angles from 0 to a few turns.
+    /// For angles from 0 to one turn.
     @inline(__always)
     private static func sineAndCosine(_ angle: Lanes) -> (sine: Lanes, cosine: Lanes) {
-        let octant = (SIMD8<Int32>(angle * fourOverPi, rounding: .towardZero) &+ 1) & ~1
-        let turns = Lanes(octant)
-        var x = fused(turns, Lanes(repeating: -0.785_156_25), angle)
-        x = fused(turns, Lanes(repeating: -2.418_756_484_985_351_562_5e-4), x)
-        x = fused(turns, Lanes(repeating: -3.774_894_977_445_941_08e-8), x)
+        let octant = words(angle * fourOverPi)
+        let quarter = 4 &- below(octant, 1) &- below(octant, 3) &- below(octant, 5) &- below(octant, 7)
+        let even = lanes((quarter &+ quarter) | 0x4b00_0000) - 0x1p23
+        var x = fused(even, Lanes(repeating: -0.785_156_25), angle)
+        x = fused(even, Lanes(repeating: -2.418_756_484_985_351_562_5e-4), x)
+        x = fused(even, Lanes(repeating: -3.774_894_977_445_941_08e-8), x)
         let z = x * x
         var c = fused(
             Lanes(repeating: 2.443_315_711_809_948e-5), z, Lanes(repeating: -1.388_731_625_493_765e-3))
@@ -73,12 +76,24 @@ enum BoxMuller {
             Lanes(repeating: -1.951_529_589_1e-4), z, Lanes(repeating: 8.332_160_873_6e-3))
         s = fused(s, z, Lanes(repeating: -1.666_665_461_1e-1))
         s = fused(s * z, x, x)
-        let swapped = (octant & 2) .!= 0
-        let sine = s.replacing(with: c, where: swapped)
-        let cosine = c.replacing(with: s, where: swapped)
-        return (
-            sine.replacing(with: -sine, where: (octant & 4) .!= 0),
-            cosine.replacing(with: -cosine, where: ((octant &+ 2) & 4) .!= 0)
-        )
+        let swapped = 0 &- (quarter & 1)
+        let change = (words(s) ^ words(c)) & swapped
+        let sineSign = (quarter & 2) &<< 30
+        let cosineSign = ((quarter &+ 1) & 2) &<< 30
+        return (lanes(words(s) ^ change ^ sineSign), lanes(words(c) ^ change ^ cosineSign))
     }
+
+    // Comparisons and choices by bits: those of the SIMD types are done lane by lane.
+
+    /// 1 in the lanes whose number is below `bound`; of numbers from 0 on.
+    @inline(__always)
+    private static func below(_ x: Words, _ bound: Float) -> Words {
+        (x &- bound.bitPattern) &>> 31
+    }
+
+    @inline(__always)
+    private static func words(_ x: Lanes) -> Words { unsafeBitCast(x, to: Words.self) }
+
+    @inline(__always)
+    private static func lanes(_ x: Words) -> Lanes { unsafeBitCast(x, to: Lanes.self) }
 }
