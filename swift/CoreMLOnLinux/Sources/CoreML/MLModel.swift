@@ -53,7 +53,10 @@ open class MLModel: NSObject {
                 throw StandInError(errorDescription: "\(output.input) is missing")
             }
             let result = MLMultiArray(output)
-            result.scalars = source.scalars.map { output.scale * $0 + output.offset }
+            let scalars = source.scalars
+            result.scalars = (0..<output.feature.shape.reduce(1, *)).map {
+                output.scale * scalars[$0 % scalars.count] + output.offset
+            }
             return result
         }
         return try MLDictionaryFeatureProvider(dictionary: outputs)

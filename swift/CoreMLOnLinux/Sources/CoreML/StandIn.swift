@@ -14,7 +14,8 @@ public struct StandInModel: Codable, Sendable {
         case compile, load, predict
     }
 
-    /// One output: `scale * input + offset` for each element, in row-major order.
+    /// One output: `scale * input + offset` for each element, in row-major order; an input of fewer
+    /// elements is repeated.
     public struct Output: Codable, Sendable {
         public var feature: Feature
         public var input: String
