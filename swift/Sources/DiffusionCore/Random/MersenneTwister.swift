@@ -29,7 +29,8 @@ struct MersenneTwister: Sendable {
         state.withUnsafeMutableBufferPointer { state in
             for index in 0..<Self.size {
                 let following = index + 1 == Self.size ? 0 : index + 1
-                let distant = index + Self.shift < Self.size ? index + Self.shift : index + Self.shift - Self.size
+                let shifted = index + Self.shift
+                let distant = shifted < Self.size ? shifted : shifted - Self.size
                 let joined = (state[index] & 0x8000_0000) | (state[following] & 0x7fff_ffff)
                 let twist: UInt32 = joined & 1 == 0 ? 0 : 0x9908_b0df
                 state[index] = state[distant] ^ (joined >> 1) ^ twist

@@ -11,7 +11,8 @@ extension OneStepScheduler {
             let now = Shares(alpha: schedule.alphas[timesteps[index]])
             let clean = now.clean(type)
             let scaled = Double(timesteps[index]) * scaling
-            let (out, skip) = (scaled / (scaled * scaled + 0.25).squareRoot(), 0.25 / (scaled * scaled + 0.25))
+            let divisor = scaled * scaled + 0.25
+            let (out, skip) = (scaled / divisor.squareRoot(), 0.25 / divisor)
             let next = index + 1 < steps ? Shares(alpha: schedule.alphas[timesteps[index + 1]]) : nil
             let left = next?.picture ?? 1
             return Move(

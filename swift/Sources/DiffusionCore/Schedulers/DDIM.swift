@@ -1,8 +1,8 @@
 extension OneStepScheduler {
-    /// Denoising diffusion implicit models, without noise in the steps.
+    /// Denoising diffusion implicit models, without noise in the steps and without clipping.
     ///
     /// Source: arXiv 2010.02502.
-    static func ddim(_ config: SchedulerConfig, steps: Int, clipping: Bool = false) throws -> Self {
+    static func ddim(_ config: SchedulerConfig, steps: Int) throws -> Self {
         let name = SchedulerName.ddim
         try config.refuse(.thresholding, config.thresholding, for: name)
         let schedule = try NoiseSchedule(config, .plain, for: name)
@@ -23,9 +23,7 @@ extension OneStepScheduler {
                 fromLatent: next.noise * epsilon.latent,
                 fromPrediction: next.noise * epsilon.prediction, mix: now.mix)
         }
-        return Self(
-            timesteps: timesteps.map(Float.init), initialNoiseScale: 1, moves: moves,
-            clip: clipping ? config.clipSampleRange ?? 1 : nil)
+        return Self(timesteps: timesteps.map(Float.init), initialNoiseScale: 1, moves: moves)
     }
 }
 

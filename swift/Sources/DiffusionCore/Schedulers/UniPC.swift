@@ -60,7 +60,9 @@ struct UniPC: Scheduler {
 
     /// The latent of this step again, now that its clean latent is known; nil where that is left out.
     private func corrected(_ clean: [Float], step: Int) -> [Float]? {
-        guard let before, step > 0, !uncorrected.contains(step - 1), let newest = cleans.last else { return nil }
+        guard let before, step > 0, !uncorrected.contains(step - 1), let newest = cleans.last else {
+            return nil
+        }
         let path = path(from: step - 1, order: before.order)
         var result = WeightedSum.of(path.latent, before.latent, path.clean, newest)
         let slopes = before.order == 1 ? [0.5] : Self.solve(path.matrix, path.right)

@@ -76,7 +76,6 @@ private func worst(
     @Test(arguments: RandomSourceName.allCases)
     func drawsTheNumbersOfTheLibrary(name: RandomSourceName) {
         let error = worst(drawn(name)) { name.source(seed: $0) }
-        print("noise \(name.rawValue): \(error.different) of \(error.numbers) differ, at most \(error.ulps) ulp")
         #expect(error.numbers > 5000)
         #expect(error.ulps <= 1)
     }

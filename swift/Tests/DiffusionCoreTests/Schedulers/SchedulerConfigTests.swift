@@ -9,7 +9,8 @@ import Testing
     }
 
     @Test func unknownKeysAreIgnored() throws {
-        let config = try config(#"{"_class_name": "X", "beta_start": 0.001, "trained_betas": null, "new": [1]}"#)
+        let json = #"{"_class_name": "X", "beta_start": 0.001, "trained_betas": null, "new": [1]}"#
+        let config = try config(json)
         #expect(config.betaStart == 0.001)
         #expect(config.trainedBetas == nil)
         _ = try SchedulerName.dpmSolver.scheduler(config: config, steps: 3)
@@ -71,13 +72,16 @@ import Testing
     @Test(arguments: SchedulerName.allCases)
     func stepsHaveLimits(name: SchedulerName) throws {
         for steps in [0, -1, 1001] {
-            #expect(throws: DiffusionError.self) { try name.scheduler(config: SchedulerConfig(), steps: steps) }
+            #expect(throws: DiffusionError.self) {
+                try name.scheduler(config: SchedulerConfig(), steps: steps)
+            }
         }
         #expect(throws: Never.self) { try name.scheduler(config: SchedulerConfig(), steps: 1) }
     }
 
     @Test func aDistilledModelTakesNoMoreStepsThanItWasDistilledFrom() throws {
-        #expect(throws: DiffusionError.invalidRequest(reason: "scheduler lcm takes at most 50 steps, not 51")) {
+        let told = DiffusionError.invalidRequest(reason: "scheduler lcm takes at most 50 steps, not 51")
+        #expect(throws: told) {
             try SchedulerName.lcm.scheduler(config: SchedulerConfig(), steps: 51)
         }
     }

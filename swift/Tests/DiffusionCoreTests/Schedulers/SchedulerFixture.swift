@@ -53,7 +53,9 @@ struct SchedulerFixture: Decodable {
     static func load() throws -> SchedulerFixture { try MathFixture.load("schedulers") }
 
     func config(_ name: String, _ settings: [String: JSONValue] = [:]) throws -> SchedulerConfig {
-        guard case .object(let table) = configs[name] else { throw DiffusionError.corruptedManifest(reason: name) }
+        guard case .object(let table) = configs[name] else {
+            throw DiffusionError.corruptedManifest(reason: name)
+        }
         return try JSONValue.object(table.merging(settings) { $1 }).decode(as: SchedulerConfig.self)
     }
 

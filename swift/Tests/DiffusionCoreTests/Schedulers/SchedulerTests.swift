@@ -24,13 +24,10 @@ import Testing
     func stepsAreThoseOfDiffusers(name: SchedulerName) throws {
         let runs = fixture.trajectories.filter { $0.name == name }
         #expect(runs.count >= 10)
-        var worst = (error: 0.0, run: "")
         for run in runs {
             let error = try error(fixture.trail(scheduler(run)), run)
-            if error > worst.error { worst = (error, run.testDescription) }
             #expect(error <= 1e-5, "\(run.testDescription)")
         }
-        print("steps \(name.rawValue): \(runs.count) runs, at most \(worst.error), \(worst.run)")
     }
 
     /// From noise alone fp32 leaves few digits of the first latent; diffusers itself is that far off.
@@ -41,7 +38,6 @@ import Testing
         for run in runs {
             let theirs = zip(run.latents, run.exact).map(relativeError).max() ?? 0
             let ours = try error(fixture.trail(scheduler(run)), run)
-            print("noise alone, \(run.testDescription): \(ours), diffusers \(theirs)")
             #expect(theirs < 1e-3)
             #expect(ours < max(theirs, 1e-6))
         }
@@ -68,7 +64,6 @@ import Testing
     func picturesStartWhereDiffusersStartsThem(name: SchedulerName) throws {
         let images = fixture.images.filter { $0.name == name }
         #expect(images.count >= 5)
-        var worst = 0.0
         for image in images {
             let scheduler = try name.scheduler(config: fixture.config(image.config), steps: image.steps)
             let begin = ImageToImageStart.startStep(steps: image.steps, strength: image.strength)
@@ -80,9 +75,7 @@ import Testing
             let last = fixture.run(scheduler, from: start, noise: source, begin: begin).last
             let error = relativeError(last ?? [], image.last)
             #expect(error <= 1e-5, "\(name.rawValue), \(image.steps) steps at \(image.strength)")
-            worst = max(worst, error)
         }
-        print("from a picture \(name.rawValue): at most \(worst)")
     }
 
     @Test func strengthCountsStepsAsDiffusersDoes() {
