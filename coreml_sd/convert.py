@@ -15,6 +15,7 @@ from coreml_sd.convert_coreml import convert_for_coreml
 from coreml_sd.convert_scheduler_step import convert_scheduler_step
 from coreml_sd.convert_tflite import convert_for_tflite
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.latent_preview import preview_of
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.plan import Plan, plan_conversion
@@ -84,6 +85,9 @@ def _convert_component(
     }
     if source.pruning:
         entry["pruning"] = source.pruning
+    if component.name == "vae_decoder":
+        with progress.stage(f"{component.name}: preview"):
+            entry["preview"] = preview_of(plan.model, source.network).to_json()
     for target in plan.config.targets:
         write, _ = _TARGETS[target]
         part = write(plan, component, source.network, staging, verify, progress)
@@ -115,6 +119,9 @@ def _passed(result: Any) -> dict[str, Any]:
 
 
 def _manifest(plan: Plan, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    pipeline = dataclasses.asdict(plan.model.facts)
+    if "vae_decoder" in entries:
+        pipeline["preview"] = entries["vae_decoder"].pop("preview")
     licence, author = plan.model.folder.licence_and_author()
     return {
         "tool": {
@@ -136,7 +143,7 @@ def _manifest(plan: Plan, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
         },
         "config": plan.config.to_dict(),
         "notes": list(plan.notes),
-        "pipeline": dataclasses.asdict(plan.model.facts),
+        "pipeline": pipeline,
         "components": entries,
     }
 

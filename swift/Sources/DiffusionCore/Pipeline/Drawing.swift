@@ -112,9 +112,22 @@ struct Drawing: Sendable {
         let denoiser = Denoiser(
             files: files, residency: residency, batch: bundle.pipeline.batch,
             guidance: request.guidance, context: context)
-        return try await denoiser.run(start, scheduler, &random) { done, count, _ in
-            report(.step(done, of: count, preview: nil))
+        return try await denoiser.run(start, scheduler, &random) { done, count, latent in
+            let preview = preview(of: latent, done, count, scheduler, nextStep: start.step + done)
+            report(.step(done, of: count, preview: preview))
         }
+    }
+
+    /// The rough picture after a step, where the request asks for one.
+    private func preview(
+        of latent: Tensor, _ done: Int, _ count: Int, _ scheduler: any Scheduler, nextStep: Int
+    ) -> Picture? {
+        let every = request.request.previewEvery
+        guard every > 0, done % every == 0, let preview = LatentPreview(bundle.pipeline) else { return nil }
+        // As the UNet would see it in the next step; the last latent is already of that size.
+        let scale = done < count ? scheduler.inputScale(step: nextStep) : 1
+        return preview.picture(
+            of: Tensor(shape: latent.shape, values: latent.values.map { $0 * scale }))
     }
 
     private func decode(_ files: [ModelFile], _ latent: Tensor) async throws -> Picture {

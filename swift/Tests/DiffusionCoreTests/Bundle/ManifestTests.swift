@@ -29,7 +29,9 @@ struct ManifestTests {
         #expect(facts.advice.guidance == 3)
         #expect(facts.advice.steps == 20)
         #expect(facts.advice.prompts.count == 4)
-        #expect(facts.preview == nil)
+        #expect(facts.preview?.weights.count == 4)
+        #expect(facts.preview?.weights.last == [-0.12938, 0.47808, 0.35277])
+        #expect(facts.preview?.bias == [0.2156, 0.15933, -0.0404])
         #expect(facts.sizes.isEmpty)
     }
 
