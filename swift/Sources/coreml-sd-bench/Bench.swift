@@ -36,6 +36,6 @@ enum Bench {
     }
 
     static func line(_ name: String, _ value: String) {
-        print(name.padding(toLength: 44, withPad: " ", startingAt: 0) + value)
+        print(name.padding(toLength: 48, withPad: " ", startingAt: 0) + value)
     }
 }
