@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coreml_sd.bundle import Bundle
 from coreml_sd.denoising.host_loop import HostLoop
 from coreml_sd.denoising.linear_scheduler import linear_steps
-from coreml_sd.denoising.schedulers import DEFAULT, initial_noise_scale, make_scheduler
+from coreml_sd.denoising.schedulers import DEFAULT, begin, initial_noise_scale, make_scheduler
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.memory.log import MemoryLog
 from coreml_sd.memory.residency import Residency
@@ -124,7 +124,7 @@ class Generator:
         """The last latent `(1, C, h, w)` and the seconds per step."""
         generator = torch.Generator().manual_seed(request.seed)
         shape = (1, self.facts["latent_channels"], *self.facts["latent_size"])
-        scheduler.set_timesteps(request.steps)
+        begin(scheduler, request.steps)
         latent = torch.randn(shape, generator=generator) * initial_noise_scale(scheduler)
         loop = self._begin(request, scheduler, latent, context, generator)
         begun = time.perf_counter()

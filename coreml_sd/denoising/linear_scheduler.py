@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.denoising.linear_step import GUIDED, LATENTS, LinearStep
-from coreml_sd.denoising.schedulers import scaled_input, takes_generator
+from coreml_sd.denoising.schedulers import begin, scaled_input, takes_generator
 
 _NEGLIGIBLE = 1e-6  # relative to a step's weights, which diffusers computes in fp32
 _REPLAY_GATE = 1e-5  # relative error of the table against the scheduler itself
@@ -65,7 +65,7 @@ class _Run:
 
     def __init__(self, scheduler: Any, steps: int) -> None:
         self.scheduler = type(scheduler).from_config(scheduler.config)
-        self.scheduler.set_timesteps(steps)
+        begin(self.scheduler, steps)
         self.timesteps = self.scheduler.timesteps
 
     def scale(self, timestep: torch.Tensor) -> float:

@@ -49,6 +49,17 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
     return getattr(diffusers, class_name).from_config({**config, **settings})
 
 
+def begin(scheduler: Any, steps: int) -> None:
+    """Set the timesteps, and say that the first step is the first.
+
+    Left to itself, diffusers looks it up by its timestep, and fails where rounding gave two steps
+    the same (Karras sigmas over cosine betas).
+    """
+    scheduler.set_timesteps(steps)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
+
+
 def takes_generator(scheduler: Any) -> bool:
     """Whether a step of a diffusers scheduler may draw noise."""
     return "generator" in inspect.signature(scheduler.step).parameters
