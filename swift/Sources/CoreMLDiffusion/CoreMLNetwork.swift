@@ -9,7 +9,7 @@ actor CoreMLNetwork: Network {
 
     private let name: String
     private var loaded: Loaded?
-    private nonisolated let executor: QueueExecutor
+    private nonisolated let executor: SerialQueue
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
@@ -29,7 +29,7 @@ actor CoreMLNetwork: Network {
                 dictionary: inputs.mapValues { MLFeatureValue(multiArray: $0) }))
         self.interface = interface
         self.name = name
-        executor = QueueExecutor(label: "coreml-sd.\(name)")
+        executor = SerialQueue(label: "coreml-sd.\(name)")
     }
 
     func run(_ inputs: [String: Tensor]) throws -> [String: Tensor] {
