@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import UserError
+from coreml_sd.mobile.meta import storage_key
 
 
 def shared(parameter: torch.Tensor) -> nn.Parameter:
@@ -71,9 +72,9 @@ def check_all_weights_used(
         UserError: a weight of the source would be left out; the network has a part that the
             rewrites do not know.
     """
-    used = {name: tensor.data_ptr() for name, tensor in mobile.named_parameters()}
+    used = {name: storage_key(tensor) for name, tensor in mobile.named_parameters()}
     for name, tensor in source.named_parameters(remove_duplicate=False):
-        if name.startswith(parts) and used.get(name) != tensor.data_ptr():
+        if name.startswith(parts) and used.get(name) != storage_key(tensor):
             raise UserError(
                 f"{component}: weight {name} belongs to a part that has no mobile form; "
                 "use a plain Stable Diffusion network"
