@@ -20,7 +20,7 @@ from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
-from coreml_sd.sources import load_source
+from coreml_sd.sources import open_source
 
 _PACKAGES = ("diffusers", "numpy", "torch", "transformers")
 _TARGETS = {
@@ -72,7 +72,9 @@ def _convert_component(
     """Write the files of one component for every target; returns its manifest entry."""
     started = time.perf_counter()
     with progress.stage(f"{component.name}: load"):
-        source = load_source(component, plan.config.prune)
+        source = open_source(
+            component, plan.config.prune, in_memory="tflite" in plan.config.targets
+        )
     entry: dict[str, Any] = {
         "description": component.description,
         "inputs": [dataclasses.asdict(spec) for spec in component.inputs],
@@ -90,7 +92,7 @@ def _convert_component(
             entry["preview"] = preview_of(plan.model, source.network).to_json()
     for target in plan.config.targets:
         write, _ = _TARGETS[target]
-        part = write(plan, component, source.network, staging, verify, progress)
+        part = write(plan, component, source, staging, verify, progress)
         entry["files"] += part.pop("files")
         if verify:
             entry["parity"][target] = _passed(part.pop("parity"))
@@ -102,8 +104,9 @@ def _convert_component(
 def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
     """Parameters of the mobile form: half a VAE's belong to the other component."""
     from coreml_sd.mobile import mobile_form
+    from coreml_sd.mobile.meta import storage_key
 
-    unique = {p.data_ptr(): p for p in mobile_form(component.name, network).parameters()}
+    unique = {storage_key(p): p for p in mobile_form(component.name, network).parameters()}
     return list(unique.values())
 
 

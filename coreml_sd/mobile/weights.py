@@ -53,6 +53,19 @@ def shared_embedding(source: nn.Module) -> nn.Embedding:
     return table
 
 
+def layer_weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights of convolutions, linear layers and embeddings by name: the large ones.
+
+    A position table is read whole and added, not looked up by index, and stays out.
+    """
+    return {
+        f"{path}.weight": layer.weight
+        for path, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding)
+        and not path.endswith("position_embedding")
+    }
+
+
 def not_plain(module: nn.Module, wanted: str) -> UserError:
     """The error for a layer that is wrapped or replaced."""
     return UserError(

@@ -11,7 +11,7 @@ from torch import nn
 from coreml_sd.errors import UserError
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.tensor_file import TensorFile
-from coreml_sd.models.weights import FileWeights, ModuleWeights, Weights
+from coreml_sd.models.weights import FileWeights
 
 # transformers moved the text encoder's parameters up a level; files have either name.
 _OPTIONAL_PREFIX = "text_model."
@@ -19,18 +19,10 @@ _OPTIONAL_PREFIX = "text_model."
 
 @dataclass(frozen=True)
 class OpenNetwork:
-    """A network as published and the values of its parameters.
-
-    The parameters of `module` lie on `meta` when `weights` reads them from files.
-    """
+    """A network as published, its parameters on `meta`, and where their values lie."""
 
     module: nn.Module
-    weights: Weights
-
-    @classmethod
-    def in_memory(cls, module: nn.Module) -> OpenNetwork:
-        """A network that holds its own weights."""
-        return cls(module, ModuleWeights(module))
+    weights: FileWeights
 
 
 def open_network(folder: DiffusersFolder, part: str) -> OpenNetwork | None:
