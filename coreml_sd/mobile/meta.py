@@ -1,4 +1,4 @@
-"""Run a network on `meta` tensors: shapes and dtypes flow, numbers do not, and no memory is used."""
+"""Run a network on `meta` tensors: shapes and dtypes flow, numbers do not, no memory is used."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ def on_meta(network: nn.Module) -> Iterator[None]:
     is Python, asks for sizes, and a trace answers with tensors.
     """
     with _alone, _traceable_convolution():
-        swapped: list[tuple[dict[str, Any], str, torch.Tensor]] = []
+        swapped: list[tuple[Any, str, torch.Tensor]] = []
         try:
             for module in network.modules():
-                for table in (module._parameters, module._buffers):
+                tables: tuple[Any, ...] = (module._parameters, module._buffers)
+                for table in tables:
                     for name, tensor in table.items():
                         if tensor is not None and tensor.device.type != "meta":
-                            swapped.append((table, name, tensor))  # type: ignore[arg-type]
+                            swapped.append((table, name, tensor))
             for table, name, tensor in swapped:
                 table[name] = _as_meta(tensor)
             yield
@@ -53,7 +54,7 @@ def _as_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _traceable_convolution() -> Iterator[None]:
-    library = torch.library.Library("aten", "IMPL", "Meta")
+    library: Any = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that kernels are replaced is wanted

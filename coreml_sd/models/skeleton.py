@@ -57,7 +57,8 @@ def _build(config: dict[str, Any], part: str) -> nn.Module:
         if part == "text_encoder":
             from transformers import CLIPTextConfig, CLIPTextModel
 
-            return CLIPTextModel(CLIPTextConfig.from_dict(config))
+            text: nn.Module = CLIPTextModel(CLIPTextConfig.from_dict(config))
+            return text
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
         kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]

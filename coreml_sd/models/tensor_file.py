@@ -19,7 +19,7 @@ from coreml_sd.errors import UserError
 
 _LENGTH_BYTES = 8
 _LARGEST_HEADER = 100_000_000
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),

@@ -61,6 +61,7 @@ def export_package(
     """
     quieten()
     from coreml_sd.targets.coreml.capture import capture
+    from coreml_sd.targets.coreml.lean import lean_conversion
     from coreml_sd.targets.coreml.passes import run_passes
     from coreml_sd.targets.coreml.program_file import program_spec, weight_path, write_package
     from coreml_sd.targets.coreml.weight_file import WeightFile
@@ -68,7 +69,7 @@ def export_package(
     _check_names(network, inputs, outputs)
     held = weights or ModuleWeights(network)
     try:
-        with quiet_conversion():
+        with quiet_conversion(), lean_conversion():
             program, stand_ins = capture(
                 network, held, inputs, outputs, min_os=min_os, precision=precision
             )

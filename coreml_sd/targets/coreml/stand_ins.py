@@ -88,7 +88,7 @@ class StandIns:
 
 
 class _Weightless(np.ndarray[Any, Any]):
-    """An array of one number that stays without memory where the cast to fp16 would give it some."""
+    """An array of one number that stays without memory when it is cast."""
 
     def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Any:
         return np.broadcast_to(self.flat[0].astype(dtype), self.shape).view(_Weightless)
