@@ -91,7 +91,9 @@ def _palettes(
 
     def solve() -> Palettization:
         with progress.stage(f"{component.name}: {spec.bits}-bit palettes") as advance:
-            return palettize_module(mobile, spec, advance, weights=source.weights)
+            return palettize_module(
+                mobile, spec, advance, weights=source.weights, workers=plan.threads
+            )
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         yield pool.submit(solve).result
@@ -121,10 +123,11 @@ def _export_piece(
         min_os=plan.config.min_os,
         weights=source.weights,
         palettization=palettization,
+        workers=plan.threads,
     )
     package = MilPackage(path)
     palettes = palettization().by_parameter if palettization else {}
-    verify_stored(stored_payloads(package, names), source.weights, palettes)
+    verify_stored(stored_payloads(package, names), source.weights, palettes, plan.threads)
     return {
         "path": path.name,
         "target": "coreml",

@@ -32,6 +32,10 @@ Examples:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.option("--no-verify", is_flag=True, help="Do not execute the files that were written.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes at most. [default: as fits]")
+@click.option(
+    "--memory", type=click.FloatRange(0, min_open=True), help="GB that all may use together."
+)
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved config and the plan; write nothing."
 )
@@ -41,6 +45,8 @@ def command(
     output: Path | None,
     overwrite: bool,
     no_verify: bool,
+    jobs: int | None,
+    memory: float | None,
     dry_run: bool,
     **flags: Any,
 ) -> None:
@@ -66,7 +72,13 @@ def command(
     check_destination(destination, overwrite=overwrite)
     with ConsoleProgress() as progress:
         bundle = convert(
-            config, destination, overwrite=overwrite, verify=not no_verify, progress=progress
+            config,
+            destination,
+            overwrite=overwrite,
+            verify=not no_verify,
+            progress=progress,
+            jobs=jobs,
+            memory=None if memory is None else int(memory * 1e9),
         )
     console.print(closing_table(bundle))
     for name, entry in bundle.components.items():

@@ -82,7 +82,7 @@ class TensorFile:
         """
         entry = self.entries[name]
         array = np.empty(entry.shape, dtype=_dtype(entry.dtype))
-        view = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+        view = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
         done = 0
         try:
             while done < entry.size:
