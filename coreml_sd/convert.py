@@ -70,13 +70,14 @@ def convert(
         with ThreadPoolExecutor(max_workers=1) as pool:
             digest = pool.submit(plan.model.folder.digest)
             entries = _convert_components(plan, shares, staging, verify, progress)
+            seconds = {name: entry.pop("seconds") for name, entry in entries.items()}
             manifest = _manifest(plan, entries, digest.result())
         unet = next((each for each in plan.components if each.name == "unet"), None)
         if unet and "tflite" in plan.config.targets:
             manifest["scheduler_step"] = convert_scheduler_step(unet, staging, verify, progress)
         with progress.stage("checksums"):
             write_manifest(staging, manifest)
-    return open_bundle(destination, check=False)
+    return dataclasses.replace(open_bundle(destination, check=False), seconds=seconds)
 
 
 def _convert_components(
@@ -102,7 +103,8 @@ def _threads(processes: int) -> int | None:
 def convert_component(
     plan: Plan, component: ComponentSpec, staging: Path, verify: bool, progress: Progress
 ) -> dict[str, Any]:
-    """Write the files of one component for every target; returns its manifest entry."""
+    """Write the files of one component for every target; returns its manifest entry, and beside it
+    the `seconds` that it took."""
     started = time.perf_counter()
     with progress.stage(f"{component.name}: load"):
         source = open_source(

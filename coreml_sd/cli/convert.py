@@ -94,7 +94,7 @@ def closing_table(bundle: Any) -> Any:
     from coreml_sd.cli.console import megabytes, table
 
     rows = []
-    for entry in bundle.components.values():
+    for name, entry in bundle.components.items():
         for target in bundle.targets:
             files = [file for file in entry["files"] if file["target"] == target]
             rows.append(
@@ -104,11 +104,15 @@ def closing_table(bundle: Any) -> Any:
                     megabytes(sum(file["weight_bytes"] for file in files)),
                     _stored_as(entry, files[0]),
                     _headline(entry, target),
-                    f"{entry['seconds']:.1f}" if target == bundle.targets[0] else "",
+                    _seconds(bundle, name) if target == bundle.targets[0] else "",
                 ]
             )
     columns = ["file", "fp16", "stored", "as", "file dB", "seconds"]
     return table(f"{bundle.path}: {_label(bundle)}", columns, rows, text_columns=1)
+
+
+def _seconds(bundle: Any, name: str) -> str:
+    return f"{bundle.seconds[name]:.1f}" if name in bundle.seconds else "-"
 
 
 def _stored_as(entry: dict[str, Any], file: dict[str, Any]) -> str:
