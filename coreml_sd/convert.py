@@ -18,6 +18,7 @@ from coreml_sd.convert_scheduler_step import convert_scheduler_step
 from coreml_sd.convert_tflite import convert_for_tflite
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.latent_preview import preview_of
+from coreml_sd.memory.freed import give_back
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.plan import Plan, plan_conversion
@@ -124,7 +125,11 @@ def convert_component(
         entry["pruning"] = source.pruning
     if component.name == "vae_decoder":
         with progress.stage(f"{component.name}: preview"):
-            entry["preview"] = preview_of(plan.model, source.network).to_json()
+            # It runs the network; what is loaded for that is gone again when it is done.
+            vae = source.network if source.in_memory else component.load()
+            entry["preview"] = preview_of(plan.model, vae).to_json()
+            del vae
+            give_back()
     for target in plan.config.targets:
         write, _ = _TARGETS[target]
         part = write(plan, component, source, staging, verify, progress)

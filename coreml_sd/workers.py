@@ -61,6 +61,8 @@ def share_out(plan: Plan, jobs: int) -> list[list[str]]:
         least = loads.index(min(loads))
         shares[least].append(name)
         loads[least] += sizes[name]
+    for names in shares[1:]:  # what runs its network needs most, and others need least early on
+        names.sort(key=lambda name: name != "vae_decoder")
     return shares
 
 

@@ -12,6 +12,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.models.tensor_file import TensorFile
 
 _LARGEST = 65504.0
+_AT_ONCE = 1 << 20  # weights looked at together: what that needs beside them stays small
 
 
 class Weights(Protocol):
@@ -86,7 +87,9 @@ def fp32_value(weights: Weights, name: str) -> NDArray[np.float32]:
 def _require_finite(
     weights: Weights, name: str, value: NDArray[Any], narrow: NDArray[np.float16]
 ) -> None:
-    if not (narrow.reshape(-1).view(np.uint16) & 0x7C00 == 0x7C00).any():
+    patterns = narrow.reshape(-1).view(np.uint16)
+    starts = range(0, patterns.size, _AT_ONCE)
+    if not any(((patterns[i : i + _AT_ONCE] & 0x7C00) == 0x7C00).any() for i in starts):
         return
     if np.isfinite(value).all():
         raise UserError(
