@@ -15,6 +15,8 @@ from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.targets.coreml.precision import Precision, fp16_except_sinusoid
 
+_SMALLEST = 10_000  # weights below need scikit-learn, and are nothing in a full-size network
+
 
 def convert_plainly(
     path: Path,
@@ -51,7 +53,9 @@ def convert_plainly(
             from coremltools.optimize import coreml as compression
 
             config = compression.OptimizationConfig(
-                global_config=compression.OpPalettizerConfig(mode="kmeans", nbits=bits)
+                global_config=compression.OpPalettizerConfig(
+                    mode="kmeans", nbits=bits, weight_threshold=_SMALLEST
+                )
             )
             model = compression.palettize_weights(model, config)
     model.save(str(path))
