@@ -146,7 +146,7 @@ def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
     from coreml_sd.mobile import mobile_form
     from coreml_sd.mobile.meta import storage_key
 
-    unique = {storage_key(p): p for p in mobile_form(component.name, network).parameters()}
+    unique = {storage_key(p): p for p in mobile_form(component.form, network).parameters()}
     return list(unique.values())
 
 
@@ -162,7 +162,7 @@ def _passed(result: Any) -> dict[str, Any]:
 
 
 def _manifest(plan: Plan, entries: dict[str, dict[str, Any]], digest: str) -> dict[str, Any]:
-    pipeline = dataclasses.asdict(plan.model.facts)
+    pipeline = plan.model.facts.to_dict()
     if "vae_decoder" in entries:
         pipeline["preview"] = entries["vae_decoder"].pop("preview")
     licence, author = plan.model.folder.licence_and_author()

@@ -106,4 +106,4 @@ def _macs(component: ComponentSpec, network: Any) -> int:
     from coreml_sd.mobile import mobile_form
     from coreml_sd.mobile.measure import network_costs
 
-    return network_costs(mobile_form(component.name, network), component.inputs).macs
+    return network_costs(mobile_form(component.form, network), component.inputs).macs

@@ -189,7 +189,7 @@ def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
             files = [{**entry, "inputs": inputs, "outputs": outputs} for entry in files]
             components[component.name] = {"files": files}
         write_tokenizer_files(model.folder, path)
-        facts = dataclasses.asdict(model.facts)
+        facts = model.facts.to_dict()
         write_manifest(
             path, {"pipeline": facts, "components": components, "config": {}, "model": {}}
         )

@@ -163,7 +163,7 @@ def _coreml_parity(
 
     name = component.name
     with progress.stage(f"{name}: Core ML, solve again and compare"):
-        mobile = mobile_form(name, source, mobile_options(plan))
+        mobile = mobile_form(component.form, source, mobile_options(plan))
         palettization = palettize_module(mobile, plan.palettes) if plan.palettes else None
         paths = bundle.files(name)
         result = component_parity(component, source, mobile, palettization, paths)

@@ -41,7 +41,7 @@ def android_form(component: ComponentSpec, source: nn.Module, profile: Profile) 
         gelu=profile.gelu,
         pooled=False,
     )
-    network = mobile_form(component.name, source, options)
+    network = mobile_form(component.form, source, options)
     if profile.table_limit:
         cut_tables(network, profile.table_limit)
     splits = serialize_convolutions(network, component.inputs, profile.convolution_fits)
