@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from coreml_sd.models.tokenizer_files import VOCAB_NAME
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class EncodedPrompt:
 class PromptEncoder:
     """CLIP's tokenizer from `vocab.json` and `merges.txt` in a folder.
 
-    `facts` are the manifest's tokenizer facts: special ids and the full length.
+    `facts` are the manifest's facts of one tokenizer: special ids and the full length.
     """
 
     folder: Path
@@ -33,7 +36,11 @@ class PromptEncoder:
     def _tokenizer(self) -> Any:
         from transformers import CLIPTokenizer
 
-        return CLIPTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+        # The padding is a word of its own wherever it stands: a model that pads with `!` was
+        # trained with the same id for the mark in a prompt.
+        words = json.loads((self.folder / VOCAB_NAME).read_text(encoding="utf-8"))
+        pad = next(word for word, id in words.items() if id == self.facts["pad_token_id"])
+        return CLIPTokenizer.from_pretrained(str(self.folder), pad_token=pad, local_files_only=True)
 
     def encode(self, prompt: str) -> EncodedPrompt:
         """Start token, the prompt, end token, padding; words beyond the length are cut."""

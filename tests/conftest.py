@@ -1,6 +1,5 @@
 """Tiny Stable Diffusion folders with random weights, made once per test session."""
 
-import dataclasses
 import functools
 import json
 import os
@@ -105,6 +104,24 @@ def sd1_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sd2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd2", second=True)
+
+
+@pytest.fixture(scope="session")
+def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_xl import write_xl_pipeline
+
+    return write_xl_pipeline(tmp_path_factory.mktemp("models") / "tiny-xl")
+
+
+@pytest.fixture(scope="session")
+def xl_bundle(xl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 6-bit bundle of the tiny SDXL model, chunks left to the converter."""
+    from coreml_sd.config import ConversionConfig
+    from coreml_sd.convert import convert
+
+    path = tmp_path_factory.mktemp("bundles") / "tiny-xl.bundle"
+    convert(ConversionConfig(model=str(xl_folder), palettize=6, chunks="auto"), path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,7 @@ def tokenizer_facts(
     for name, default in (("bos", _START), ("eos", _END), ("pad", _END)):
         token = _token_text(config.get(f"{name}_token"), default)
         if token not in vocabulary:
-            raise UserError(
-                f"{folder.path}/{part}: {name} token {token} is not in the vocabulary"
-            )
+            raise UserError(f"{folder.path}/{part}: {name} token {token} is not in the vocabulary")
         ids[f"{name}_token_id"] = vocabulary[token]
     return ids | {"max_tokens": max_tokens}
 

@@ -138,7 +138,8 @@ def measure(
             components.append(compare(bundle, plan, component, source, progress))
     opened = tuple(open_runtime(bundle, each) for each in _picture_runtimes(bundle, runtime))
     chosen = prompts if prompts is not None else list(bundle.pipeline["advice"]["prompts"])
-    drawable = {"text_encoder", "unet", "vae_decoder"} <= bundle.components.keys()
+    needed = {component.name for component in plan.model.components} - {"vae_encoder"}
+    drawable = needed <= bundle.components.keys()
     pictures = _pictures(bundle, opened, chosen if drawable else [], progress)
     memory = None
     if pictures and any(each.name == "litert" for each in opened):

@@ -232,7 +232,10 @@ class TestNegativeControls:
         ({"class_embed_type": "timestep"}, "class_embed_type"),
         ({"center_input_sample": True}, "center_input_sample"),
         ({"resnet_time_scale_shift": "scale_shift"}, "scale_shift"),
-        ({"addition_embed_type": "text", "addition_embed_type_num_heads": 4}, "addition_embed_type"),
+        (
+            {"addition_embed_type": "text", "addition_embed_type_num_heads": 4},
+            "addition_embed_type",
+        ),
         ({"dual_cross_attention": True}, "dual_cross_attention|no mobile form"),
     ],
 )
