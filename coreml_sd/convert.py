@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from coreml_sd.convert_scheduler_step import convert_scheduler_step
 from coreml_sd.convert_tflite import convert_for_tflite
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.latent_preview import preview_of
+from coreml_sd.memory.freed import give_back
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
-from coreml_sd.sources import load_source
+from coreml_sd.sources import open_source
+from coreml_sd.workers import choose_jobs, share_out, working
 
 _PACKAGES = ("diffusers", "numpy", "torch", "transformers")
 _TARGETS = {
@@ -39,8 +43,16 @@ def convert(
     overwrite: bool = False,
     verify: bool = True,
     progress: Progress | None = None,
+    jobs: int | None = None,
+    memory: int | None = None,
 ) -> Bundle:
     """Convert a model into a bundle.
+
+    Components for Core ML are converted beside each other where that pays.
+
+    Args:
+        jobs: processes at most; chosen by cores, memory and the size of the model if not given.
+        memory: bytes that all processes together may use; what is free if not given.
 
     The bundle appears under `destination` only when it is whole and, with `verify`, after every
     saved file was executed and passed its gates.
@@ -52,27 +64,53 @@ def convert(
     plan = plan_conversion(config)
     for note in plan.notes:
         progress.note(note)
+    parallel = plan.config.targets == ["coreml"]  # the other converter takes all there is
+    shares = share_out(plan, choose_jobs(plan, jobs if parallel else 1, memory))
     with new_bundle(destination, overwrite=overwrite) as staging:
         write_tokenizer_files(plan.model.folder, staging)
-        entries = {}
-        for component in plan.components:
-            entries[component.name] = _convert_component(plan, component, staging, verify, progress)
-        manifest = _manifest(plan, entries)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            digest = pool.submit(plan.model.folder.digest)
+            entries = _convert_components(plan, shares, staging, verify, progress)
+            seconds = {name: entry.pop("seconds") for name, entry in entries.items()}
+            manifest = _manifest(plan, entries, digest.result())
         unet = next((each for each in plan.components if each.name == "unet"), None)
         if unet and "tflite" in plan.config.targets:
             manifest["scheduler_step"] = convert_scheduler_step(unet, staging, verify, progress)
         with progress.stage("checksums"):
             write_manifest(staging, manifest)
-    return open_bundle(destination, check=False)
+    return dataclasses.replace(open_bundle(destination, check=False), seconds=seconds)
 
 
-def _convert_component(
+def _convert_components(
+    plan: Plan, shares: list[list[str]], staging: Path, verify: bool, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Manifest entries of all components in their order; the first share is worked on here."""
+    helped = dataclasses.replace(plan, threads=_threads(len(shares)))
+    with working(helped, shares[1:], staging, verify, progress) as workers:
+        done = {
+            component.name: convert_component(helped, component, staging, verify, progress)
+            for component in plan.components
+            if component.name in shares[0]
+        }
+        for worker in workers:
+            done |= worker.finish()
+    return {component.name: done[component.name] for component in plan.components}
+
+
+def _threads(processes: int) -> int | None:
+    return None if processes == 1 else max(1, (os.cpu_count() or 1) // processes)
+
+
+def convert_component(
     plan: Plan, component: ComponentSpec, staging: Path, verify: bool, progress: Progress
 ) -> dict[str, Any]:
-    """Write the files of one component for every target; returns its manifest entry."""
+    """Write the files of one component for every target; returns its manifest entry, and beside it
+    the `seconds` that it took."""
     started = time.perf_counter()
     with progress.stage(f"{component.name}: load"):
-        source = load_source(component, plan.config.prune)
+        source = open_source(
+            component, plan.config.prune, in_memory="tflite" in plan.config.targets
+        )
     entry: dict[str, Any] = {
         "description": component.description,
         "inputs": [dataclasses.asdict(spec) for spec in component.inputs],
@@ -87,10 +125,14 @@ def _convert_component(
         entry["pruning"] = source.pruning
     if component.name == "vae_decoder":
         with progress.stage(f"{component.name}: preview"):
-            entry["preview"] = preview_of(plan.model, source.network).to_json()
+            # It runs the network; what is loaded for that is gone again when it is done.
+            vae = source.network if source.in_memory else component.load()
+            entry["preview"] = preview_of(plan.model, vae).to_json()
+            del vae
+            give_back()
     for target in plan.config.targets:
         write, _ = _TARGETS[target]
-        part = write(plan, component, source.network, staging, verify, progress)
+        part = write(plan, component, source, staging, verify, progress)
         entry["files"] += part.pop("files")
         if verify:
             entry["parity"][target] = _passed(part.pop("parity"))
@@ -102,8 +144,9 @@ def _convert_component(
 def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
     """Parameters of the mobile form: half a VAE's belong to the other component."""
     from coreml_sd.mobile import mobile_form
+    from coreml_sd.mobile.meta import storage_key
 
-    unique = {p.data_ptr(): p for p in mobile_form(component.name, network).parameters()}
+    unique = {storage_key(p): p for p in mobile_form(component.name, network).parameters()}
     return list(unique.values())
 
 
@@ -118,7 +161,7 @@ def _passed(result: Any) -> dict[str, Any]:
     return facts
 
 
-def _manifest(plan: Plan, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _manifest(plan: Plan, entries: dict[str, dict[str, Any]], digest: str) -> dict[str, Any]:
     pipeline = dataclasses.asdict(plan.model.facts)
     if "vae_decoder" in entries:
         pipeline["preview"] = entries["vae_decoder"].pop("preview")
@@ -136,7 +179,7 @@ def _manifest(plan: Plan, entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
             "name": plan.model.source.name,
             "family": plan.model.facts.family,
             "revision": plan.model.source.revision,
-            "sha256": plan.model.folder.digest(),
+            "sha256": digest,
             "license": licence,
             "author": author,
             "config_digest": plan.config.digest,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from coreml_sd import __version__
-from coreml_sd.compress.plan import Palettization, palettize_module
-from coreml_sd.compress.verify import verify_decoded
+from coreml_sd.compress.limits import PaletteSpec
+from coreml_sd.compress.plan import Palettization, palettize_module, stored_bytes
+from coreml_sd.compress.verify import verify_stored
 from coreml_sd.mobile import MobileOptions, mobile_form
+from coreml_sd.mobile.weights import layer_weights
 from coreml_sd.models.component import ComponentSpec, TensorSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
+from coreml_sd.sources import OpenedSource
 
 
 def mobile_options(plan: Plan) -> MobileOptions:
@@ -24,12 +30,14 @@ def mobile_options(plan: Plan) -> MobileOptions:
 def convert_for_coreml(
     plan: Plan,
     component: ComponentSpec,
-    source: Any,
+    source: OpenedSource,
     staging: Path,
     verify: bool,
     progress: Progress,
 ) -> dict[str, Any]:
     """Write the packages of one component and prove them; returns its part of the manifest.
+
+    Palettes are solved on threads while the programs are made.
 
     Raises:
         CoremlSDError: a file fails its gates.
@@ -37,40 +45,58 @@ def convert_for_coreml(
     from coreml_sd.mobile.measure import tensor_shapes
     from coreml_sd.targets.coreml.chunks import plan_cuts
 
-    mobile = mobile_form(component.name, source, mobile_options(plan))
-    palettization = None
-    if plan.palettes is not None:
-        with progress.stage(f"{component.name}: {plan.palettes.bits}-bit palettes") as advance:
-            palettization = palettize_module(mobile, plan.palettes, advance)
+    mobile = mobile_form(component.name, source.network, mobile_options(plan))
     shapes = tensor_shapes(mobile, component.inputs)
     chunks = plan.config.chunks if component.name == "unet" else "1"
-    stored = _stored_step_bytes(mobile, palettization)
-    cuts = plan_cuts(mobile, shapes, chunks, stored)
+    cuts = plan_cuts(mobile, shapes, chunks, _stored_step_bytes(mobile, plan.palettes))
     pieces = mobile.cut(cuts.boundaries)
-    files = []
-    for number, piece in enumerate(pieces, start=1):
-        name = component.file_name + (f"Chunk{number}" if len(pieces) > 1 else "")
-        with progress.stage(f"{component.name}: export {name}.mlpackage"):
-            files.append(
-                _export_piece(
-                    plan, component, staging / f"{name}.mlpackage", piece, shapes, palettization
+    with _palettes(plan, component, mobile, source, progress) as palettization:
+        files = []
+        for number, piece in enumerate(pieces, start=1):
+            name = component.file_name + (f"Chunk{number}" if len(pieces) > 1 else "")
+            path = staging / f"{name}.mlpackage"
+            with progress.stage(f"{component.name}: export {name}.mlpackage"):
+                files.append(
+                    _export_piece(plan, component, path, piece, shapes, source, palettization)
                 )
-            )
+    decided = palettization() if palettization else None
     entry: dict[str, Any] = {
         "files": files,
         "seams": [
             {"tensors": list(mobile.seam(cut)), "bytes": size}
             for cut, size in zip(cuts.boundaries, cuts.seam_bytes, strict=True)
         ],
-        "weights": _weight_entries(palettization),
+        "weights": _weight_entries(decided),
     }
     if verify:
         from coreml_sd.parity.coreml import component_parity
 
         with progress.stage(f"{component.name}: execute and compare"):
             paths = [staging / file["path"] for file in files]
-            entry["parity"] = component_parity(component, source, mobile, palettization, paths)
+            network = source.network if source.in_memory else component.load()
+            loaded = mobile_form(component.name, network, mobile_options(plan))
+            entry["parity"] = component_parity(component, network, loaded, decided, paths)
     return entry
+
+
+@contextlib.contextmanager
+def _palettes(
+    plan: Plan, component: ComponentSpec, mobile: Any, source: OpenedSource, progress: Progress
+) -> Iterator[Callable[[], Palettization] | None]:
+    """Begin to solve; gives what waits for the end, or None where weights stay fp16."""
+    spec = plan.palettes
+    if spec is None:
+        yield None
+        return
+
+    def solve() -> Palettization:
+        with progress.stage(f"{component.name}: {spec.bits}-bit palettes") as advance:
+            return palettize_module(
+                mobile, spec, advance, weights=source.weights, workers=plan.threads
+            )
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        yield pool.submit(solve).result
 
 
 def _export_piece(
@@ -79,21 +105,29 @@ def _export_piece(
     path: Path,
     piece: Any,
     shapes: dict[str, tuple[int, ...]],
-    palettization: Palettization | None,
+    source: OpenedSource,
+    palettization: Callable[[], Palettization] | None,
 ) -> dict[str, Any]:
     from coreml_sd.runtimes.mil import MilPackage
+    from coreml_sd.stored_weights import stored_payloads
     from coreml_sd.targets.coreml.export import export_package
 
-    part = palettization.restricted_to(piece) if palettization else None
     inputs = _piece_specs(piece.inputs, component.inputs, shapes)
     outputs = _piece_specs(piece.outputs, component.outputs, shapes)
-    metadata = _metadata(plan, component)
-    export_package(
-        path, piece, inputs, outputs, metadata, min_os=plan.config.min_os, palettization=part
+    names = export_package(
+        path,
+        piece,
+        inputs,
+        outputs,
+        _metadata(plan, component),
+        min_os=plan.config.min_os,
+        weights=source.weights,
+        palettization=palettization,
+        workers=plan.threads,
     )
     package = MilPackage(path)
-    if part is not None:
-        verify_decoded(package.decoded_weights(), part, path.name)
+    palettes = palettization().by_parameter if palettization else {}
+    verify_stored(stored_payloads(package, names), source.weights, palettes, plan.threads)
     return {
         "path": path.name,
         "target": "coreml",
@@ -135,15 +169,13 @@ def _piece_specs(
     ]
 
 
-def _stored_step_bytes(mobile: Any, palettization: Palettization | None) -> list[int]:
+def _stored_step_bytes(mobile: Any, palettes: PaletteSpec | None) -> list[int]:
     """Weight bytes of each step as the file will hold them."""
-    if palettization is None:
-        return list(mobile.step_bytes())
-    saved = {r.parameter: r.dense_bytes - r.stored_bytes for r in palettization.records}
     totals = list(mobile.step_bytes())
     for index, step in enumerate(mobile.steps):
-        for name, _ in step.module.named_parameters():
-            totals[index] -= saved.get(f"{step.name}.{name}", 0)
+        for weight in layer_weights(step.module).values():
+            shape = tuple(weight.shape)
+            totals[index] -= stored_bytes(shape, None) - stored_bytes(shape, palettes)
     return totals
 
 

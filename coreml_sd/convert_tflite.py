@@ -9,12 +9,13 @@ from typing import Any
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
+from coreml_sd.sources import OpenedSource
 
 
 def convert_for_tflite(
     plan: Plan,
     component: ComponentSpec,
-    source: Any,
+    opened: OpenedSource,
     staging: Path,
     verify: bool,
     progress: Progress,
@@ -29,7 +30,8 @@ def convert_for_tflite(
     from coreml_sd.targets.tflite.quantize import quantize_file
     from coreml_sd.targets.tflite.rewrites import android_form
 
-    assert plan.android is not None
+    assert plan.android is not None and opened.in_memory
+    source = opened.network
     profile = plan.android.profile
     quantization = plan.android.quantization_of(component.name)
     form = android_form(component, source, profile)

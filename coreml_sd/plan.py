@@ -31,7 +31,7 @@ class AndroidPlan:
 @dataclass(frozen=True)
 class Plan:
     """A conversion with every choice made. `notes` say where a target does something else than a
-    knob asks for, and what."""
+    knob asks for, and what; `threads` is how many the work on weights may use (None: all)."""
 
     config: ConversionConfig
     model: DiffusionModel
@@ -39,6 +39,7 @@ class Plan:
     palettes: PaletteSpec | None
     android: AndroidPlan | None
     notes: tuple[str, ...]
+    threads: int | None = None
 
 
 def plan_conversion(config: ConversionConfig) -> Plan:

@@ -9,6 +9,7 @@ from typing import Any
 
 from coreml_sd.metrics import psnr_db
 from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.weights import ModuleWeights, Weights
 
 _SEED = 0
 
@@ -20,6 +21,39 @@ class LoadedSource:
 
     network: Any
     pruning: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source network and the values of its weights, in memory or in files, and as above."""
+
+    network: Any
+    weights: Weights
+    pruning: dict[str, Any] | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the network holds its weights and can be run."""
+        return isinstance(self.weights, ModuleWeights)
+
+
+def open_source(
+    component: ComponentSpec, prune: float | None, *, in_memory: bool = False
+) -> OpenedSource:
+    """Open a component's network; its weights are loaded only where pruning or `in_memory` asks
+    for it, or where they lie in the files under other names.
+
+    Raises:
+        UserError: the files are missing or damaged, or there is nothing to prune.
+    """
+    from coreml_sd.compress.prune import PRUNED_COMPONENT
+
+    pruned = prune is not None and component.name == PRUNED_COMPONENT
+    opened = None if in_memory or pruned else component.open()
+    if opened is not None:
+        return OpenedSource(opened.module, opened.weights)
+    loaded = load_source(component, prune)
+    return OpenedSource(loaded.network, ModuleWeights(loaded.network), loaded.pruning)
 
 
 def load_source(component: ComponentSpec, prune: float | None) -> LoadedSource:

@@ -32,6 +32,10 @@ Examples:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.option("--no-verify", is_flag=True, help="Do not execute the files that were written.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes at most. [default: as fits]")
+@click.option(
+    "--memory", type=click.FloatRange(0, min_open=True), help="GB that all may use together."
+)
 @click.option(
     "--dry-run", is_flag=True, help="Print the resolved config and the plan; write nothing."
 )
@@ -41,6 +45,8 @@ def command(
     output: Path | None,
     overwrite: bool,
     no_verify: bool,
+    jobs: int | None,
+    memory: float | None,
     dry_run: bool,
     **flags: Any,
 ) -> None:
@@ -66,7 +72,13 @@ def command(
     check_destination(destination, overwrite=overwrite)
     with ConsoleProgress() as progress:
         bundle = convert(
-            config, destination, overwrite=overwrite, verify=not no_verify, progress=progress
+            config,
+            destination,
+            overwrite=overwrite,
+            verify=not no_verify,
+            progress=progress,
+            jobs=jobs,
+            memory=None if memory is None else int(memory * 1e9),
         )
     console.print(closing_table(bundle))
     for name, entry in bundle.components.items():
@@ -82,7 +94,7 @@ def closing_table(bundle: Any) -> Any:
     from coreml_sd.cli.console import megabytes, table
 
     rows = []
-    for entry in bundle.components.values():
+    for name, entry in bundle.components.items():
         for target in bundle.targets:
             files = [file for file in entry["files"] if file["target"] == target]
             rows.append(
@@ -92,11 +104,15 @@ def closing_table(bundle: Any) -> Any:
                     megabytes(sum(file["weight_bytes"] for file in files)),
                     _stored_as(entry, files[0]),
                     _headline(entry, target),
-                    f"{entry['seconds']:.1f}" if target == bundle.targets[0] else "",
+                    _seconds(bundle, name) if target == bundle.targets[0] else "",
                 ]
             )
     columns = ["file", "fp16", "stored", "as", "file dB", "seconds"]
     return table(f"{bundle.path}: {_label(bundle)}", columns, rows, text_columns=1)
+
+
+def _seconds(bundle: Any, name: str) -> str:
+    return f"{bundle.seconds[name]:.1f}" if name in bundle.seconds else "-"
 
 
 def _stored_as(entry: dict[str, Any], file: dict[str, Any]) -> str:

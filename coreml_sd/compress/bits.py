@@ -25,6 +25,30 @@ def pack_bits(indices: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return flat.copy() if bits == 8 else _pack(flat, bits, packed_size(flat.size, bits))
 
 
+def count_wrong_indices(
+    packed: NDArray[np.uint8], bits: int, patterns: NDArray[np.uint16], table: NDArray[np.uint8]
+) -> int:
+    """How many of the packed indices are not `table[pattern]` of their weight's bit pattern.
+
+    Reads each index where the format says that it lies, not the way it was written.
+    """
+    return int(_wrong(np.append(packed, np.uint8(0)), bits, patterns, table))
+
+
+@compiled
+def _wrong(
+    packed: NDArray[np.uint8], bits: int, patterns: NDArray[np.uint16], table: NDArray[np.uint8]
+) -> int:
+    mask = (1 << bits) - 1
+    wrong = 0
+    for i in range(patterns.size):
+        first = i * bits
+        word = int(packed[first >> 3]) | (int(packed[(first >> 3) + 1]) << 8)
+        if ((word >> (first & 7)) & mask) != int(table[patterns[i]]):
+            wrong += 1
+    return wrong
+
+
 @compiled
 def _pack(flat: NDArray[np.uint8], bits: int, size: int) -> NDArray[np.uint8]:
     packed = np.zeros(size, dtype=np.uint8)

@@ -20,6 +20,9 @@ from coreml_sd.compress.limits import PaletteSpec
 # weight.bin: a 64-byte record before each blob, and each blob starts at a multiple of 64.
 _RECORD = 64
 
+_FINITE = np.flatnonzero((np.arange(PATTERNS) & 0x7C00) != 0x7C00)
+_FINITE_VALUES = _FINITE.astype(np.uint16).view(np.float16).astype(np.float64)
+
 
 def blob_bytes(payload: int) -> int:
     """Bytes that `payload` bytes take in weight.bin, with their record and their alignment."""
@@ -30,15 +33,16 @@ def blob_bytes(payload: int) -> int:
 class Palette:
     """A palettized weight.
 
-    `lut`: (groups, 2**bits) float16, ascending in each row; `indices`: uint8 in the weight's
-    shape. Group g holds the rows g*group_size to (g+1)*group_size of the first axis;
-    `group_size` is None for one palette per tensor. `squared_error` sums over all weights;
-    `snr_db` is `metrics.psnr_db` of the decoded weight. Bytes are those in weight.bin.
+    `lut`: (groups, 2**bits) float16, ascending in each row. Group g holds the rows g*group_size to
+    (g+1)*group_size of the first axis; `group_size` is None for one palette per tensor.
+    `squared_error` sums over all weights; `snr_db` is `metrics.psnr_db` of the decoded weight.
+    Bytes are those in weight.bin. The indices, as large as the file, are made of the weight when
+    they are needed: always the nearest entry, so that everyone gets the same.
     """
 
     bits: int
     lut: NDArray[np.float16]
-    indices: NDArray[np.uint8]
+    shape: tuple[int, ...]
     group_size: int | None
     squared_error: float
     snr_db: float
@@ -51,18 +55,26 @@ class Palette:
     @property
     def stored_bytes(self) -> int:
         """Bytes of indices and tables."""
-        return palette_bytes(self.indices.size, self.bits, self.groups)
+        return palette_bytes(math.prod(self.shape), self.bits, self.groups)
 
     @property
     def dense_bytes(self) -> int:
         """Bytes of the same weight in fp16."""
-        return blob_bytes(2 * self.indices.size)
+        return blob_bytes(2 * math.prod(self.shape))
 
-    def decode(self) -> NDArray[np.float16]:
-        """The weight that the file holds, in the original shape."""
-        rows = self.indices.reshape(self.groups, -1)
+    def indices(self, weight: NDArray[np.float16]) -> NDArray[np.uint8]:
+        """For each weight its place in its group's table, in the weight's shape."""
+        found = np.empty((self.groups, weight.size // self.groups), dtype=np.uint8)
+        rows = bit_patterns(weight).reshape(found.shape)
+        for table, row, places in zip(self.lut, rows, found, strict=True):
+            _look_up(row, index_of_pattern(table), places)
+        return found.reshape(weight.shape)
+
+    def decoded(self, weight: NDArray[np.float16]) -> NDArray[np.float16]:
+        """What the file holds instead of `weight`, in its shape."""
+        rows = self.indices(weight).reshape(self.groups, -1)
         parts = [table[row] for table, row in zip(self.lut, rows, strict=True)]
-        dense: NDArray[np.float16] = np.concatenate(parts).reshape(self.indices.shape)
+        dense: NDArray[np.float16] = np.concatenate(parts).reshape(weight.shape)
         return dense
 
 
@@ -115,18 +127,17 @@ class PaletteSolver:
             group_size = fitting_group_size(weight.shape[0], spec.group_size)
         groups = weight.shape[0] // group_size if group_size else 1
         rows = bit_patterns(weight).reshape(groups, -1)
-        luts, indices, error, peak = [], np.empty(rows.shape, dtype=np.uint8), 0.0, 0.0
-        for row, found in zip(rows, indices, strict=True):
+        luts, error, peak = [], 0.0, 0.0
+        for row in rows:
             counted = histogram(row.view(np.float16), name)
             lut, squared_error = self._solve(counted, spec.bits)
-            _look_up(row, _index_of_pattern(counted.values, lut), found)
             luts.append(lut)
             error += squared_error
             peak = max(peak, counted.peak)
         return Palette(
             bits=spec.bits,
             lut=np.stack(luts),
-            indices=indices.reshape(weight.shape),
+            shape=weight.shape,
             group_size=group_size,
             squared_error=error,
             snr_db=_decibels(peak, error / weight.size),
@@ -170,12 +181,11 @@ def _nearest(values: NDArray[np.float64], lut: NDArray[np.float16]) -> NDArray[n
     return np.searchsorted((table[1:] + table[:-1]) / 2, values)
 
 
-def _index_of_pattern(values: NDArray[np.float64], lut: NDArray[np.float16]) -> NDArray[np.uint8]:
-    """For each of the 65,536 bit patterns its index; patterns that do not occur hold 0."""
+def index_of_pattern(lut: NDArray[np.float16]) -> NDArray[np.uint8]:
+    """For each of the 65,536 bit patterns the place of its nearest entry in one table; patterns of
+    NaN and infinity hold 0."""
     table = np.zeros(PATTERNS, dtype=np.uint8)
-    nearest = _nearest(values, lut).astype(np.uint8)
-    table[values.astype(np.float16).view(np.uint16)] = nearest
-    table[0x8000] = table[0]  # -0 was counted as +0
+    table[_FINITE] = _nearest(_FINITE_VALUES, lut).astype(np.uint8)
     return table
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from coreml_sd.compress.limits import PaletteSpec
@@ -24,13 +21,12 @@ from coreml_sd.compress.palette import (
     palette_bytes,
 )
 from coreml_sd.compress.weights import replaced_weights
-from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.mobile.weights import layer_weights
+from coreml_sd.models.weights import ModuleWeights, Weights, fp16_value
 
 # Below this gain a palette is not worth its tables and its op in the program (about 500 bytes).
 _LEAST_GAIN = 0.1
 _OP_BYTES = 512
-# Read whole and added, not looked up by index: too small to matter, and no op takes its palette.
-_ADDED_WHOLE = ("position_embedding",)
 
 Progress = Callable[[int, int], None]  # tensors done, tensors in all
 
@@ -53,23 +49,11 @@ class WeightRecord:
 
 @dataclass
 class Palettization:
-    """The palettes of one network: `by_digest` for the export, `by_parameter` for the rest."""
+    """The palettes of one network by parameter, and what became of every weight."""
 
     spec: PaletteSpec
     records: list[WeightRecord] = field(default_factory=list)
-    by_digest: dict[str, Palette] = field(default_factory=dict)
-    by_parameter: dict[str, str] = field(default_factory=dict)
-
-    def restricted_to(self, module: nn.Module) -> Palettization:
-        """The part that belongs to a piece of the network (a chunk)."""
-        names = {name for name, _ in module.named_parameters()}
-        kept = {name: digest for name, digest in self.by_parameter.items() if name in names}
-        return Palettization(
-            self.spec,
-            [record for record in self.records if record.parameter in names],
-            {digest: self.by_digest[digest] for digest in kept.values()},
-            kept,
-        )
+    by_parameter: dict[str, Palette] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:
@@ -80,80 +64,74 @@ class Palettization:
         """
 
         def decoded(name: str, parameter: torch.Tensor) -> torch.Tensor:
-            digest = self.by_parameter.get(name)
-            if digest is None:
+            palette = self.by_parameter.get(name)
+            if palette is None:
                 return parameter.half()
-            return torch.from_numpy(self.by_digest[digest].decode())
+            return torch.from_numpy(palette.decoded(parameter.half().contiguous().numpy()))
 
         with replaced_weights(module, decoded):
             yield
 
 
 def palettize_module(
-    module: nn.Module, spec: PaletteSpec, progress: Progress | None = None
+    module: nn.Module,
+    spec: PaletteSpec,
+    progress: Progress | None = None,
+    *,
+    weights: Weights | None = None,
+    workers: int | None = None,
 ) -> Palettization:
     """Solve the palettes of all convolution, linear and embedding weights worth it.
 
     Args:
         progress: called with tensors done and tensors in all.
+        weights: where the values come from; the module's own parameters where not given.
+        workers: threads; each holds one weight at a time.
 
     Raises:
         UserError: a weight holds NaN, infinity or a value beyond fp16; the message names it.
     """
     result = Palettization(spec)
-    weights = dict(_candidates(module))
+    held = weights or ModuleWeights(module)
+    shapes = {name: tuple(weight.shape) for name, weight in layer_weights(module).items()}
     solver = PaletteSolver()
 
-    def solve(item: tuple[str, torch.Tensor]) -> tuple[str, str, Palette | None, str]:
-        name, parameter = item
-        weight = _in_fp16(name, parameter)
-        chosen, reason = _affordable(weight.shape, spec)
-        palette = solver.palettize(weight, chosen, name) if chosen else None
-        return name, weight_digest(weight), palette, reason
+    def solve(name: str) -> tuple[Palette | None, str]:
+        chosen, reason = affordable(shapes[name], spec)
+        if chosen is None:
+            return None, reason
+        weight = fp16_value(held, name).reshape(shapes[name])
+        return solver.palettize(weight, chosen, name), reason
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for done, solved in enumerate(pool.map(solve, weights.items()), start=1):
-            name, digest, palette, reason = solved
-            shape = tuple(weights[name].shape)
-            if palette is not None:
-                # The file cannot tell weights of equal values apart: the first palette serves all.
-                palette = result.by_digest.setdefault(digest, palette)
-                result.by_parameter[name] = digest
-                if shape[0] % palette.groups:
-                    raise CoremlSDError(
-                        f"{name} has the values of another weight but not its {palette.groups} "
-                        "groups: use --granularity per-tensor"
-                    )
-            result.records.append(_record(name, shape, palette, reason))
-            if progress:
-                progress(done, len(weights))
+    # Large weights first: a thread that meets one last would work alone at the end.
+    order = sorted(shapes, key=lambda name: -math.prod(shapes[name]))
+    with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
+        tasks = {name: pool.submit(solve, name) for name in order}
+        try:
+            for done, task in enumerate(as_completed(tasks.values()), start=1):
+                task.result()
+                if progress:
+                    progress(done, len(tasks))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for name, shape in shapes.items():
+        palette, reason = tasks[name].result()
+        if palette is not None:
+            result.by_parameter[name] = palette
+        result.records.append(_record(name, shape, palette, reason))
     return result
 
 
-def weight_digest(weight: NDArray[np.float16]) -> str:
-    """Identifies a weight by its fp16 values and count; axes of length 1 do not matter."""
-    contiguous = np.ascontiguousarray(weight)
-    return hashlib.blake2b(contiguous.tobytes(), digest_size=20).hexdigest()
+def stored_bytes(shape: tuple[int, ...], spec: PaletteSpec | None) -> int:
+    """Bytes in weight.bin of a weight of that shape, known before it is read."""
+    chosen = affordable(shape, spec)[0] if spec else None
+    if chosen is None:
+        return blob_bytes(2 * math.prod(shape))
+    size = fitting_group_size(shape[0], chosen.group_size) if chosen.group_size else None
+    return palette_bytes(math.prod(shape), chosen.bits, shape[0] // size if size else 1)
 
 
-def _candidates(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    for path, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding) and not path.endswith(
-            _ADDED_WHOLE
-        ):
-            yield f"{path}.weight", layer.weight
-
-
-def _in_fp16(name: str, parameter: torch.Tensor) -> NDArray[np.float16]:
-    weight = parameter.detach().half()
-    if bool(torch.isinf(weight).any()) and bool(torch.isfinite(parameter).all()):
-        peak = float(parameter.detach().abs().max())
-        raise UserError(f"{name}: largest weight {peak:.6g} does not fit in fp16 (65504)")
-    array: NDArray[np.float16] = weight.contiguous().numpy()
-    return array
-
-
-def _affordable(shape: tuple[int, ...], spec: PaletteSpec) -> tuple[PaletteSpec | None, str]:
+def affordable(shape: tuple[int, ...], spec: PaletteSpec) -> tuple[PaletteSpec | None, str]:
     """The spec for one weight: as asked, or with one palette, or None for fp16; and why."""
     size = math.prod(shape)
     single = PaletteSpec(spec.bits)

@@ -9,10 +9,10 @@ from math import prod
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from coreml_sd.mobile.meta import on_meta
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
 
@@ -33,8 +33,8 @@ def tensor_shapes(
     network: StepSequence, inputs: Sequence[TensorSpec]
 ) -> dict[str, tuple[int, ...]]:
     """The shape of every named tensor."""
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        live = {spec.name: torch.empty(spec.shape) for spec in inputs}
+    with on_meta(network), torch.no_grad():
+        live = {spec.name: torch.empty(spec.shape, device="meta") for spec in inputs}
         for step in network.steps:
             result = step.module(*(live[name] for name in step.reads))
             written = result if isinstance(result, tuple) else (result,)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.mobile.meta import storage_key
 
 _FP16_BYTES = 2
 
@@ -110,11 +111,11 @@ class StepSequence(nn.Module):
 
     def step_bytes(self) -> list[int]:
         """Weight bytes at fp16 of each step; a weight that steps share counts for the first."""
-        seen: set[int] = set()
+        seen: set[tuple[int, int]] = set()
         totals = []
         for step in self.steps:
-            fresh = [p for p in step.module.parameters() if p.data_ptr() not in seen]
-            seen.update(p.data_ptr() for p in fresh)
+            fresh = [p for p in step.module.parameters() if storage_key(p) not in seen]
+            seen.update(storage_key(p) for p in fresh)
             totals.append(_FP16_BYTES * sum(p.numel() for p in fresh))
         return totals
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import UserError
+from coreml_sd.mobile.meta import storage_key
 
 
 def shared(parameter: torch.Tensor) -> nn.Parameter:
@@ -52,6 +53,19 @@ def shared_embedding(source: nn.Module) -> nn.Embedding:
     return table
 
 
+def layer_weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights of convolutions, linear layers and embeddings by name: the large ones.
+
+    A position table is read whole and added, not looked up by index, and stays out.
+    """
+    return {
+        f"{path}.weight": layer.weight
+        for path, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding)
+        and not path.endswith("position_embedding")
+    }
+
+
 def not_plain(module: nn.Module, wanted: str) -> UserError:
     """The error for a layer that is wrapped or replaced."""
     return UserError(
@@ -71,9 +85,9 @@ def check_all_weights_used(
         UserError: a weight of the source would be left out; the network has a part that the
             rewrites do not know.
     """
-    used = {name: tensor.data_ptr() for name, tensor in mobile.named_parameters()}
+    used = {name: storage_key(tensor) for name, tensor in mobile.named_parameters()}
     for name, tensor in source.named_parameters(remove_duplicate=False):
-        if name.startswith(parts) and used.get(name) != tensor.data_ptr():
+        if name.startswith(parts) and used.get(name) != storage_key(tensor):
             raise UserError(
                 f"{component}: weight {name} belongs to a part that has no mobile form; "
                 "use a plain Stable Diffusion network"

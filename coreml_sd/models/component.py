@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import nn
 
+    from coreml_sd.models.skeleton import OpenNetwork
+
 DType = Literal["float16", "float32", "int32"]
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -31,7 +33,8 @@ class ComponentSpec:
     """One network of a pipeline.
 
     `load` returns the source network (as diffusers or transformers defines it) in fp32 and eval
-    mode. `published` wraps it so that its forward takes tensors in the order of `inputs` and
+    mode; `open` the same without reading its weights, or None where only loading will do.
+    `published` wraps it so that its forward takes tensors in the order of `inputs` and
     returns a tuple in the order of `outputs`: the reference that every export is held against.
     """
 
@@ -41,5 +44,6 @@ class ComponentSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     load: Callable[[], nn.Module]
+    open: Callable[[], OpenNetwork | None]
     published: Callable[[nn.Module], nn.Module]
     sample_inputs: Callable[[int], Arrays]

@@ -18,6 +18,8 @@ from coreml_sd.models.tokenizer_files import tokenizer_facts
 if TYPE_CHECKING:
     from torch import nn
 
+    from coreml_sd.models.skeleton import OpenNetwork
+
 _MAX_TIMESTEP = 1000
 
 
@@ -126,6 +128,7 @@ def _text_encoder(folder: DiffusersFolder, text: dict[str, Any]) -> ComponentSpe
             TensorSpec("pooled_outputs", (1, width), "float32", "The embedding at the end token"),
         ),
         load=partial(_load, "text_encoder", folder),
+        open=partial(_open, "text_encoder", folder),
         published=partial(_published, "text_encoder"),
         sample_inputs=partial(_sample_tokens, length, text.get("vocab_size", 49408), text),
     )
@@ -153,6 +156,7 @@ def _unet(folder: DiffusersFolder, unet: dict[str, Any], facts: PipelineFacts) -
             TensorSpec("noise_pred", latent, "float32", f"Prediction ({facts.prediction_type})"),
         ),
         load=partial(_load, "unet", folder),
+        open=partial(_open, "unet", folder),
         published=partial(_published, "unet"),
         sample_inputs=partial(_sample_unet, latent, context),
     )
@@ -167,6 +171,7 @@ def _vae_decoder(folder: DiffusersFolder, facts: PipelineFacts) -> ComponentSpec
         inputs=(TensorSpec("z", z, "float16", "Latent divided by the scaling factor"),),
         outputs=(TensorSpec("image", (1, 3, *facts.size), "float32", "RGB picture, -1 to 1"),),
         load=partial(_load, "vae", folder),
+        open=partial(_open, "vae", folder),
         published=partial(_published, "vae_decoder"),
         sample_inputs=partial(_sample_latent, z, facts.scaling_factor),
     )
@@ -184,6 +189,7 @@ def _vae_encoder(folder: DiffusersFolder, facts: PipelineFacts) -> ComponentSpec
             TensorSpec("latent", latent, "float32", "Mean, then log variance, before scaling"),
         ),
         load=partial(_load, "vae", folder),
+        open=partial(_open, "vae", folder),
         published=partial(_published, "vae_encoder"),
         sample_inputs=partial(_sample_picture, x),
     )
@@ -194,6 +200,12 @@ def _load(part: str, folder: DiffusersFolder) -> nn.Module:
 
     loaders = {"text_encoder": load.load_text_encoder, "unet": load.load_unet, "vae": load.load_vae}
     return loaders[part](folder)
+
+
+def _open(part: str, folder: DiffusersFolder) -> OpenNetwork | None:
+    from coreml_sd.models.skeleton import open_network
+
+    return open_network(folder, part)
 
 
 def _published(component: str, network: nn.Module) -> nn.Module:

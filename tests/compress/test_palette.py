@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coreml_sd.compress.bits import pack_bits, packed_size
+from coreml_sd.compress.bits import count_wrong_indices, pack_bits, packed_size
+from coreml_sd.compress.histogram import bit_patterns
 from coreml_sd.compress.limits import PALETTE_BITS, PaletteSpec
-from coreml_sd.compress.palette import PaletteSolver, fitting_group_size, palettize
+from coreml_sd.compress.palette import (
+    PaletteSolver,
+    fitting_group_size,
+    index_of_pattern,
+    palettize,
+)
 from coreml_sd.errors import UserError
 from coreml_sd.metrics import psnr_db
 
@@ -26,10 +32,11 @@ def squared_error(weight: NDArray[np.float16], decoded: NDArray[np.float16]) -> 
 def test_error_and_decibels_are_those_of_the_decoded_weight(bits: int) -> None:
     weight = gaussian(24, 20, 3, 3)
     palette = palettize(weight, PaletteSpec(bits))
-    decoded = palette.decode()
+    decoded = palette.decoded(weight)
     assert decoded.dtype == np.float16 and decoded.shape == weight.shape
     assert palette.lut.shape == (1, 1 << bits) and palette.lut.dtype == np.float16
-    assert palette.indices.shape == weight.shape and palette.indices.dtype == np.uint8
+    indices = palette.indices(weight)
+    assert indices.shape == weight.shape and indices.dtype == np.uint8
     assert palette.squared_error == pytest.approx(squared_error(weight, decoded), rel=1e-12)
     assert palette.snr_db == pytest.approx(psnr_db(weight, decoded), abs=1e-9)
 
@@ -40,27 +47,28 @@ def test_every_weight_has_the_nearest_entry(bits: int) -> None:
     palette = palettize(weight, PaletteSpec(bits))
     table = palette.lut[0].astype(np.float64)
     nearest = np.abs(weight.astype(np.float64)[..., None] - table).min(axis=-1)
-    chosen = np.abs(weight.astype(np.float64) - palette.decode().astype(np.float64))
+    chosen = np.abs(weight.astype(np.float64) - palette.decoded(weight).astype(np.float64))
     assert np.array_equal(chosen, nearest)
 
 
 def test_few_distinct_values_are_kept_exactly() -> None:
     weight = np.random.default_rng(3).choice(np.array([-1.5, 0.1, 2.0], np.float16), size=(16, 16))
     palette = palettize(weight, PaletteSpec(2))
-    assert np.array_equal(palette.decode(), weight)
+    assert np.array_equal(palette.decoded(weight), weight)
     assert palette.squared_error == 0.0 and palette.snr_db == math.inf
 
 
 def test_zeros_of_both_signs_decode_to_one_value() -> None:
     weight = np.array([[0.0, -0.0], [1.0, -1.0]], dtype=np.float16)
     palette = palettize(weight, PaletteSpec(2))
-    assert palette.indices[0, 0] == palette.indices[0, 1]
-    assert np.array_equal(palette.decode(), weight)
+    indices = palette.indices(weight)
+    assert indices[0, 0] == indices[0, 1]
+    assert np.array_equal(palette.decoded(weight), weight)
 
 
 def test_subnormals_survive() -> None:
     weight = (np.arange(64, dtype=np.uint16) * 7).view(np.float16).reshape(8, 8)
-    assert np.array_equal(palettize(weight, PaletteSpec(6)).decode(), weight)
+    assert np.array_equal(palettize(weight, PaletteSpec(6)).decoded(weight), weight)
 
 
 def test_each_group_has_the_palette_of_its_rows() -> None:
@@ -68,8 +76,10 @@ def test_each_group_has_the_palette_of_its_rows() -> None:
     weight[4:8] *= 20
     palette = palettize(weight, PaletteSpec(3, "per-grouped-channel", 4))
     assert palette.lut.shape == (3, 8) and palette.group_size == 4
-    alone = [palettize(weight[i : i + 4], PaletteSpec(3)) for i in (0, 4, 8)]
-    assert np.array_equal(palette.decode(), np.concatenate([part.decode() for part in alone]))
+    rows = [weight[i : i + 4] for i in (0, 4, 8)]
+    alone = [palettize(part, PaletteSpec(3)) for part in rows]
+    parts = [one.decoded(part) for one, part in zip(alone, rows, strict=True)]
+    assert np.array_equal(palette.decoded(weight), np.concatenate(parts))
     assert palette.squared_error == pytest.approx(sum(part.squared_error for part in alone))
     assert palette.squared_error < palettize(weight, PaletteSpec(3)).squared_error
 
@@ -113,7 +123,7 @@ def test_threads_give_the_same_palettes() -> None:
         together = list(pool.map(lambda w: solver.palettize(w, PaletteSpec(4)), weights))
     assert solver.solves == 4
     for weight, palette in zip(weights, together, strict=True):
-        assert np.array_equal(palette.indices, palettize(weight, PaletteSpec(4)).indices)
+        assert np.array_equal(palette.lut, palettize(weight, PaletteSpec(4)).lut)
 
 
 def test_a_broken_weight_fails_for_every_caller() -> None:
@@ -164,3 +174,16 @@ def test_no_palette_of_coremltools_has_a_lower_error(bits: int) -> None:
     theirs = squared_error(weight, lut.reshape(-1)[indices.reshape(-1)].reshape(weight.shape))
     # Both round their centroids to fp16, which can favour either by far less than this.
     assert palettize(weight, PaletteSpec(bits)).squared_error <= theirs * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("bits", PALETTE_BITS)
+def test_a_wrong_index_is_counted_wherever_it_lies(bits: int) -> None:
+    weight = gaussian(5, 7)
+    palette = palettize(weight, PaletteSpec(bits))
+    indices, patterns = palette.indices(weight), bit_patterns(weight)
+    table = index_of_pattern(palette.lut[0])
+    assert count_wrong_indices(pack_bits(indices, bits), bits, patterns, table) == 0
+    for place in ((0, 0), (2, 3), (4, 6)):
+        changed = indices.copy()
+        changed[place] ^= 1
+        assert count_wrong_indices(pack_bits(changed, bits), bits, patterns, table) == 1

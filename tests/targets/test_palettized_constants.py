@@ -1,4 +1,4 @@
-"""The weights in the program are the solver's, read back by coremltools and by our reader."""
+"""The weights in the file are the solver's, read back by coremltools and by our reader."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +10,16 @@ import torch
 from torch import nn
 
 from coreml_sd.compress.limits import PALETTE_BITS, PaletteSpec
+from coreml_sd.compress.palette import Palette
 from coreml_sd.compress.plan import Palettization, palettize_module
-from coreml_sd.compress.verify import verify_decoded
+from coreml_sd.compress.verify import verify_stored
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.runtimes.mil.package import MilPackage
-from coreml_sd.targets.coreml.palettized_constants import EmissionRecord, pass_pipeline
+from coreml_sd.mobile.steps import Step, StepSequence
+from coreml_sd.models.component import TensorSpec
+from coreml_sd.models.weights import ModuleWeights, fp16_value
+from coreml_sd.runtimes.mil import MilPackage
+from coreml_sd.stored_weights import stored_payloads
+from coreml_sd.targets.coreml.export import PackageMetadata, export_package
 
 ct = pytest.importorskip("coremltools")
 
@@ -22,6 +27,9 @@ GROUPED = PaletteSpec(4, "per-grouped-channel", 8)
 IOS16 = [(PaletteSpec(bits), "iOS16") for bits in (1, 2, 4, 6, 8)]
 IOS18 = [(PaletteSpec(bits), "iOS18") for bits in PALETTE_BITS]
 GROUPS = [(PaletteSpec(bits, "per-grouped-channel", 16), "iOS18") for bits in (1, 2, 3, 4, 6)]
+METADATA = PackageMetadata("author", "licence", "description", "1", {})
+INPUTS = (TensorSpec("ids", (1, 12), "float32", "ids"),)
+OUTPUTS = (TensorSpec("logits", (1, 12, 40), "float32", "logits"),)
 
 
 class Net(nn.Module):
@@ -44,30 +52,32 @@ class Net(nn.Module):
         return self.head(x.squeeze(2).transpose(1, 2))  # type: ignore[no-any-return]
 
 
-Convert = Callable[..., tuple[Any, Palettization, list[EmissionRecord]]]
+Export = Callable[..., tuple[Path, Palettization, dict[str, str]]]
 
 
 @pytest.fixture(scope="module")
-def convert() -> Convert:
-    net = Net().eval()
-    ids = torch.arange(12, dtype=torch.float32)[None]
-    traced = torch.jit.trace(net, ids, check_trace=False)
+def network() -> StepSequence:
+    return StepSequence([Step("net", Net(), ("ids",), ("logits",))], ("ids",), ("logits",)).eval()
 
-    def run(spec: PaletteSpec, min_os: str, palettization: Palettization | None = None) -> Any:
-        palettization = palettization or palettize_module(net, spec)
-        pipeline, finished = pass_pipeline(palettization, min_os)
-        model = ct.convert(
-            traced,
-            inputs=[ct.TensorType(name="ids", shape=(1, 12))],
-            outputs=[ct.TensorType(name="logits")],
-            minimum_deployment_target=getattr(ct.target, min_os),
-            convert_to="mlprogram",
-            skip_model_load=True,
-            pass_pipeline=pipeline,
+
+@pytest.fixture
+def export(network: StepSequence, tmp_path: Path) -> Export:
+    def run(spec: PaletteSpec, min_os: str) -> Any:
+        path = tmp_path / f"{min_os}-{spec.bits}.mlpackage"
+        palettization = palettize_module(network, spec)
+        names = export_package(
+            path, network, INPUTS, OUTPUTS, METADATA, min_os=min_os, palettization=palettization
         )
-        return model, palettization, finished()
+        return path, palettization, names
 
     return run
+
+
+def verify(
+    network: StepSequence, path: Path, palettes: dict[str, Palette], names: dict[str, str]
+) -> int:
+    payloads = stored_payloads(MilPackage(path), names)
+    return verify_stored(payloads, ModuleWeights(network), palettes)
 
 
 def materialised(path: Path) -> list[np.ndarray]:
@@ -85,89 +95,75 @@ def materialised(path: Path) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(("spec", "min_os"), [*IOS16, *IOS18, *GROUPS])
 def test_the_saved_weights_are_the_solvers_bit_for_bit(
-    convert: Convert, tmp_path: Path, spec: PaletteSpec, min_os: str
+    network: StepSequence, export: Export, spec: PaletteSpec, min_os: str
 ) -> None:
-    model, palettization, emitted = convert(spec, min_os)
-    path = tmp_path / "net.mlpackage"
-    model.save(str(path))
-
-    wanted = {p.decode().tobytes() for p in palettization.by_digest.values()}
+    path, palettization, names = export(spec, min_os)
+    weights = ModuleWeights(network)
+    wanted = {
+        palette.decoded(fp16_value(weights, name)).tobytes()
+        for name, palette in palettization.by_parameter.items()
+    }
     assert len(wanted) == 5
     assert {np.asarray(value).tobytes() for value in materialised(path)} == wanted
-    assert verify_decoded(MilPackage(path).decoded_weights(), palettization, path.name) == 5
-    assert {record.digest for record in emitted} == set(palettization.by_digest)
-    assert all(record.readers == 1 and record.bits == spec.bits for record in emitted)
+    package = MilPackage(path)
+    stored = {op.outputs[0][0]: op for op in package.programs[0].operations()}
+    held = dict(package.decoded_weights())
+    assert {held[name].tobytes() for name in names.values()} == wanted
+    assert all(stored[name].type == "constexpr_lut_to_dense" for name in names.values())
+    assert verify(network, path, palettization.by_parameter, names) == 5
 
 
-def test_the_file_is_as_small_as_the_record_says(convert: Convert, tmp_path: Path) -> None:
+def test_the_file_is_as_small_as_the_record_says(export: Export) -> None:
     for spec, min_os in [(PaletteSpec(6), "iOS16"), (PaletteSpec(6), "iOS18"), (GROUPED, "iOS18")]:
-        model, palettization, _ = convert(spec, min_os)
-        path = tmp_path / f"{spec.bits}-{min_os}.mlpackage"
-        model.save(str(path))
+        path, palettization, _ = export(spec, min_os)
         weights = path / "Data/com.apple.CoreML/weights/weight.bin"
         stored = sum(record.stored_bytes for record in palettization.records)
         biases = 4 * (64 + 128)  # each an aligned blob with its record
         assert abs(weights.stat().st_size - 64 - stored - biases) <= 256
 
 
-def test_a_palette_without_a_constant_fails_by_name(convert: Convert) -> None:
-    stranger = nn.Sequential(nn.Linear(40, 50))
-    with pytest.raises(CoremlSDError, match=r"palette of 0\.weight found no constant"):
-        convert(PaletteSpec(4), "iOS16", palettize_module(stranger, PaletteSpec(4)))
-
-
-def test_groups_below_ios18_are_never_written(convert: Convert) -> None:
+def test_groups_below_ios18_are_never_written(export: Export) -> None:
     with pytest.raises(CoremlSDError, match="need iOS18"):
-        convert(GROUPED, "iOS17")
+        export(GROUPED, "iOS17")
 
 
-def test_one_conversion_leaves_nothing_for_the_next(convert: Convert) -> None:
-    convert(PaletteSpec(4), "iOS16")
-    _, _, emitted = convert(PaletteSpec(2), "iOS16")
-    assert {record.bits for record in emitted} == {2}
-    assert len(emitted) == 5
-    plain, finished = pass_pipeline(None, "iOS16")
-    assert finished() == []
-    assert not [name for name in plain.passes if name.startswith("coreml_sd")]
-
-
-@pytest.mark.parametrize(
-    ("spec", "min_os", "damage"),
-    [
-        (PaletteSpec(4), "iOS16", "index"),
-        (PaletteSpec(4), "iOS16", "table"),
-        (GROUPED, "iOS18", "index"),
-        (GROUPED, "iOS18", "table"),
-        (GROUPED, "iOS18", "groups"),
-    ],
-)
-def test_a_program_that_differs_from_the_decision_is_found(
-    convert: Convert,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    spec: PaletteSpec,
-    min_os: str,
-    damage: str,
+@pytest.mark.parametrize("damage", ["index", "table", "weight", "plain", "none"])
+@pytest.mark.parametrize(("spec", "min_os"), [(PaletteSpec(4), "iOS16"), (GROUPED, "iOS18")])
+def test_a_file_that_differs_from_the_decision_is_found(
+    network: StepSequence, export: Export, spec: PaletteSpec, min_os: str, damage: str
 ) -> None:
-    import coreml_sd.targets.coreml.palettized_constants as emission
+    path, palettization, names = export(spec, min_os)
+    palettes = dict(palettization.by_parameter)
+    place = stored_payloads(MilPackage(path), names)["net.wide.weight"]
+    if damage == "index":
+        flip(path, place.offset + place.size // 2)
+    elif damage == "table":
+        palette = palettes["net.wide.weight"]
+        lut = palette.lut.copy()
+        lut[0, 5] = np.nextafter(lut[0, 5], np.float16(9))
+        palettes["net.wide.weight"] = Palette(4, lut, palette.shape, palette.group_size, 0.0, 0.0)
+    elif damage == "weight":
+        names = {**names, "net.wide.weight": names["net.deep.weight"]}
+    elif damage == "plain":
+        del palettes["net.wide.weight"]
+    if damage == "none":
+        assert verify(network, path, palettes, names) == 5
+        return
+    with pytest.raises(CoremlSDError, match=r"net\.wide\.weight is not stored"):
+        verify(network, path, palettes, names)
 
-    honest = emission._constexpr
 
-    def damaged(op: Any, shape: Any, palette: Any, *, packed: bool) -> Any:
-        if shape == (48, 32, 3, 3):
-            indices, lut = palette.indices.copy(), palette.lut.copy()
-            if damage == "index":
-                indices[7, 3, 1, 1] ^= 1
-            elif damage == "table":
-                lut[0, 5] = np.nextafter(lut[0, 5], np.float16(9))
-            else:
-                lut = lut[::-1].copy()
-            palette = type(palette)(palette.bits, lut, indices, palette.group_size, 0.0, 0.0)
-        return honest(op, shape, palette, packed=packed)
-
-    monkeypatch.setattr(emission, "_constexpr", damaged)
-    model, palettization, _ = convert(spec, min_os)
+def test_a_flipped_bit_of_an_fp16_weight_is_found(network: StepSequence, tmp_path: Path) -> None:
     path = tmp_path / "net.mlpackage"
-    model.save(str(path))
-    with pytest.raises(CoremlSDError, match=r"net\.mlpackage: wide\.weight is not stored"):
-        verify_decoded(MilPackage(path).decoded_weights(), palettization, path.name)
+    names = export_package(path, network, INPUTS, OUTPUTS, METADATA, min_os="iOS17")
+    assert verify(network, path, {}, names) == 5
+    flip(path, stored_payloads(MilPackage(path), names)["net.head.weight"].offset + 100)
+    with pytest.raises(CoremlSDError, match=r"net\.head\.weight is not stored"):
+        verify(network, path, {}, names)
+
+
+def flip(path: Path, offset: int) -> None:
+    file = path / "Data/com.apple.CoreML/weights/weight.bin"
+    data = bytearray(file.read_bytes())
+    data[offset] ^= 1
+    file.write_bytes(data)

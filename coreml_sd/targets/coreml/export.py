@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import torch
+from typing import Any
 
 from coreml_sd.compress.plan import Palettization
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.libraries import quiet_conversion, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
-from coreml_sd.targets.coreml.palettized_constants import EmissionRecord, pass_pipeline
-from coreml_sd.targets.coreml.precision import fp16_except_sinusoid
-
-Precision = Literal["float16", "float32"]
+from coreml_sd.models.weights import ModuleWeights, Weights
+from coreml_sd.targets.coreml.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -40,51 +36,58 @@ def export_package(
     metadata: PackageMetadata,
     *,
     min_os: str,
-    palettization: Palettization | None = None,
+    weights: Weights | None = None,
+    palettization: Palettization | Callable[[], Palettization] | None = None,
     precision: Precision = "float16",
-) -> list[EmissionRecord]:
-    """Trace, convert and save one network.
+    workers: int | None = None,
+) -> dict[str, str]:
+    """Capture, convert and write one network; no more than a few of its weights are in memory.
 
     Args:
         path: where the .mlpackage goes; must not exist.
         network: a whole mobile form or a piece of one; its inputs and outputs are those of
-            `inputs` and `outputs`, in order.
-        palettization: weights stored as palettes; each must be found in the program.
+            `inputs` and `outputs`, in order. Its parameters may lie on `meta`.
+        weights: the values of its parameters; its own where not given.
+        palettization: weights stored as palettes, or what gives them once they are solved.
         precision: of the arithmetic; float32 exists to prove the conversion itself.
+        workers: threads that write weights.
 
     Returns:
-        Where each palette went.
+        The name in the program of each layer's weight.
 
     Raises:
-        CoremlSDError: the names do not match, the conversion fails, or a palette is not used.
+        CoremlSDError: the names do not match, or the conversion fails.
+        UserError: a weight is damaged or does not fit in fp16.
     """
     quieten()
-    import coremltools as ct
+    from coreml_sd.targets.coreml.capture import capture
+    from coreml_sd.targets.coreml.lean import lean_conversion
+    from coreml_sd.targets.coreml.passes import run_passes
+    from coreml_sd.targets.coreml.program_file import program_spec, weight_path, write_package
+    from coreml_sd.targets.coreml.weight_file import WeightFile
 
     _check_names(network, inputs, outputs)
-    traced = _trace(network.eval(), inputs)
-    pipeline, emitted = pass_pipeline(palettization, min_os)
+    held = weights or ModuleWeights(network)
     try:
-        with quiet_conversion():
-            model = ct.convert(
-                traced,
-                inputs=[_tensor_type(spec, precision) for spec in inputs],
-                outputs=[
-                    ct.TensorType(name=spec.name, dtype=_dtype(spec, precision)) for spec in outputs
-                ],
-                minimum_deployment_target=getattr(ct.target, min_os),
-                compute_precision=(
-                    ct.precision.FLOAT32 if precision == "float32" else fp16_except_sinusoid()
-                ),
-                convert_to="mlprogram",
-                skip_model_load=True,
-                pass_pipeline=pipeline,
+        with quiet_conversion(), lean_conversion():
+            program, stand_ins = capture(
+                network, held, inputs, outputs, min_os=min_os, precision=precision
             )
+            run_passes(program, stand_ins, precision)
     except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
         raise CoremlSDError(f"{path.name}: coremltools could not convert it: {error}") from error
-    _describe(model, inputs, outputs, metadata)
-    model.save(str(path))
-    return emitted()
+    except CoremlSDError as error:
+        raise type(error)(f"{path.name}: {error}") from error
+    decided = palettization() if callable(palettization) else palettization
+    palettes = decided.by_parameter if decided else {}
+    with WeightFile(weight_path(path)) as file:
+        spec, names, fills = program_spec(program, stand_ins, held, palettes, file, min_os)
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            for _ in pool.map(lambda fill: fill[1](), fills):
+                pass
+    _describe(spec, inputs, outputs, metadata)
+    write_package(path, spec)
+    return names
 
 
 def _check_names(
@@ -98,36 +101,19 @@ def _check_names(
             raise CoremlSDError(f"{kind} {[s.name for s in specs]} do not match {list(names)}")
 
 
-def _trace(network: StepSequence, inputs: Sequence[TensorSpec]) -> Any:
-    examples = tuple(torch.zeros(spec.shape, dtype=torch.float32) for spec in inputs)
-    with torch.no_grad():
-        return torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
-
-
-def _tensor_type(spec: TensorSpec, precision: Precision) -> Any:
-    import coremltools as ct
-
-    return ct.TensorType(name=spec.name, shape=spec.shape, dtype=_dtype(spec, precision))
-
-
-def _dtype(spec: TensorSpec, precision: Precision) -> type:
-    dtype: type = np.dtype(spec.dtype).type
-    return np.float32 if precision == "float32" and dtype is np.float16 else dtype
-
-
 def _describe(
-    model: Any,
+    spec: Any,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     metadata: PackageMetadata,
 ) -> None:
-    model.author = metadata.author
-    model.license = metadata.license
-    model.short_description = metadata.description
-    model.version = metadata.version
-    for spec in inputs:
-        model.input_description[spec.name] = spec.description
-    for spec in outputs:
-        model.output_description[spec.name] = spec.description
+    described = spec.description
+    texts = {item.name: item.description for item in (*inputs, *outputs)}
+    for feature in (*described.input, *described.output):
+        feature.shortDescription = texts[feature.name]
+    described.metadata.author = metadata.author
+    described.metadata.license = metadata.license
+    described.metadata.shortDescription = metadata.description
+    described.metadata.versionString = metadata.version
     for key, value in metadata.extra.items():
-        model.user_defined_metadata[key] = value
+        described.metadata.userDefined[key] = value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+Precision = Literal["float16", "float32"]
 
 _WAVES = ("sin", "cos")
 _UPSTREAM_STEPS = 3  # angle = scale * (reshape(timestep) * frequencies)

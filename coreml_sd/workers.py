@@ -1,0 +1,168 @@
+"""Components converted beside each other, each share in a process of its own.
+
+A worker is a fresh interpreter (`python -m coreml_sd.worker`): nothing of the caller's threads or
+memory is in it, and a caller's script is not run a second time. It gets one JSON object on stdin
+and answers in lines of JSON on stdout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.plan import Plan
+from coreml_sd.progress import Advance, Progress
+
+# A process with the libraries and one large component in work, with room to spare.
+PROCESS_BYTES = 1_300_000_000
+# Below, starting an interpreter and loading its libraries costs more than it saves.
+_WORTH_A_PROCESS = 300_000_000
+_MOST_JOBS = 2  # the UNet takes as long as all the rest
+
+
+def choose_jobs(plan: Plan, jobs: int | None, memory: int | None) -> int:
+    """How many processes to use: as asked, but no more than memory allows.
+
+    Args:
+        memory: bytes that all processes together may use; what is free where not given.
+
+    Raises:
+        UserError: not even one process fits into the memory that was given.
+    """
+    if memory is not None and memory < PROCESS_BYTES:
+        raise UserError(
+            f"memory {memory / 1e9:.1f} GB: a conversion needs {PROCESS_BYTES / 1e9:.1f} GB; "
+            "give it more"
+        )
+    fitting = max(1, (memory or psutil.virtual_memory().available) // PROCESS_BYTES)
+    if jobs is None:
+        cores, large = os.cpu_count() or 1, _weight_bytes(plan) >= _WORTH_A_PROCESS
+        jobs = _MOST_JOBS if cores >= _MOST_JOBS and large else 1
+    return min(jobs, fitting, len(plan.components))
+
+
+def share_out(plan: Plan, jobs: int) -> list[list[str]]:
+    """Names of components for each process, evenly by weight; the first share is the largest."""
+    sizes = {component.name: _part_bytes(plan, component.name) for component in plan.components}
+    shares: list[list[str]] = [[] for _ in range(jobs)]
+    loads = [0] * jobs
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        least = loads.index(min(loads))
+        shares[least].append(name)
+        loads[least] += sizes[name]
+    for names in shares[1:]:  # what runs its network needs most, and others need least early on
+        names.sort(key=lambda name: name != "vae_decoder")
+    return shares
+
+
+class Worker:
+    """One process that converts a share of the components."""
+
+    def __init__(
+        self, plan: Plan, names: Sequence[str], staging: Path, verify: bool, progress: Progress
+    ) -> None:
+        self.names = list(names)
+        self.entries: dict[str, dict[str, Any]] = {}
+        self._error: CoremlSDError | None = None
+        self._progress = progress
+        request = {
+            "config": plan.config.to_dict(),
+            "components": self.names,
+            "staging": str(staging.resolve()),
+            "verify": verify,
+            "threads": plan.threads,
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "coreml_sd.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        assert self._process.stdin is not None
+        # Stays open: a worker ends when it is closed, as by the death of this process.
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Wait; gives the manifest entries of its components.
+
+        Raises:
+            CoremlSDError: what the worker failed with (a `UserError` as such).
+        """
+        self._reader.join()
+        status = self._process.wait()
+        if self._error is not None:
+            raise self._error
+        if status or set(self.entries) != set(self.names):
+            reason = f"signal {-status}" if status < 0 else f"status {status}"
+            advice = "; out of memory? try --jobs 1" if status == -signal.SIGKILL else ""
+            raise CoremlSDError(f"{', '.join(self.names)}: the worker ended ({reason}){advice}")
+        return self.entries
+
+    def stop(self) -> None:
+        """End the process if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.ExitStack() as stack:
+            stages: dict[int, tuple[contextlib.ExitStack, Advance]] = {}
+            for line in self._process.stdout:
+                kind, *rest = json.loads(line)
+                if kind == "begin":
+                    own = stack.enter_context(contextlib.ExitStack())
+                    stages[rest[0]] = own, own.enter_context(self._progress.stage(rest[1]))
+                elif kind == "advance":
+                    stages[rest[0]][1](rest[1], rest[2])
+                elif kind == "end":
+                    stages.pop(rest[0])[0].close()
+                elif kind == "entry":
+                    self.entries[rest[0]] = rest[1]
+                elif kind in ("note", "warn"):
+                    getattr(self._progress, kind)(rest[0])
+                elif kind == "error":
+                    self._error = (UserError if rest[0] == 2 else CoremlSDError)(rest[1])
+
+
+@contextlib.contextmanager
+def working(
+    plan: Plan, shares: Sequence[Sequence[str]], staging: Path, verify: bool, progress: Progress
+) -> Iterator[list[Worker]]:
+    """Workers for the given shares; none is left when the block ends, however it ends."""
+    workers: list[Worker] = []
+    try:
+        for names in shares:
+            workers.append(Worker(plan, names, staging, verify, progress))
+        yield workers
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _weight_bytes(plan: Plan) -> int:
+    return sum(_part_bytes(plan, component.name) for component in plan.components)
+
+
+def _part_bytes(plan: Plan, name: str) -> int:
+    part = "vae" if name.startswith("vae_") else name
+    return sum(file.stat().st_size for file in plan.model.folder.weight_files(part))
