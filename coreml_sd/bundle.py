@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,16 +194,20 @@ def check_destination(path: Path, *, overwrite: bool) -> None:
         raise UserError(f"{path}: not a bundle, so it is not overwritten; choose another -o")
 
 
-def write_manifest(staging: Path, manifest: dict[str, Any]) -> None:
-    """Write manifest.json with the checksums of every file in the staging folder."""
-    files = {
-        file.relative_to(staging).as_posix(): {
-            "sha256": file_sha256(file),
-            "bytes": file.stat().st_size,
-        }
-        for file in sorted(staging.rglob("*"))
-        if file.is_file() and file.name not in (MANIFEST_NAME, *_REPORTS)
-    }
+def write_manifest(
+    staging: Path, manifest: dict[str, Any], known: Mapping[str, dict[str, Any]] | None = None
+) -> None:
+    """Write manifest.json with the checksums of every file in the staging folder.
+
+    Args:
+        known: checksums of files that need not be read again, by their path in the bundle.
+    """
+    known = known or {}
+    files = {}
+    for file in sorted(staging.rglob("*")):
+        if file.is_file() and file.name not in (MANIFEST_NAME, *_REPORTS):
+            name = file.relative_to(staging).as_posix()
+            files[name] = known.get(name) or file_sum(file)
     header = {"format": FORMAT, "manifest_version": MANIFEST_VERSION}
     whole = {**header, **manifest, "files": files, _SEAL: _UNSEALED}
     text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
@@ -237,6 +241,11 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def file_sum(file: Path) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    return {"sha256": file_sha256(file), "bytes": file.stat().st_size}
 
 
 def file_sha256(path: Path) -> str:

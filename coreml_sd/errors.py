@@ -13,3 +13,7 @@ class UserError(CoremlSDError):
     """Something the user can put right (a path, a knob, a damaged file): exit status 2."""
 
     exit_status = 2
+
+
+class KilledError(CoremlSDError):
+    """A process of ours was ended from outside or ran out of memory: the same may succeed later."""

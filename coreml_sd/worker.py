@@ -70,7 +70,7 @@ def main() -> int:
     except OSError as error:  # a full disk, most of all: the caller says what to do about it
         progress.send("os-error", error.errno, error.strerror or str(error), error.filename)
     except MemoryError:
-        progress.send("error", 1, "out of memory; try --jobs 1")
+        progress.send("killed", "out of memory; try --jobs 1")
     return 0
 
 

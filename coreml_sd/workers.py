@@ -14,16 +14,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.errors import CoremlSDError, KilledError, UserError
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Advance, Progress
 from coreml_sd.stopping import when_stopped
+
+Finished = Callable[[str, dict[str, Any]], None]
 
 # A process with the libraries and one large component in work, with room to spare.
 PROCESS_BYTES = 1_300_000_000
@@ -71,8 +73,19 @@ class Worker:
     """One process that converts a share of the components."""
 
     def __init__(
-        self, plan: Plan, names: Sequence[str], staging: Path, verify: bool, progress: Progress
+        self,
+        plan: Plan,
+        names: Sequence[str],
+        staging: Path,
+        verify: bool,
+        progress: Progress,
+        finished: Finished = lambda name, entry: None,
     ) -> None:
+        """
+        Args:
+            finished: called with each component's name and manifest entry when its files are whole.
+        """
+        self._finished = finished
         self.names = list(names)
         self.entries: dict[str, dict[str, Any]] = {}
         self._error: CoremlSDError | OSError | None = None
@@ -112,7 +125,7 @@ class Worker:
         if status or set(self.entries) != set(self.names):
             reason = f"signal {-status}" if status < 0 else f"status {status}"
             advice = "; out of memory? try --jobs 1" if status == -signal.SIGKILL else ""
-            raise CoremlSDError(f"{', '.join(self.names)}: the worker ended ({reason}){advice}")
+            raise KilledError(f"{', '.join(self.names)}: the worker ended ({reason}){advice}")
         return self.entries
 
     def kill(self) -> None:
@@ -143,18 +156,26 @@ class Worker:
                 elif kind == "end":
                     stages.pop(rest[0])[0].close()
                 elif kind == "entry":
+                    self._finished(rest[0], rest[1])
                     self.entries[rest[0]] = rest[1]
                 elif kind in ("note", "warn"):
                     getattr(self._progress, kind)(rest[0])
                 elif kind == "error":
                     self._error = (UserError if rest[0] == 2 else CoremlSDError)(rest[1])
+                elif kind == "killed":
+                    self._error = KilledError(rest[0])
                 elif kind == "os-error":
                     self._error = OSError(*rest)
 
 
 @contextlib.contextmanager
 def working(
-    plan: Plan, shares: Sequence[Sequence[str]], staging: Path, verify: bool, progress: Progress
+    plan: Plan,
+    shares: Sequence[Sequence[str]],
+    staging: Path,
+    verify: bool,
+    progress: Progress,
+    finished: Finished = lambda name, entry: None,
 ) -> Iterator[list[Worker]]:
     """Workers for the given shares; none is left when the block ends, however it ends."""
     workers: list[Worker] = []
@@ -166,7 +187,7 @@ def working(
     try:
         with when_stopped(kill):
             for names in shares:
-                workers.append(Worker(plan, names, staging, verify, progress))
+                workers.append(Worker(plan, names, staging, verify, progress, finished))
             yield workers
     finally:
         for worker in workers:
