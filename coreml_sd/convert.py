@@ -25,6 +25,7 @@ from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.parts import Parts
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
+from coreml_sd.room import require_room, warn_of_memory
 from coreml_sd.sources import open_source
 from coreml_sd.workers import choose_jobs, share_out, working
 
@@ -69,6 +70,7 @@ def convert(
     plan = plan_conversion(config)
     for note in plan.notes:
         progress.note(note)
+    warn_of_memory(plan, verify, progress)
     with contextlib.ExitStack() as stack:
         staging = stack.enter_context(new_bundle(destination, overwrite=overwrite))
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
@@ -101,6 +103,7 @@ def _convert_components(
     done = parts.take(staging)
     if done:
         progress.note(f"{', '.join(done)}: finished by the run that was interrupted")
+    require_room(plan, parts.destination, staging)
     rest = tuple(component for component in plan.components if component.name not in done)
     left = dataclasses.replace(plan, components=rest)
     parallel = plan.config.targets == ["coreml"]  # the other converter takes all there is

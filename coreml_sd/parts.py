@@ -22,7 +22,7 @@ from typing import Any
 
 from coreml_sd import __version__
 from coreml_sd.bundle import file_sum
-from coreml_sd.errors import CoremlSDError, KilledError
+from coreml_sd.errors import CoremlSDError, KilledError, NoRoomError
 from coreml_sd.plan import Plan
 from coreml_sd.stopping import when_stopped
 
@@ -45,6 +45,7 @@ class Parts:
             digest: gives the hash of the model's files, when it is known.
             keep: False removes what an earlier run left, and keeps nothing.
         """
+        self.destination = destination
         self.folder = destination.with_name(f".{destination.name}.parts")
         self.sums: dict[str, dict[str, Any]] = {}  # of files that were read once already
         self._plan, self._verify, self._digest, self._keep = plan, verify, digest, keep
@@ -59,7 +60,7 @@ class Parts:
         try:
             with when_stopped(self._told):
                 yield
-        except KilledError:
+        except (KilledError, NoRoomError):
             raise
         except CoremlSDError:
             self.remove()

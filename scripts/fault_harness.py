@@ -75,6 +75,11 @@ class Run:
         except subprocess.TimeoutExpired:
             return None
 
+    def writes(self) -> None:
+        """Wait until it has made the folder that it writes to, or has ended."""
+        while self.wait(0.005) is None and not list(self.out.parent.glob(".b.partial-*")):
+            pass
+
     def told(self) -> str:
         """What it wrote on stderr."""
         return self.errors.read_text("utf-8", "replace")
@@ -128,12 +133,21 @@ class Disturber:
                 self._finished(run, f"after {done} kills")
         self._finish("after the last kill")
 
-    def stops(self, count: int, jobs: tuple[int, ...] = (), earliest: float = 0.5) -> None:
-        """Ctrl-C (to all processes of the group, as a terminal does) and SIGTERM, in turn."""
+    def stops(self, count: int, jobs: tuple[int, ...] = (), earliest: float | None = None) -> None:
+        """Ctrl-C (to all processes of the group, as a terminal does) and SIGTERM, in turn.
+
+        Args:
+            earliest: seconds after the start of the process (an interpreter that only just starts
+                dies of Ctrl-C in its own way); when files are written where it is not given.
+        """
         done = 0
         while done < count:
             run = Run([*self.command, *self._jobs(jobs)], self.work / "b")
-            if run.wait(self.random.uniform(earliest, max(self.seconds, 2 * earliest))) is None:
+            first = earliest
+            if first is None:
+                run.writes()
+                first = 0.0
+            if run.wait(self.random.uniform(first, max(first, 0.7 * self.seconds))) is None:
                 done += 1
                 name = f"stop {done}"
                 started = time.perf_counter()
@@ -162,12 +176,11 @@ class Disturber:
         size = sum(map(len, self.whole.values()))
         for number in range(1, count + 1):
             room = int(size * self.random.uniform(0.02, 0.95))
-            with_disk = Disk(mount, 40 * size)
-            with with_disk:
+            disk = Disk(mount, 40 * size)
+            with disk:
                 run = Run(self.command, mount / "b")
-                while run.wait(0.005) is None and not list(mount.glob(".b.partial-*")):
-                    pass
-                with_disk.fill(room)
+                run.writes()
+                disk.fill(room)
                 status, name = run.wait(), f"full disk {number} ({room} bytes of {size})"
                 told = run.told()
                 self.findings.expect(status == 2, f"{name}: status {status}, {told[-300:]!r}")
@@ -176,7 +189,7 @@ class Disturber:
                     len(errors) == 1 and "free some space" in errors[0], f"{name}: told {errors}"
                 )
                 self._stopped(run, name)
-                with_disk.empty()
+                disk.empty()
                 again = Run(self.command, mount / "b")
                 again.wait()
                 self._finished(again, f"after {name}")
@@ -190,6 +203,8 @@ class Disturber:
         self.findings.counts[name.split()[0]] += 1
         left = run.survivors()
         self.findings.expect(not left, f"{name}: processes {left} are still there")
+        for process in left:
+            os.kill(process, signal.SIGKILL)
         before = self._sizes(run.out.parent)
         time.sleep(0.05)
         self.findings.expect(before == self._sizes(run.out.parent), f"{name}: writing goes on")
@@ -352,9 +367,12 @@ def main() -> int:
     work = arguments.work.resolve()
     command = [*CONVERT, arguments.model, *(arguments.rest or ["--palettize", "6", "--no-verify"])]
     disturber = Disturber(command, work, arguments.seed)
-    print(f"undisturbed: {disturber.seconds:.1f} s, {len(disturber.whole)} files")
-    disturber.kills(arguments.kills, tuple(arguments.jobs))
-    disturber.stops(arguments.stops, tuple(arguments.jobs))
+    print(f"undisturbed: {disturber.seconds:.1f} s, {len(disturber.whole)} files", flush=True)
+    if arguments.kills:
+        disturber.kills(arguments.kills, tuple(arguments.jobs))
+    for count, earliest in ((arguments.stops // 2, 2.0), (-(-arguments.stops // 2), None)):
+        if count:
+            disturber.stops(count, tuple(arguments.jobs), earliest)
     try:
         disturber.full_disks(arguments.full_disks, work / "disk")
     except (OSError, subprocess.CalledProcessError) as error:
@@ -366,7 +384,9 @@ def main() -> int:
     counts = disturber.findings.counts + flips.counts
     broken = disturber.findings.broken + flips.broken
     slowest = disturber.findings.slowest_stop
-    print("\n" + json.dumps({**counts, "slowest stop": round(slowest, 2), "broken": broken}, indent=1))
+    print(
+        "\n" + json.dumps({**counts, "slowest stop": round(slowest, 2), "broken": broken}, indent=1)
+    )
     return 1 if broken else 0
 
 

@@ -9,7 +9,7 @@ import pytest
 from coreml_sd import parts as parts_module
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
-from coreml_sd.errors import CoremlSDError, KilledError, UserError
+from coreml_sd.errors import CoremlSDError, KilledError, NoRoomError, UserError
 from coreml_sd.parts import Parts
 from coreml_sd.plan import plan_conversion
 from coreml_sd.stopping import clean_up
@@ -129,7 +129,7 @@ def test_a_disk_without_hard_links_keeps_nothing(
 @pytest.mark.parametrize(
     ("error", "stays"),
     [(KeyboardInterrupt, True), (OSError, True), (MemoryError, True), (KilledError, True),
-     (UserError, False), (CoremlSDError, False)],
+     (NoRoomError, True), (UserError, False), (CoremlSDError, False)],
 )  # fmt: skip
 def test_parts_outlive_an_interruption_but_no_mistake(
     sd1_folder: Path, tmp_path: Path, error: type[BaseException], stays: bool
