@@ -275,9 +275,19 @@ def _remove_leftovers(path: Path) -> None:
     for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
         owner = leftover.name.removeprefix(prefix).split("-")[0]
         # In a container every conversion may get the same number: that of this process.
-        running = owner.isdigit() and psutil.pid_exists(int(owner)) and int(owner) != os.getpid()
+        running = owner.isdigit() and int(owner) != os.getpid() and _is_running(int(owner))
         if not running and leftover not in _in_use:
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    """A zombie writes no more; where nobody collects it, it stays for good."""
+    try:
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True  # another user's
 
 
 def _replace(path: Path, staging: Path) -> None:

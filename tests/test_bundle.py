@@ -153,3 +153,17 @@ def test_leftovers_of_a_container_whose_processes_share_a_number_go(tmp_path: Pa
             raise RuntimeError
         assert [path.name for path in tmp_path.iterdir()] == [staging.name]
         write_manifest(staging, dict(MINIMAL))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no zombies")
+def test_leftovers_of_a_process_that_nobody_collected_go(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as owner:
+        leftover = tmp_path / f".b.partial-{owner.pid}-killed"
+        leftover.mkdir()
+        make(tmp_path / "b")
+        assert leftover.exists()  # its owner runs: another conversion in work
+        owner.kill()
+        os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)  # dead, and not collected
+        with new_bundle(tmp_path / "b", overwrite=True) as staging:
+            write_manifest(staging, dict(MINIMAL))
+        assert not leftover.exists()
