@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_sd.errors import UserError
 from coreml_sd.models.tokenizer_files import VOCAB_NAME
 
 
@@ -26,7 +27,8 @@ class EncodedPrompt:
 class PromptEncoder:
     """CLIP's tokenizer from `vocab.json` and `merges.txt` in a folder.
 
-    `facts` are the manifest's facts of one tokenizer: special ids and the full length.
+    `facts` are the manifest's facts of one tokenizer: special ids and the full length. Damaged files
+    are a `UserError`.
     """
 
     folder: Path
@@ -38,9 +40,16 @@ class PromptEncoder:
 
         # The padding is a word of its own wherever it stands: a model that pads with `!` was
         # trained with the same id for the mark in a prompt.
-        words = json.loads((self.folder / VOCAB_NAME).read_text(encoding="utf-8"))
-        pad = next(word for word, id in words.items() if id == self.facts["pad_token_id"])
-        return CLIPTokenizer.from_pretrained(str(self.folder), pad_token=pad, local_files_only=True)
+        try:
+            words = json.loads((self.folder / VOCAB_NAME).read_text(encoding="utf-8"))
+            pad = next(word for word, id in words.items() if id == self.facts["pad_token_id"])
+            return CLIPTokenizer.from_pretrained(
+                str(self.folder), pad_token=pad, local_files_only=True
+            )
+        except Exception as error:  # the library raises nothing narrower for damaged files
+            raise UserError(
+                f"{self.folder}: vocab.json or merges.txt cannot be read ({error}); restore them"
+            ) from None
 
     def encode(self, prompt: str) -> EncodedPrompt:
         """Start token, the prompt, end token, padding; words beyond the length are cut."""

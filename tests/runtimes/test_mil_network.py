@@ -98,7 +98,7 @@ def test_fp16_rounds_and_fp32_mode_does_not(package: Path, reference) -> None:
 
 def test_decoding_on_use_gives_the_same(package: Path) -> None:
     kept = MilNetwork(package).run({"x": X.numpy()})["y"]
-    decoded = MilNetwork(package, cache_weights=False).run({"x": X.numpy()})["y"]
+    decoded = MilNetwork(package, kept_bytes=0).run({"x": X.numpy()})["y"]
     np.testing.assert_array_equal(kept, decoded)
 
 

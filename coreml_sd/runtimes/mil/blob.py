@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.runtimes.mil.unpacking import unpack
 
 _HEADER_BYTES = 64
 _RECORD = struct.Struct("<IIQQQ")
@@ -93,6 +94,19 @@ class BlobFile:
         Raises:
             UserError: the record holds another type or another number of elements.
         """
+        record = self.check(offset, element, shape)
+        payload = self._data[record.offset : record.offset + record.bytes]
+        if record.bits < 8:
+            count = int(np.prod(shape, dtype=np.int64))
+            return unpack(payload, record.bits, count, signed=element == "int4").reshape(shape)
+        return payload.view(np.dtype(element)).reshape(shape)
+
+    def check(self, offset: int, element: str, shape: tuple[int, ...]) -> BlobRecord:
+        """The record at `offset`, which must hold a value of that type and size; none is read.
+
+        Raises:
+            UserError: the record holds another type or another number of elements.
+        """
         record = self.record(offset)
         count = int(np.prod(shape, dtype=np.int64))
         held = (record.bytes * 8 - record.padding_bits) // record.bits
@@ -101,30 +115,4 @@ class BlobFile:
                 f"{self.path}: offset {offset} holds {held} {record.element}, "
                 f"the program expects {count} {element}; convert again"
             )
-        payload = self._data[record.offset : record.offset + record.bytes]
-        if record.bits < 8:
-            return unpack(payload, record.bits, count, signed=element == "int4").reshape(shape)
-        return payload.view(np.dtype(element)).reshape(shape)
-
-
-def unpack(
-    packed: NDArray[np.uint8], bits: int, count: int, *, signed: bool = False
-) -> NDArray[np.generic]:
-    """`count` indices of `bits` bits each, least significant bit first, one byte each."""
-    if bits == 8:
-        return packed[:count]
-    group = 3 if bits in (3, 6) else 1  # bytes after which the bit position is 0 again
-    padded = np.zeros(-(-len(packed) // group) * group, dtype=np.uint8)
-    padded[: len(packed)] = packed
-    groups = padded.reshape(-1, group).astype(np.uint32)
-    words = groups[:, 0] if group == 1 else groups @ np.array([1, 1 << 8, 1 << 16], np.uint32)
-    per_word = 8 * group // bits
-    indices = np.empty((len(words), per_word), dtype=np.uint8)
-    mask = np.uint32((1 << bits) - 1)
-    for place in range(per_word):
-        indices[:, place] = (words >> np.uint32(bits * place)) & mask
-    flat = indices.reshape(-1)[:count]
-    if not signed:
-        return flat
-    half = 1 << (bits - 1)
-    return ((flat.astype(np.int16) ^ half) - half).astype(np.int8)
+        return record

@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.runtimes.base import TensorInfo
+from coreml_sd.runtimes.mil.attention import Instruction, in_blocks
 from coreml_sd.runtimes.mil.ops import OPS
 from coreml_sd.runtimes.mil.package import MilPackage, Operation, Program, is_constant
 from coreml_sd.runtimes.mil.values import element_and_shape, read_value
+from coreml_sd.runtimes.mil.weights import Weights, to_tensor
 
-_FLOATS = ("float16", "float32", "float64")
-
-
-@dataclass
-class Instruction:
-    """One call: parameters by name, each a slot, a list of slots, or a fixed value."""
-
-    op: Operation
-    function: Callable[..., Any]
-    fixed: dict[str, Any]
-    slots: dict[str, int | list[int]]
-    results: list[int]
-    rounds: list[bool]
-    shapes: list[tuple[int, ...]]
-    layer: str
-    dead: list[int] = field(default_factory=list)
+_LARGE = 4096  # elements from which a constant is decoded on use
 
 
 @dataclass
 class Compiled:
-    """A function ready to run: `constants` fill slots before, `deferred` decode on use."""
+    """A function ready to run: `constants` fill slots before, `weights` decode on use."""
 
     inputs: dict[str, TensorInfo]
     outputs: dict[str, TensorInfo]
@@ -44,31 +31,30 @@ class Compiled:
     output_slots: dict[str, int]
     instructions: list[Instruction]
     constants: dict[int, Tensor]
-    deferred: dict[int, Callable[[], Tensor]]
+    weights: Weights
     slot_count: int
 
 
-def compile_function(program: Program, function: str, *, cache_weights: bool) -> Compiled:
+def compile_function(program: Program, function: str, weights: Weights) -> Compiled:
     """Compile one function.
 
     Args:
-        cache_weights: decode every weight once and keep it in fp32; else decode on each use.
+        weights: an empty store that says how much may stay decoded.
 
     Raises:
         CoremlSDError: an op that the evaluator does not know, named.
         UserError: damaged constants.
     """
-    return _Compiler(program, function, cache_weights).compile()
+    return _Compiler(program, function, weights).compile()
 
 
 class _Compiler:
-    def __init__(self, program: Program, function: str, cache_weights: bool) -> None:
-        self.program, self.function, self.cache = program, function, cache_weights
+    def __init__(self, program: Program, function: str, weights: Weights) -> None:
+        self.program, self.function, self.weights = program, function, weights
         self.package: MilPackage = program.package
         self.slots: dict[str, int] = {}
         self.values: dict[str, Any] = {}  # constants, as numpy or str
         self.constants: dict[int, Tensor] = {}
-        self.deferred: dict[int, Callable[[], Tensor]] = {}
         self.elements: dict[str, str] = {}
         self.instructions: list[Instruction] = []
         self.layer = ""
@@ -92,7 +78,12 @@ class _Compiler:
             name: TensorInfo(name, declared[name][1], declared[name][0]) for name in block.outputs
         }
         output_slots = {name: self._tensor_slot(name) for name in outputs}
-        self._mark_dead(set(output_slots.values()))
+        shapes = {
+            self.slots[name]: shape for name, (_, shape) in declared.items() if name in self.slots
+        }
+        kept = set(output_slots.values())
+        self.instructions = in_blocks(self.instructions, kept, shapes)
+        self._mark_dead(kept)
         return Compiled(
             inputs,
             outputs,
@@ -100,7 +91,7 @@ class _Compiler:
             output_slots,
             self.instructions,
             self.constants,
-            self.deferred,
+            self.weights,
             len(self.slots),
         )
 
@@ -108,17 +99,16 @@ class _Compiler:
         return self.slots.setdefault(name, len(self.slots))
 
     def _constant(self, op: Operation) -> None:
-        lazy = not self.cache and int(np.prod(op.outputs[0][2])) > 4096
-        if lazy and op.type == "const":
-            self.values[op.outputs[0][0]] = _Lazy(lambda: self.package.decode(op, {})[0])
-            return
-        if lazy and len(op.outputs) == 1:
-            known = {n: _force(self.values[n]) for n in _names(op) if n in self.values}
-            self.values[op.outputs[0][0]] = _Lazy(lambda: self.package.decode(op, known)[0])
-            return
-        known = {n: _force(self.values[n]) for n in _names(op) if n in self.values}
-        for (name, _, _), value in zip(op.outputs, self.package.decode(op, known), strict=True):
-            self.values[name] = value
+        large = max(int(np.prod(shape)) for _, _, shape in op.outputs) > _LARGE
+        if large:
+            self.package.check(op)  # damage is said when the file is opened
+        for place, (name, _, _) in enumerate(op.outputs):
+            made = _Lazy(partial(self._decode, op, place))
+            self.values[name] = made if large else made.make()
+
+    def _decode(self, op: Operation, place: int) -> Any:
+        known = {name: _force(self.values[name]) for name in _names(op) if name in self.values}
+        return self.package.decode(op, known, widen=True)[place]
 
     def _instruction(self, op: Operation) -> None:
         kind = OPS.get(op.type)
@@ -174,21 +164,16 @@ class _Compiler:
         slot = self._slot(name)
         value = self.values.get(name)
         if isinstance(value, _Lazy):
-            self.deferred[slot] = lambda: to_tensor(value.make())
+            self.weights.makers[slot] = value.make
         elif value is not None and slot not in self.constants:
             self.constants[slot] = to_tensor(value)
         return slot
 
     def _mark_dead(self, kept: set[int]) -> None:
         """Note at each instruction which slots nobody reads after it."""
-        seen = set(kept) | set(self.constants) | set(self.deferred)
+        seen = set(kept) | set(self.constants) | set(self.weights.makers)
         for instruction in reversed(self.instructions):
-            used = {
-                slot
-                for entry in instruction.slots.values()
-                for slot in (entry if isinstance(entry, list) else [entry])
-            }
-            for slot in (used | set(instruction.results)) - seen:
+            for slot in {*instruction.used, *instruction.results} - seen:
                 instruction.dead.append(slot)
                 seen.add(slot)
 
@@ -204,16 +189,6 @@ def _force(value: Any) -> Any:
 
 def _names(op: Operation) -> list[str]:
     return [binding.name for argument in op.proto.inputs.values() for binding in argument.arguments]
-
-
-def to_tensor(value: Any) -> Tensor:
-    """A constant as the evaluator computes with it: fp32, int32 or bool."""
-    array = np.asarray(value)
-    if array.dtype.name in _FLOATS:
-        return torch.from_numpy(array.astype(np.float32))
-    if array.dtype == np.bool_:
-        return torch.from_numpy(array.copy())
-    return torch.from_numpy(array.astype(np.int32))
 
 
 def _static(value: Any, op: Operation, key: str) -> Any:

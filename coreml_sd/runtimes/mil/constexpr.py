@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
-from coreml_sd.runtimes.mil.blob import unpack
+from coreml_sd.runtimes.mil.unpacking import look_up, unpack
 
 Array = NDArray[Any]
 Decoder = Callable[..., tuple[Array, ...]]
@@ -79,9 +79,8 @@ def lut_to_dense(
     if shape is not None:
         bits = int(np.log2(lut.size))
         count = int(np.prod(shape, dtype=np.int64))
-        return (
-            lut[unpack(np.asarray(indices), bits, count)].reshape(tuple(int(n) for n in shape)),
-        )
+        values = look_up(np.asarray(indices), bits, count, np.asarray(lut).reshape(-1))
+        return (values.reshape(tuple(int(n) for n in shape)),)
     axis = None if vector_axis is None else int(vector_axis)
     return (_grouped_lookup(indices, lut, axis),)
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.runtimes.base import Array, TensorInfo, check_inputs
-from coreml_sd.runtimes.mil.compile import Compiled, Instruction, compile_function, to_tensor
+from coreml_sd.runtimes.mil.attention import Instruction, Seen
+from coreml_sd.runtimes.mil.compile import Compiled, compile_function
 from coreml_sd.runtimes.mil.package import MilPackage
 from coreml_sd.runtimes.mil.trace import NumericTrace
+from coreml_sd.runtimes.mil.weights import KEPT_BYTES, Weights, to_tensor
 
 Mode = Literal["fp32", "fp16"]
 
@@ -29,7 +31,8 @@ class MilNetwork:
 
     Args:
         function: of a multifunction package.
-        cache_weights: keep decoded weights in fp32; without it each is decoded when used.
+        kept_bytes: how much of the decoded weights may stay in fp32; the others are decoded
+            whenever they are used.
         record: keep the range of every result in `trace`.
 
     Raises:
@@ -44,15 +47,16 @@ class MilNetwork:
         *,
         function: str = "main",
         mode: Mode = "fp16",
-        cache_weights: bool = True,
+        kept_bytes: int = KEPT_BYTES,
         record: bool = False,
     ) -> None:
         self.path, self.mode = Path(path), mode
         self.package = MilPackage(path)
         self.trace: NumericTrace | None = NumericTrace() if record else None
+        programs = self.package.programs
         self._stages = [
-            compile_function(program, function, cache_weights=cache_weights)
-            for program in self.package.programs
+            compile_function(program, function, Weights(kept_bytes // len(programs)))
+            for program in programs
         ]
 
     @property
@@ -114,13 +118,15 @@ class MilNetwork:
 
     def _step(self, call: Instruction, values: list[Tensor | None], stage: Compiled) -> None:
         def fetch(slot: int) -> Any:
-            return stage.deferred[slot]() if slot in stage.deferred else values[slot]
+            return stage.weights.get(slot) if slot in stage.weights else values[slot]
 
         parameters = {
             key: [fetch(s) for s in entry] if isinstance(entry, list) else fetch(entry)
             for key, entry in call.slots.items()
         }
         try:
+            if call.inner:
+                parameters["seen"] = self._observer(call)
             result = call.function(**parameters, **call.fixed)
         except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
             reason = str(error).splitlines()[0]
@@ -140,9 +146,36 @@ class MilNetwork:
                     f"the file declares {shape}"
                 )
             if rounds and self.mode == "fp16":
-                tensor = tensor.half().float()
+                tensor = _rounded(tensor, parameters)
             if self.trace is not None and tensor.is_floating_point() and tensor.numel():
                 self.trace.record(call.op.name, call.op.type, call.layer, tensor)
             values[slot] = tensor
         for slot in call.dead:
             values[slot] = None
+
+    def _observer(self, call: Instruction) -> Seen:
+        """Round and record the blocks of the results that a call makes within."""
+        begin = len(self.trace.ranges) if self.trace is not None else 0
+
+        def seen(place: int, block: Tensor) -> Tensor:
+            inner = call.inner[place]
+            if inner.rounds[0] and self.mode == "fp16":
+                block.copy_(block.half())
+            if self.trace is not None:
+                self.trace.record_block(
+                    begin + place, inner.op.name, inner.op.type, inner.layer, block
+                )
+            return block
+
+        return seen
+
+
+def _rounded(tensor: Tensor, parameters: Mapping[str, Any]) -> Tensor:
+    """Rounded to fp16; in place, unless it is memory of a parameter, which others may read."""
+    given = [
+        p for value in parameters.values() for p in (value if type(value) is list else [value])
+    ]
+    own = tensor.untyped_storage().data_ptr()
+    if any(isinstance(p, Tensor) and p.untyped_storage().data_ptr() == own for p in given):
+        return tensor.half().float()
+    return tensor.copy_(tensor.half())

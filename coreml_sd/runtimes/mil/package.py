@@ -66,6 +66,8 @@ class Program:
         """The operations of one function, in order."""
         for proto in self.block(function).operations:
             name = proto.attributes["name"].immediateValue.tensor.strings.values
+            if not name and not proto.outputs:
+                raise UserError(f"{self.package.path}: an op without a name; convert again")
             label = str(name[0]) if name else proto.outputs[0].name
             if proto.blocks:
                 raise UserError(f"{self.package.path}: op {label} has control flow; not supported")
@@ -165,8 +167,25 @@ class MilPackage:
                 found[key] = read_value(binding.value, self.open_blob, where)
         return found
 
-    def decode(self, op: Operation, known: dict[str, Any]) -> tuple[Any, ...]:
+    def check(self, op: Operation) -> None:
+        """Find the stored parts of a constant op without decoding them.
+
+        Raises:
+            UserError: one is missing, or of another type or size than declared.
+        """
+        for value in _values(op):
+            if value.WhichOneof("value") == "blobFileValue":
+                blob = self.open_blob(value.blobFileValue.fileName)
+                where = f"{self.path}: op {op.name}"
+                blob.check(int(value.blobFileValue.offset), *element_and_shape(value.type, where))
+
+    def decode(
+        self, op: Operation, known: dict[str, Any], *, widen: bool = False
+    ) -> tuple[Any, ...]:
         """The value of a `const` or the decoded outputs of a constexpr op.
+
+        Args:
+            widen: a palette's values may come in fp32, which holds every fp16 exactly.
 
         Raises:
             UserError: damaged data, or a result of another shape than declared.
@@ -175,6 +194,8 @@ class MilPackage:
         parameters = self.arguments(op, known)
         if op.type == "const":
             return (parameters["val"],)
+        if widen and op.type == "constexpr_lut_to_dense" and parameters["lut"].dtype == np.float16:
+            parameters["lut"] = parameters["lut"].astype(np.float32)  # the table, not the weight
         try:
             decoded = DECODERS[op.type](**parameters)
         except (TypeError, ValueError, KeyError, IndexError) as error:
@@ -229,11 +250,10 @@ class MilPackage:
                     yield program, op
 
     def _stored_bytes(self, program: Program, op: Operation) -> int:
-        values = [value for key, value in op.proto.attributes.items() if key != "name"]
-        for argument in op.proto.inputs.values():
-            values += [b.value for b in argument.arguments if b.WhichOneof("binding") == "value"]
         blobs = [
-            value.blobFileValue for value in values if value.WhichOneof("value") == "blobFileValue"
+            value.blobFileValue
+            for value in _values(op)
+            if value.WhichOneof("value") == "blobFileValue"
         ]
         return sum(self.open_blob(b.fileName).record(int(b.offset)).bytes for b in blobs)
 
@@ -241,6 +261,14 @@ class MilPackage:
 def is_constant(op_type: str) -> bool:
     """Whether an op's value is fixed in the file."""
     return op_type == "const" or op_type in DECODERS
+
+
+def _values(op: Operation) -> list[Any]:
+    """What an op holds itself: attributes and immediate inputs."""
+    values = [value for key, value in op.proto.attributes.items() if key != "name"]
+    for argument in op.proto.inputs.values():
+        values += [b.value for b in argument.arguments if b.WhichOneof("binding") == "value"]
+    return values
 
 
 def _declared_bits(op: Operation, measured: int, element: str) -> int:

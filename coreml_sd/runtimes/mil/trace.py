@@ -38,6 +38,18 @@ class NumericTrace:
         low, high = result.aminmax()
         self.ranges.append(OpRange(op, kind, layer, float(low), float(high)))
 
+    def record_block(self, place: int, op: str, kind: str, layer: str, block: Tensor) -> None:
+        """Add a part of the result of `ranges[place]`, which the first part makes."""
+        low, high = (float(bound) for bound in block.aminmax())
+        if place < len(self.ranges):
+            low, high = (
+                _least(self.ranges[place].low, low),
+                -_least(-self.ranges[place].high, -high),
+            )
+            self.ranges[place] = OpRange(op, kind, layer, low, high)
+        else:
+            self.ranges.append(OpRange(op, kind, layer, low, high))
+
     @property
     def peak(self) -> float:
         """Largest magnitude of the run."""
@@ -47,3 +59,8 @@ class NumericTrace:
     def first_unsafe(self) -> OpRange | None:
         """The first op with inf, NaN or a magnitude above 60,000."""
         return next((entry for entry in self.ranges if entry.peak > LIMIT), None)
+
+
+def _least(first: float, second: float) -> float:
+    """The smaller one, or NaN where one of them is."""
+    return first if math.isnan(first) or first < second else second

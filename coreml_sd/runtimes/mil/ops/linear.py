@@ -10,6 +10,7 @@ from coreml_sd.errors import CoremlSDError
 from coreml_sd.runtimes.mil.ops.registry import op
 
 _Ints = tuple[int, ...]
+_TURNED = {"bkhc,bchq->bkhq": "bchq,bkhc->bkhq", "bchk,bkhq->bchq": "bkhq,bchk->bchq"}
 
 
 @op("conv", static=("strides", "pad_type", "pad", "dilations", "groups"))
@@ -27,6 +28,12 @@ def conv(
     rank = x.ndim - 2
     strides, dilations = strides or (1,) * rank, dilations or (1,) * rank
     pads = _pads(x.shape[2:], weight.shape[2:], strides, dilations, pad_type, pad)
+    if groups == 1 and not any(pads) and all(n == 1 for n in (*weight.shape[2:], *strides)):
+        # One product is up to a third quicker than the convolution over a long row of tokens.
+        pixels = weight.flatten(1) @ x.flatten(2)
+        if bias is not None:
+            pixels += bias[:, None]
+        return pixels.reshape(x.shape[0], weight.shape[0], *x.shape[2:])
     function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
     if all(pads[2 * axis] == pads[2 * axis + 1] for axis in range(rank)):
         symmetric = pads[::2]
@@ -80,6 +87,8 @@ def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = 
 @op("einsum", static=("equation",))
 def einsum(values: list[Tensor], equation: str) -> Tensor:
     """The two equations of split-einsum attention as batched matmuls; any other by torch."""
+    if equation in _TURNED:
+        values, equation = values[::-1], _TURNED[equation]
     first, second = values
     if equation == "bchq,bkhc->bkhq":
         if first.shape[2] == 1:
