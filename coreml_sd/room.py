@@ -9,7 +9,6 @@ from pathlib import Path
 import psutil
 
 from coreml_sd.errors import NoRoomError
-from coreml_sd.models.tensor_file import TensorFile
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
 from coreml_sd.workers import PROCESS_BYTES
@@ -84,11 +83,8 @@ def predicted_memory(plan: Plan, verify: bool) -> int:
 def parameters(plan: Plan, component: str) -> int:
     """How many numbers a component's weight files hold, from their headers."""
     starts = _VAE.get(component, ("",))
-    total = 0
-    for path in plan.model.folder.weight_files("vae" if component in _VAE else component):
-        for name, entry in TensorFile(path).entries.items():
-            total += math.prod(entry.shape) if name.startswith(starts) else 0
-    return total
+    shapes = plan.model.folder.tensor_shapes("vae" if component in _VAE else component)
+    return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(starts))
 
 
 def _existing(path: Path) -> Path:

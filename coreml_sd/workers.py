@@ -214,4 +214,4 @@ def _weight_bytes(plan: Plan) -> int:
 
 def _part_bytes(plan: Plan, name: str) -> int:
     part = "vae" if name.startswith("vae_") else name
-    return sum(file.stat().st_size for file in plan.model.folder.weight_files(part))
+    return plan.model.folder.weight_bytes(part)

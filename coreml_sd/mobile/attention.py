@@ -14,7 +14,7 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import nn
 
 from coreml_sd.errors import UserError
-from coreml_sd.mobile.batched_attention import batched_attention
+from coreml_sd.mobile.batched_attention import Weighing, batched_attention, weighed
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.shapes import sizes
@@ -35,22 +35,27 @@ def attend(
     heads: int,
     options: MobileOptions,
     mask: torch.Tensor | None = None,
+    weighing: Weighing = "softmax",
 ) -> torch.Tensor:
     """Scaled dot-product attention of `(B, C, 1, Q)` over `(B, C, 1, K)`, giving `(B, C, 1, Q)`.
 
     The form `batched` also takes maps `(B, C, H, W)`. `mask` is `(1, 1, Q, K)`, added to the
-    scores. The scale 1/sqrt(C / heads) multiplies the keys: the scores are then small before they
+    scores. Weighed by ReLU, the scores above zero are divided by the number of keys instead of by
+    their sum; sdpa has no such form and is computed as original. The scale 1/sqrt(C / heads) multiplies the keys: the scores are then small before they
     are stored in fp16, and because a reshape or a transpose lies between the projection and the
     scale, the converter does not fold the scale into the projection's weights.
     """
-    if options.attention == "original":
-        return _batched_matmul(query, key, value, heads, mask)
+    if options.attention == "batched":
+        return batched_attention(query, key, value, heads, mask, options.score_limit, weighing)
+    if weighing == "relu":
+        # The values, which are few: a mean of large scores could leave fp16 before it is divided.
+        value = _times(value, 1 / sizes(value)[3])
+    if options.attention == "original" or (options.attention == "sdpa" and weighing == "relu"):
+        return _batched_matmul(query, key, value, heads, mask, weighing)
     if options.attention == "sdpa":
         return _fused(query, key, value, heads, mask)
-    if options.attention == "batched":
-        return batched_attention(query, key, value, heads, mask, options.score_limit)
     chunk = options.query_chunk if options.attention == "split-einsum-v2" else None
-    return _split_einsum(query, key, value, heads, mask, chunk)
+    return _split_einsum(query, key, value, heads, mask, chunk, weighing)
 
 
 def _split_einsum(
@@ -60,6 +65,7 @@ def _split_einsum(
     heads: int,
     mask: torch.Tensor | None,
     query_chunk: int | None,
+    weighing: Weighing,
 ) -> torch.Tensor:
     """One pair of einsums per head, and per piece of the query axis where `query_chunk` is set.
 
@@ -78,7 +84,7 @@ def _split_einsum(
             scores = torch.einsum("bchq,bkhc->bkhq", q, k)
             if bias is not None:
                 scores = scores + bias[:, :, :, begin:end]
-            mixed.append(torch.einsum("bkhq,bchk->bchq", scores.softmax(dim=1), v))
+            mixed.append(torch.einsum("bkhq,bchk->bchq", weighed(scores, weighing, 1), v))
         pieces.append(torch.cat(mixed, dim=1) if heads > 1 else mixed[0])
     return torch.cat(pieces, dim=3) if len(pieces) > 1 else pieces[0]
 
@@ -89,13 +95,14 @@ def _batched_matmul(
     value: torch.Tensor,
     heads: int,
     mask: torch.Tensor | None,
+    weighing: Weighing,
 ) -> torch.Tensor:
     """All heads in one matmul on `(B, heads, C / heads, S)`, without a transpose in memory."""
     q, k, v = (_heads(x, heads) for x in (query, key, value))
     scores = q.transpose(2, 3) @ _scaled(k, sizes(k)[2])
     if mask is not None:
         scores = scores + mask
-    mixed = v @ scores.softmax(dim=3).transpose(2, 3)
+    mixed = v @ weighed(scores, weighing, 3).transpose(2, 3)
     return mixed.reshape(sizes(query))
 
 
@@ -113,19 +120,27 @@ def _fused(
 
 
 def _scaled(key: torch.Tensor, width: int) -> torch.Tensor:
-    for factor in scale_factors(width):
-        key = key * factor
-    return key
+    return _times(key, width**-0.5)
+
+
+def _times(x: torch.Tensor, scale: float) -> torch.Tensor:
+    for factor in fp16_factors(scale):
+        x = x * factor
+    return x
+
+
+def scale_factors(width: int) -> tuple[float, ...]:
+    """1/sqrt(width) as a product of fp16 numbers."""
+    return fp16_factors(width**-0.5)
 
 
 @functools.cache
-def scale_factors(width: int) -> tuple[float, ...]:
-    """1/sqrt(width) as a product of fp16 numbers, right to about seven digits.
+def fp16_factors(scale: float) -> tuple[float, ...]:
+    """A number as a product of fp16 numbers, right to about seven digits.
 
     A single constant would be stored in fp16 and be wrong by up to 0.02 %, which a sharp softmax
-    shows; where one is exact (a power of four) it is enough.
+    shows; where one is exact (a power of two) it is enough.
     """
-    scale = width**-0.5
     if float(np.float16(scale)) == scale:
         return (scale,)
     start = np.float16(scale**0.5).view(np.uint16)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import Literal
 
 import torch
 
 from coreml_sd.mobile.shapes import sizes
 
+Weighing = Literal["softmax", "relu"]
+
 _FP32_BYTES = 4
+
+
+def weighed(scores: torch.Tensor, weighing: Weighing, keys: int) -> torch.Tensor:
+    """Scores to weights over the axis of the keys; those of ReLU are still to be divided by their
+    number."""
+    return scores.relu() if weighing == "relu" else scores.softmax(dim=keys)
 
 
 def batched_attention(
@@ -18,6 +27,7 @@ def batched_attention(
     heads: int,
     mask: torch.Tensor | None,
     score_limit: int,
+    weighing: Weighing = "softmax",
 ) -> torch.Tensor:
     """Attention of `(B, C, H, W)` over `(B, C, H', W')`, giving `(B, C, H, W)`.
 
@@ -34,13 +44,15 @@ def batched_attention(
     width = channels // heads
     q, v = _heads(query, heads) * width**-0.5, _heads(value, heads)
     k = _keys(key, heads)
+    if weighing == "relu":
+        v = v * (1 / sizes(v)[1])
     pieces = query_pieces(rows * columns, sizes(k)[2], heads * batch, score_limit)
     mixed = []
     for begin, end in pieces:
         scores = (q if len(pieces) == 1 else q[:, begin:end]) @ k
         if mask is not None:
             scores = scores + mask[0, :, begin:end]
-        mixed.append((scores.softmax(dim=2) @ v).reshape(batch, heads, end - begin, width))
+        mixed.append((weighed(scores, weighing, 2) @ v).reshape(batch, heads, end - begin, width))
     joined = torch.cat(mixed, dim=2) if len(mixed) > 1 else mixed[0]
     return joined.transpose(1, 2).reshape(batch, rows, columns, channels).permute(0, 3, 1, 2)
 

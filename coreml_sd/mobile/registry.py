@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from coreml_sd.errors import UserError
+from coreml_sd.mobile.mobile_diffusion import mobile_diffusion_unet_steps
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.mobile.text_encoder import penultimate_text_encoder_steps, text_encoder_steps
@@ -21,6 +22,7 @@ _COMPONENTS: dict[str, tuple[_Builder, tuple[str, ...]]] = {
     "text_encoder": (text_encoder_steps, ("",)),
     "penultimate_text_encoder": (penultimate_text_encoder_steps, ("",)),
     "unet": (unet_steps, ("",)),
+    "mobile_diffusion_unet": (mobile_diffusion_unet_steps, ("",)),
     "vae_decoder": (vae_decoder_steps, ("post_quant_conv.", "decoder.")),
     "vae_encoder": (vae_encoder_steps, ("encoder.", "quant_conv.")),
 }

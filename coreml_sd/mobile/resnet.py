@@ -12,6 +12,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.mobile.group_norm import NormSiLU
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
+from coreml_sd.mobile.separable_conv import shared_convolution
 from coreml_sd.mobile.weights import shared_conv
 
 
@@ -29,11 +30,11 @@ class MobileResnet(nn.Module):
         super().__init__()
         _check_plain(source)
         self.norm1 = NormSiLU(source.norm1, options)
-        self.conv1 = shared_conv(source.conv1)
+        self.conv1 = shared_convolution(source.conv1)
         time_projection = source.time_emb_proj
         self.time_emb_proj = None if time_projection is None else linear_to_conv(time_projection)
         self.norm2 = NormSiLU(source.norm2, options)
-        self.conv2 = shared_conv(source.conv2)
+        self.conv2 = shared_convolution(source.conv2)
         shortcut = source.conv_shortcut
         self.conv_shortcut = None if shortcut is None else shared_conv(shortcut)
         self.output_scale = float(source.output_scale_factor)

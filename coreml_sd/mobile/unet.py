@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from diffusers import UNet2DConditionModel
@@ -68,17 +69,15 @@ def unet_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
     if not isinstance(source, UNet2DConditionModel):
         raise UserError(f"unet of type {type(source).__name__} has no mobile form")
     _check_options(source)
-    builder = _Builder(source, options)
-    builder.way_down()
-    builder.middle()
-    builder.way_up()
-    builder.output()
-    inputs = (*_INPUTS, *(_ADDED_INPUTS if builder.added else ()))
-    return StepSequence(builder.steps, inputs, ("noise_pred",))
+    return _Steps(source, options).sequence()
 
 
-class _Builder:
-    """Collects steps; `current` is the newest tensor, `skips` those kept for the way up."""
+class UNetSteps(ABC):
+    """Collects steps of a UNet that has diffusers' outline: residual blocks with transformers on a
+    way down, in the middle and on a way up.
+
+    `current` is the newest tensor, `skips` those kept for the way up.
+    """
 
     def __init__(self, source: Any, options: MobileOptions) -> None:
         self.source = source
@@ -99,13 +98,31 @@ class _Builder:
         self.steps.append(Step(path, module, (self.current, *more_reads), (written,)))
         self.current = written
 
+    def sequence(self) -> StepSequence:
+        """The whole network."""
+        self.way_down()
+        self.middle()
+        self.way_up()
+        self.output()
+        inputs = (*_INPUTS, *(_ADDED_INPUTS if self.added else ()))
+        return StepSequence(self.steps, inputs, ("noise_pred",))
+
+    @abstractmethod
+    def _attentions(self, block: Any) -> list[Any]:
+        """The transformers of a block, one for each residual block (in the middle for each but the
+        last, or for the only one), or none."""
+
+    @abstractmethod
+    def _mobile_transformer(self, source: Any) -> nn.Module:
+        """The mobile form of one of them."""
+
     def _transformer(self, path: str, source: Any) -> None:
-        self._add(path, MobileTransformer(source, self.options), "encoder_hidden_states")
+        self._add(path, self._mobile_transformer(source), "encoder_hidden_states")
 
     def way_down(self) -> None:
         for i, block in enumerate(self.source.down_blocks):
             path = f"down_blocks.{i}"
-            attentions = _attentions(block, CrossAttnDownBlock2D, DownBlock2D)
+            attentions = self._attentions(block)
             for j, resnet in enumerate(block.resnets):
                 self._add(f"{path}.resnets.{j}", MobileResnet(resnet, self.options), _TIME)
                 if attentions:
@@ -119,16 +136,16 @@ class _Builder:
         block = self.source.mid_block
         if block is None:
             return
-        attentions = _attentions(block, UNetMidBlock2DCrossAttn, UNetMidBlock2D)
+        attentions = self._attentions(block)
         for j, resnet in enumerate(block.resnets):
-            if j > 0 and attentions:
-                self._transformer(f"mid_block.attentions.{j - 1}", attentions[j - 1])
             self._add(f"mid_block.resnets.{j}", MobileResnet(resnet, self.options), _TIME)
+            if j < len(attentions):
+                self._transformer(f"mid_block.attentions.{j}", attentions[j])
 
     def way_up(self) -> None:
         for i, block in enumerate(self.source.up_blocks):
             path = f"up_blocks.{i}"
-            attentions = _attentions(block, CrossAttnUpBlock2D, UpBlock2D)
+            attentions = self._attentions(block)
             if any(getattr(block, name, None) for name in ("s1", "s2", "b1", "b2")):
                 raise UserError("FreeU has no mobile form: call disable_freeu() first")
             for j, resnet in enumerate(block.resnets):
@@ -146,12 +163,17 @@ class _Builder:
         self._add("conv_out", shared_conv(self.source.conv_out), writes="noise_pred")
 
 
-def _attentions(block: Any, with_attention: Any, without: Any) -> list[Any]:
-    if type(block) is with_attention:
-        return list(block.attentions)
-    if type(block) is without and not any(getattr(block, "attentions", ())):
-        return []
-    raise UserError(f"unet block {type(block).__name__} has no mobile form")
+class _Steps(UNetSteps):
+    def _attentions(self, block: Any) -> list[Any]:
+        if type(block) in (CrossAttnDownBlock2D, UNetMidBlock2DCrossAttn, CrossAttnUpBlock2D):
+            return list(block.attentions)
+        plain = type(block) in (DownBlock2D, UNetMidBlock2D, UpBlock2D)
+        if plain and not any(getattr(block, "attentions", ())):
+            return []
+        raise UserError(f"unet block {type(block).__name__} has no mobile form")
+
+    def _mobile_transformer(self, source: Any) -> nn.Module:
+        return MobileTransformer(source, self.options)
 
 
 def _check_options(source: Any) -> None:

@@ -1,4 +1,4 @@
-"""The decoder and the encoder of an AutoencoderKL as flat lists of steps."""
+"""The decoder and the encoder of an AutoencoderKL, or of MobileDiffusion's, as flat lists of steps."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from coreml_sd.mobile.samplers import MobileDownsample, MobileUpsample
 from coreml_sd.mobile.shapes import sizes
 from coreml_sd.mobile.steps import Step, StepSequence
 from coreml_sd.mobile.weights import shared_conv
+from coreml_sd.models.mobile_diffusion.vae import MobileDiffusionVAE
 
 
 class MobileVAEAttention(MobileAttention):
@@ -133,6 +134,6 @@ def _add_resnets(chain: _Chain, path: str, block: Any, wanted: Any, options: Mob
 
 
 def _checked(source: nn.Module) -> Any:
-    if not isinstance(source, AutoencoderKL):
+    if not isinstance(source, AutoencoderKL | MobileDiffusionVAE):
         raise UserError(f"vae of type {type(source).__name__} has no mobile form")
     return source

@@ -72,6 +72,10 @@ class DiffusersFolder:
         )
         raise UserError(f"{self.path / part}: no safetensors weights: {why}")
 
+    def weight_bytes(self, part: str) -> int:
+        """Bytes of the weight files of one network."""
+        return sum(file.stat().st_size for file in self.weight_files(part))
+
     def variant(self, part: str) -> str | None:
         """The diffusers variant name of the weight files."""
         return "fp16" if ".fp16" in self.weight_files(part)[0].name else None
@@ -84,6 +88,13 @@ class DiffusersFolder:
         """
         for file in self.weight_files(part):
             _check_weight_file(file)
+
+    def tensor_shapes(self, part: str) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor of one network, from the headers of its files."""
+        from coreml_sd.models.tensor_file import TensorFile
+
+        files = [TensorFile(path) for path in self.weight_files(part)]
+        return {name: entry.shape for file in files for name, entry in file.entries.items()}
 
     def digest(self) -> str:
         """SHA-256 over the configs and weights in use: which model this is, wherever it lies."""

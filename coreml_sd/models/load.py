@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import UserError
+from coreml_sd.models import mobile_diffusion
 from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.seeded import SeededFolder
 
 
 def load_network(folder: DiffusersFolder, part: str) -> nn.Module:
@@ -17,11 +19,16 @@ def load_network(folder: DiffusersFolder, part: str) -> nn.Module:
     Raises:
         UserError: damaged files, NaN or inf, or weights that do not fit the config.
     """
-    return _load(network_class(part), folder, part)
+    if isinstance(folder, SeededFolder):
+        return folder.loaded(part)
+    return _load(network_class(part, folder.config(part)), folder, part)
 
 
-def network_class(part: str) -> Any:
-    """The class that diffusers or transformers has for a network."""
+def network_class(part: str, config: dict[str, Any]) -> Any:
+    """The class of a network: the one that its config names where it is ours, else the one that
+    diffusers or transformers has for it."""
+    if config.get("_class_name") in mobile_diffusion.__all__:
+        return getattr(mobile_diffusion, config["_class_name"])
     if part == "text_encoder":
         from transformers import CLIPTextModel
 

@@ -6,10 +6,13 @@ from coreml_sd.config import ConversionConfig, parse_size
 from coreml_sd.errors import UserError
 from coreml_sd.models import stable_diffusion, stable_diffusion_xl
 from coreml_sd.models.diffusers_folder import INDEX_NAME, DiffusersFolder
+from coreml_sd.models.mobile_diffusion import family as mobile_diffusion
+from coreml_sd.models.mobile_diffusion.presets import PRESETS
 from coreml_sd.models.pipeline import DiffusionModel
-from coreml_sd.models.source import find_source
+from coreml_sd.models.seeded import SeededFolder
+from coreml_sd.models.source import DEMO_FOLDER, Source, find_source
 
-FAMILIES = (stable_diffusion.FAMILY, stable_diffusion_xl.FAMILY)
+FAMILIES = (stable_diffusion.FAMILY, stable_diffusion_xl.FAMILY, mobile_diffusion.FAMILY)
 
 
 def open_model(config: ConversionConfig) -> DiffusionModel:
@@ -19,7 +22,7 @@ def open_model(config: ConversionConfig) -> DiffusionModel:
         UserError: the model is not found, is of an unknown kind, or cannot have that size.
     """
     source = find_source(config.model, config.revision)
-    folder = DiffusersFolder(source.folder)
+    folder = _open_folder(source)
     pipeline_class = folder.index.get("_class_name")
     for family in FAMILIES:
         if pipeline_class in family.pipeline_classes:
@@ -30,3 +33,9 @@ def open_model(config: ConversionConfig) -> DiffusionModel:
         f"{source.folder / INDEX_NAME}: pipeline class {pipeline_class} is not supported "
         f"(supported: {known})"
     )
+
+
+def _open_folder(source: Source) -> DiffusersFolder:
+    if source.name in PRESETS and source.folder == DEMO_FOLDER:
+        return SeededFolder(source.folder, source.name, PRESETS[source.name])
+    return DiffusersFolder(source.folder)

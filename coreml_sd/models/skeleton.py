@@ -11,8 +11,9 @@ from torch import nn
 from coreml_sd.errors import UserError
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.load import network_class
+from coreml_sd.models.seeded import SeededFolder
 from coreml_sd.models.tensor_file import TensorFile
-from coreml_sd.models.weights import FileWeights
+from coreml_sd.models.weights import FileWeights, Weights
 
 # transformers moved the text encoder's parameters up a level; files have either name.
 _OPTIONAL_PREFIX = "text_model."
@@ -23,7 +24,7 @@ class OpenNetwork:
     """A network as published, its parameters on `meta`, and where their values lie."""
 
     module: nn.Module
-    weights: FileWeights
+    weights: Weights
 
 
 def open_network(folder: DiffusersFolder, part: str) -> OpenNetwork | None:
@@ -36,10 +37,13 @@ def open_network(folder: DiffusersFolder, part: str) -> OpenNetwork | None:
     Raises:
         UserError: the files are missing or damaged.
     """
+    if isinstance(folder, SeededFolder):
+        seeded = build_on_meta(folder.config(part), part)
+        return OpenNetwork(seeded, folder.weights(part, seeded))
     files = [TensorFile(path) for path in folder.weight_files(part)]
     held = {name: file for file in files for name in file.entries}
     try:
-        module = _build(folder.config(part), part)
+        module = build_on_meta(folder.config(part), part)
     except UserError:
         raise
     except Exception:  # whatever a broken config makes of it, the loader says it better
@@ -50,19 +54,20 @@ def open_network(folder: DiffusersFolder, part: str) -> OpenNetwork | None:
         if key is None or held[key].entries[key].shape != tuple(parameter.shape):
             return None
         places[name] = (held[key], key)
-    return OpenNetwork(module.eval().requires_grad_(False), FileWeights(places))
+    return OpenNetwork(module, FileWeights(places))
 
 
-def _build(config: dict[str, Any], part: str) -> nn.Module:
-    kind = network_class(part)
+def build_on_meta(config: dict[str, Any], part: str) -> nn.Module:
+    """The network that a config defines, without values, in eval mode."""
+    kind = network_class(part, config)
     with torch.device("meta"):
         if part.startswith("text_encoder"):
             from transformers import CLIPTextConfig
 
-            text: nn.Module = kind(CLIPTextConfig.from_dict(config))
-            return text
-        module: nn.Module = kind.from_config(config)
-        return module
+            module: nn.Module = kind(CLIPTextConfig.from_dict(config))
+        else:
+            module = kind.from_config(config)
+    return module.eval().requires_grad_(False)
 
 
 def _spellings(name: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coreml_sd.errors import UserError
+from coreml_sd.models.mobile_diffusion.presets import PRESETS
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo"
@@ -25,13 +26,17 @@ class Source:
 
 
 def find_source(model: str, revision: str | None = None) -> Source:
-    """Locate `model`: `demo`, a folder, or a hub id such as `org/name`.
+    """Locate `model`: `demo`, a preset, a folder, or a hub id such as `org/name`.
+
+    A preset has random weights and the tokenizer of the demo.
 
     Raises:
         UserError: nothing of that name is found, or the hub cannot be reached.
     """
     if model == DEMO:
         return Source(DEMO, DEMO_FOLDER)
+    if model in PRESETS:
+        return Source(model, DEMO_FOLDER)
     folder = Path(model).expanduser()
     if folder.is_dir():
         return Source(folder.resolve().name, folder.resolve())

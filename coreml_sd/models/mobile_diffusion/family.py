@@ -1,0 +1,66 @@
+"""MobileDiffusion folders: component specs from the configs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from coreml_sd.errors import UserError
+from coreml_sd.models import networks
+from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.pipeline import DiffusionModel, Family
+from coreml_sd.models.source import Source
+from coreml_sd.models.stable_diffusion import check_text_to_image, pipeline_facts
+
+_CLASSES = {"unet": "MobileDiffusionUNet", "vae": "MobileDiffusionVAE"}
+
+
+def describe(
+    source: Source, folder: DiffusersFolder, size: tuple[int, int] | None, batch: int
+) -> DiffusionModel:
+    """Describe a MobileDiffusion folder at a picture size and UNet batch.
+
+    Raises:
+        UserError: a config is missing or is of another kind, the UNet takes what no sampler here
+            gives it, or the size is none the networks can make.
+    """
+    unet, vae, text = (folder.config(part) for part in ("unet", "vae", "text_encoder"))
+    _check(folder, unet, vae)
+    check_text_to_image(folder, unet, text["hidden_size"])
+    facts = pipeline_facts(FAMILY.name, folder, unet, vae, text, size, batch)
+    components = (
+        networks.text_encoder(folder, text),
+        dataclasses.replace(
+            networks.unet_component(folder, unet, facts), form="mobile_diffusion_unet"
+        ),
+        networks.vae_decoder(folder, facts),
+        networks.vae_encoder(folder, facts),
+    )
+    return DiffusionModel(source, folder, facts, components)
+
+
+FAMILY = Family(
+    name="mobile-diffusion",
+    pipeline_classes=("MobileDiffusionPipeline",),
+    describe=describe,
+)
+
+
+def _check(folder: DiffusersFolder, unet: dict[str, Any], vae: dict[str, Any]) -> None:
+    for part, config in (("unet", unet), ("vae", vae)):
+        if config.get("_class_name") != _CLASSES[part]:
+            raise UserError(
+                f"{folder.path}/{part}: is a {config.get('_class_name')}; a MobileDiffusionPipeline "
+                f"has a {_CLASSES[part]}"
+            )
+    for name in ("time_cond_proj_dim", "step_embedding"):
+        if unet.get(name):
+            raise UserError(
+                f"{folder.path}/unet: {name}={unet[name]} is for distilled models, which cannot be "
+                "converted yet"
+            )
+    if unet["in_channels"] != vae["latent_channels"]:
+        raise UserError(
+            f"{folder.path}: the UNet takes {unet['in_channels']} channels and the VAE makes "
+            f"{vae['latent_channels']}"
+        )
