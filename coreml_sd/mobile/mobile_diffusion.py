@@ -30,7 +30,7 @@ def mobile_diffusion_unet_steps(source: nn.Module, options: MobileOptions) -> St
     """
     if not isinstance(source, MobileDiffusionUNet):
         raise UserError(f"unet of type {type(source).__name__} has no mobile form")
-    if source.step_embedding is not None:
+    if source.target_embedding is not None:
         raise UserError("unet option step_embedding=True has no mobile form")
     return _Steps(source, options).sequence()
 

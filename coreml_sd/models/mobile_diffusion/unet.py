@@ -97,7 +97,7 @@ class MobileDiffusionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         time = _TIME_EXPANSION * first
         self.time_proj = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(first, time, cond_proj_dim=time_cond_proj_dim)
-        self.step_embedding = TimestepEmbedding(first, time) if step_embedding else None
+        self.target_embedding = TimestepEmbedding(first, time) if step_embedding else None
         self.conv_in = nn.Conv2d(in_channels, first, 3, padding=1)
         parts = _Parts(self.config, time)
         self.down_blocks = nn.ModuleList(
@@ -153,10 +153,10 @@ class MobileDiffusionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             return self.time_proj(each).to(sample.dtype)  # type: ignore[no-any-return]
 
         time: torch.Tensor = self.time_embedding(waves(timestep), timestep_cond)
-        if self.step_embedding is not None:
+        if self.target_embedding is not None:
             if target_timestep is None:
                 raise ValueError("a UNet with step_embedding needs target_timestep")
-            time = time + self.step_embedding(waves(target_timestep))
+            time = time + self.target_embedding(waves(target_timestep))
         return time
 
     def inner_features(
