@@ -125,6 +125,29 @@ def xl_bundle(xl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
+def md_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_md import write_md_pipeline
+
+    return write_md_pipeline(tmp_path_factory.mktemp("models") / "tiny-md")
+
+
+@pytest.fixture(scope="session")
+def md_bundle(shared_folder: "SharedFolder", tiny_files: "TinyFiles", md_folder: Path) -> Path:
+    """The tiny MobileDiffusion model for Core ML with 6-bit palettes and for Android."""
+    from coreml_sd.config import ConversionConfig
+    from coreml_sd.convert import convert
+    from coreml_sd.targets.tflite import export
+
+    def make(path: Path) -> None:
+        config = ConversionConfig(model=str(md_folder), targets=["coreml", "tflite"], palettize=6)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "export_tflite", tiny_files.exporter)
+            convert(config, path)
+
+    return shared_folder.once("md.bundle", make)
+
+
+@pytest.fixture(scope="session")
 def sd1_bundle(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 6-bit bundle of the tiny SD 1.x model with two UNet chunks."""
     from coreml_sd.config import ConversionConfig

@@ -22,13 +22,17 @@ Examples:
   coreml-sd inspect demo.bundle
   coreml-sd inspect ./stable-diffusion-v1-5
   coreml-sd inspect demo.bundle --json
+  coreml-sd inspect md --ablate
 """
 
 
 @click.command("inspect", epilog=_EPILOG)
 @click.argument("target", metavar="BUNDLE|MODEL")
+@click.option(
+    "--ablate", is_flag=True, help="Of a MobileDiffusion model: what each of its decisions does."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def command(target: str, as_json: bool) -> None:
+def command(target: str, ablate: bool, as_json: bool) -> None:
     """Show what a bundle or a model is made of: parameters, MACs, bytes, ops, weights, seams.
 
     A bundle is read from its files alone, for every target that it holds. The predicted peak is
@@ -38,6 +42,9 @@ def command(target: str, as_json: bool) -> None:
     from coreml_sd.libraries import quieten
 
     quieten()
+    if ablate:
+        _show_ablation(target, as_json)
+        return
     held = Path(target)
     facts = _bundle_facts(held) if (held / MANIFEST_NAME).is_file() else _model_facts(target)
     if as_json:
@@ -100,7 +107,8 @@ def _model_facts(target: str) -> dict[str, Any]:
     model = open_model(ConversionConfig(model=target))
     components = {}
     for component in model.components:
-        mobile = mobile_form(component.form, component.load())
+        opened = component.open()  # no weight is read where the files allow it
+        mobile = mobile_form(component.form, opened.module if opened else component.load())
         weights = sorted(mobile.named_parameters(), key=lambda item: -item[1].numel())
         costs = network_costs(mobile, component.inputs)
         components[component.name] = {
@@ -124,6 +132,32 @@ def _model_facts(target: str) -> dict[str, Any]:
             }
         }
     return {"name": target, "kind": "model", "components": components}
+
+
+def _show_ablation(target: str, as_json: bool) -> None:
+    from rich.console import Console
+
+    from coreml_sd.cli.console import table
+    from coreml_sd.config import ConversionConfig
+    from coreml_sd.costs.ablation import ablation
+    from coreml_sd.costs.ablation_table import (
+        COST_COLUMNS,
+        PARAMETER_COLUMNS,
+        cost_cells,
+        parameter_cells,
+    )
+    from coreml_sd.models.open_model import open_model
+
+    rows = ablation(open_model(ConversionConfig(model=target)))
+    console = Console(highlight=False)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        return
+    for network in dict.fromkeys(row.network for row in rows):
+        shown = [row for row in rows if row.network == network]
+        for columns, cells in ((PARAMETER_COLUMNS, parameter_cells), (COST_COLUMNS, cost_cells)):
+            grid = table(f"{target}: {network}", columns, [cells(r) for r in shown], text_columns=1)
+            console.print(grid)
 
 
 def _show(facts: dict[str, Any]) -> None:

@@ -21,12 +21,13 @@ _FP16_BYTES = 2
 
 @dataclass(frozen=True)
 class NetworkCosts:
-    """Multiply-accumulates of one pass, torch ops by kind, and the largest set of named tensors
-    alive at once with the largest tensor inside a step, in fp16 bytes."""
+    """Multiply-accumulates of one pass, torch ops by kind; in fp16 bytes the largest set of named
+    tensors alive at once with the largest tensor inside a step, and that tensor alone."""
 
     macs: int
     ops: dict[str, int]
     activation_bytes: int
+    largest_bytes: int
 
 
 def tensor_shapes(
@@ -55,6 +56,7 @@ def network_costs(network: StepSequence, inputs: Sequence[TensorSpec]) -> Networ
         flops.get_total_flops() // 2,
         dict(ops.kinds.most_common()),
         max(seams) + _FP16_BYTES * ops.largest,
+        _FP16_BYTES * ops.largest,
     )
 
 

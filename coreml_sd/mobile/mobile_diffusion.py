@@ -63,9 +63,7 @@ class SharedAttention(nn.Module):
             key = value = self.to_kv(context)
         else:
             key, value = self.to_k(context), self.to_v(context)
-        mixed = attend(
-            self.to_q(x), key, value, self.heads, self.options, weighing=self.weighing
-        )
+        mixed = attend(self.to_q(x), key, value, self.heads, self.options, weighing=self.weighing)
         return self.to_out[0](mixed)  # type: ignore[no-any-return]
 
 

@@ -81,7 +81,9 @@ def test_with_every_switch_back_it_is_stable_diffusions_unet() -> None:
     given = inputs(channels=4)
     assert psnr_db(PublishedUNet(theirs)(*given)[0], PublishedUNet(ours)(*given)[0]) >= 100
     with pytest.raises(RuntimeError, match="Missing key"):
-        theirs.load_state_dict(tiny_unet(**{**STABLE_DIFFUSION, "shared_key_value": True}).state_dict())
+        theirs.load_state_dict(
+            tiny_unet(**{**STABLE_DIFFUSION, "shared_key_value": True}).state_dict()
+        )
 
 
 def test_weights_are_shared_and_keep_their_names() -> None:
@@ -188,6 +190,13 @@ def test_features_for_a_discriminator_are_those_of_the_network() -> None:
 
 def test_other_networks_are_refused() -> None:
     with pytest.raises(UserError, match="has no mobile form"):
-        mobile_form(FORM, UNet2DConditionModel(block_out_channels=(32, 32), down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2))
+        mobile_form(
+            FORM,
+            UNet2DConditionModel(
+                block_out_channels=(32, 32),
+                down_block_types=("DownBlock2D",) * 2,
+                up_block_types=("UpBlock2D",) * 2,
+            ),
+        )
     with pytest.raises(UserError, match="has no mobile form"):
         mobile_form("unet", tiny_unet())

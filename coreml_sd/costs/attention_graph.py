@@ -1,0 +1,181 @@
+"""What a saved file shows of its attentions and convolutions, read from its graph alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+_PRODUCTS = ("matmul", "einsum", "BATCH_MATMUL", "FULLY_CONNECTED")
+_CONVOLUTIONS = ("conv", "CONV_2D", "DEPTHWISE_CONV_2D")
+_SOFTMAX = ("softmax", "SOFTMAX", "scaled_dot_product_attention")
+_RELU = ("relu", "RELU")
+# GELU, and what it is spelled with where it is not one op.
+_GELU = ("gelu", "GELU", "erf", "tanh", "TANH", "STABLEHLO_COMPOSITE")
+# A key or value between its projection and its product: moved, cut, joined or scaled.
+_ON_THE_WAY = (
+    *("reshape", "transpose", "split", "slice_by_index", "slice_by_size", "mul", "cast"),
+    *("expand_dims", "squeeze"),
+    *("RESHAPE", "TRANSPOSE", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "MUL"),
+)
+
+
+@dataclass
+class AttentionGraph:
+    """Counts over the ops of one file or of a network's files.
+
+    `softmax`, `relu` and `gelu` count ops; `depthwise` convolutions with one input channel for each
+    output. `shared` are attentions whose keys and values come from the same convolution, which has
+    one weight, `separate` those with one for each. `scores` counts the tensors of attention scores
+    by shape: (batch x heads, queries, keys), each head alone where the file computes it so.
+    """
+
+    softmax: int = 0
+    relu: int = 0
+    gelu: int = 0
+    depthwise: int = 0
+    shared: int = 0
+    separate: int = 0
+    scores: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+
+    @property
+    def longest(self) -> int:
+        """Most tokens on either side of an attention; 0 without attention."""
+        return max((max(queries, keys) for _, queries, keys in self.scores), default=0)
+
+    @property
+    def largest(self) -> tuple[int, int, int]:
+        """Shape of the largest tensor of scores; zeros without attention."""
+        return max(self.scores, key=prod, default=(0, 0, 0))
+
+
+def attention_graph(*paths: Path) -> AttentionGraph:
+    """Read files of either target.
+
+    Raises:
+        UserError: a file is damaged, or what reads it is not installed.
+    """
+    total = AttentionGraph()
+    for path in paths:
+        for calls in _tflite_calls(path) if path.suffix == ".tflite" else _package_calls(path):
+            _count(calls, total)
+    return total
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One op: names of the computed tensors that it reads and writes, shape of its first result."""
+
+    kind: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    shape: tuple[int, ...]
+    depthwise: bool = False
+
+
+def _count(calls: list[_Call], total: AttentionGraph) -> None:
+    makers = {name: call for call in calls for name in call.writes}
+    weighed: dict[str, _Call] = {}  # weights of an attention, and the product of their scores
+    found: dict[tuple[int, ...], bool] = {}
+    for call in calls:
+        total.softmax += call.kind in _SOFTMAX
+        total.relu += call.kind in _RELU
+        total.gelu += call.kind in _GELU
+        total.depthwise += call.depthwise
+        if call.kind in (*_SOFTMAX, *_RELU):
+            scores = _product(call.reads[0], makers)
+            if scores is not None:
+                total.scores[_three(call.shape)] += 1
+                weighed[call.writes[0]] = scores
+        elif call.kind in _PRODUCTS and len(call.reads) == 2:
+            for weights, values in (call.reads, call.reads[::-1]):
+                scores = weighed.get(_origin(weights, makers))
+                if scores is None:
+                    continue
+                value = _projection(values, makers)
+                sides = [_projection(name, makers) for name in scores.reads]
+                # Heads and pieces of one attention have the same projections.
+                found[tuple(map(id, (value, *sides)))] = any(side is value for side in sides)
+    total.shared += sum(found.values())
+    total.separate += len(found) - sum(found.values())
+
+
+def _product(name: str, makers: dict[str, _Call]) -> _Call | None:
+    """The product of queries and keys behind scores, a mask added or not."""
+    call = makers.get(name)
+    while call is not None and call.kind not in _PRODUCTS:
+        if call.kind not in (*_ON_THE_WAY, "add", "ADD"):
+            return None
+        call = makers.get(call.reads[0])
+    return call if call is not None and len(call.reads) == 2 else None
+
+
+def _origin(name: str, makers: dict[str, _Call]) -> str:
+    """The tensor that was moved or scaled to become this one."""
+    call = makers.get(name)
+    while call is not None and call.kind in _ON_THE_WAY:
+        name = call.reads[0]
+        call = makers.get(name)
+    return name
+
+
+def _projection(name: str, makers: dict[str, _Call]) -> _Call | None:
+    call = makers.get(_origin(name, makers))
+    return call if call is not None and call.kind in _CONVOLUTIONS else None
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Split-einsum has `(batch, keys, 1, queries)`, others `(..., queries, keys)`."""
+    if len(shape) == 4 and shape[2] == 1:
+        return shape[0], shape[3], shape[1]
+    return prod(shape[:-2]), shape[-2], shape[-1]
+
+
+def _package_calls(path: Path) -> Iterator[list[_Call]]:
+    from coreml_sd.runtimes.mil.package import MilPackage, is_constant
+
+    for program in MilPackage(path).programs:
+        for function in program.functions:
+            constants: dict[str, tuple[int, ...]] = {}
+            calls = []
+            for op in program.operations(function):
+                if is_constant(op.type):
+                    constants |= {name: shape for name, _, shape in op.outputs}
+                    continue
+                names = [
+                    binding.name
+                    for argument in op.proto.inputs.values()
+                    for binding in argument.arguments
+                    if binding.WhichOneof("binding") == "name"
+                ]
+                reads = tuple(name for name in names if name not in constants)
+                writes = tuple(name for name, _, _ in op.outputs)
+                depthwise = op.type == "conv" and _is_depthwise(op, constants)
+                calls.append(_Call(op.type, reads, writes, op.outputs[0][2], depthwise))
+            yield calls
+
+
+def _is_depthwise(op: Any, constants: dict[str, tuple[int, ...]]) -> bool:
+    weight = constants[op.proto.inputs["weight"].arguments[0].name]
+    return weight[1] == 1 and weight[0] > 1 and weight[2] > 1
+
+
+def _tflite_calls(path: Path) -> Iterator[list[_Call]]:
+    from coreml_sd.runtimes.litert.file import TFLiteFile
+
+    for graph in TFLiteFile(path).graphs:
+        constants = {tensor.index for tensor in graph.tensors if tensor.is_constant}
+        calls = []
+        for op in graph.ops:
+            given = [tensor.index for tensor in op.inputs if tensor is not None]
+            reads = tuple(str(index) for index in given if index not in constants)
+            if not reads:  # a weight on its way to its op
+                constants |= {tensor.index for tensor in op.outputs}
+                continue
+            writes = tuple(str(tensor.index) for tensor in op.outputs)
+            depthwise = op.kind == "DEPTHWISE_CONV_2D"
+            calls.append(_Call(op.kind, reads, writes, op.outputs[0].shape, depthwise))
+        yield calls
