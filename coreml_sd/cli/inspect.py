@@ -140,12 +140,7 @@ def _show_ablation(target: str, as_json: bool) -> None:
     from coreml_sd.cli.console import table
     from coreml_sd.config import ConversionConfig
     from coreml_sd.costs.ablation import ablation
-    from coreml_sd.costs.ablation_table import (
-        COST_COLUMNS,
-        PARAMETER_COLUMNS,
-        cost_cells,
-        parameter_cells,
-    )
+    from coreml_sd.costs.ablation_table import TABLES
     from coreml_sd.models.open_model import open_model
 
     rows = ablation(open_model(ConversionConfig(model=target)))
@@ -155,7 +150,7 @@ def _show_ablation(target: str, as_json: bool) -> None:
         return
     for network in dict.fromkeys(row.network for row in rows):
         shown = [row for row in rows if row.network == network]
-        for columns, cells in ((PARAMETER_COLUMNS, parameter_cells), (COST_COLUMNS, cost_cells)):
+        for columns, cells in TABLES:
             grid = table(f"{target}: {network}", columns, [cells(r) for r in shown], text_columns=1)
             console.print(grid)
 

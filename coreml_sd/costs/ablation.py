@@ -94,24 +94,48 @@ def ablation(model: DiffusionModel) -> list[Row]:
     return [*_compared(_unet_rows(unet)), *_compared(_decoder_rows(vae))]
 
 
+@dataclass(frozen=True)
+class Total:
+    """One component of a model: parameters and multiply-accumulates of a pass at batch 1."""
+
+    component: str
+    parameters: int
+    macs: int
+
+
+def totals(model: DiffusionModel) -> list[Total]:
+    """What draws a picture, component by component, counted without weights."""
+    found = []
+    for component in model.components:
+        if component.name == "vae_encoder":
+            continue
+        opened = component.open()
+        network = opened.module if opened else component.load()
+        form = mobile_form(component.form, network, MobileOptions("original"))
+        inputs = [
+            dataclasses.replace(spec, shape=(1, *spec.shape[1:])) for spec in component.inputs
+        ]
+        count = _count(form, tuple(inputs))
+        found.append(Total(component.name, count.parameters, count.macs))
+    return found
+
+
 def unet_decisions(config: dict[str, Any]) -> list[Decision]:
     """The switches of the UNet in the paper's order."""
     widths = list(config["block_out_channels"])
     spread = [*widths[:-1], *[2 * widths[-2]] * 2]  # 320, 640, 1280, 1280 for the presets
     return [
         Decision(
-            "T3.1 transformers in the middle",
+            "T3.1 middle transformers",
             {"transformers_in_middle": False, "block_out_channels": spread},
             Paper(0.0, 0.26),
         ),
-        Decision(
-            "T3.2 self-attention inside alone", {"decoupled_attention": False}, Paper(None, 0.15)
-        ),
-        Decision("T3.3 shared keys and values", {"shared_key_value": False}, Paper(-0.05)),
-        Decision("T3.4 Swish for GELU", {"gate": "gelu"}, Paper(0.0)),
+        Decision("T3.2 decoupled attention", {"decoupled_attention": False}, Paper(None, 0.15)),
+        Decision("T3.3 shared key and value", {"shared_key_value": False}, Paper(-0.05)),
+        Decision("T3.4 Swish gate", {"gate": "gelu"}, Paper(0.0)),
         Decision("T3.5 ReLU attention", {"weighing": "softmax"}, Paper(0.0)),
         Decision("T3.6 feed-forward 8 to 6", {"feed_forward_expansion": 8}, Paper(-0.10)),
-        Decision("T3.7 separable convolutions", {"separable_convolutions": False}, Paper(-0.10)),
+        Decision("T3.7 separable convolution", {"separable_convolutions": False}, Paper(-0.10)),
         Decision("T3.8 fewer residual blocks", {"pruned_blocks": False}, Paper(-0.15, 0.19)),
     ]
 
@@ -146,7 +170,7 @@ def _decoder_rows(config: dict[str, Any]) -> Iterator[Row]:
     yield Row("vae_decoder", "Stable Diffusion 1.5", _stable_diffusion_decoder())
     for name, key, paper in (
         ("T3.10 8 latent channels", "latent_channels", Paper()),
-        ("T3.10 one block less per level", "decoder_layers_per_block", Paper(39.3 / 49.5 - 1)),
+        ("T3.10 one block less a level", "decoder_layers_per_block", Paper(39.3 / 49.5 - 1)),
         ("T3.10 half the widths", "light_decoder", Paper(9.8 / 39.3 - 1)),
     ):
         wide |= {key: config[key]}

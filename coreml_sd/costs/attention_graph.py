@@ -29,8 +29,8 @@ class AttentionGraph:
 
     `softmax`, `relu` and `gelu` count ops; `depthwise` convolutions with one input channel for each
     output. `shared` are attentions whose keys and values come from the same convolution, which has
-    one weight, `separate` those with one for each. `scores` counts the tensors of attention scores
-    by shape: (batch x heads, queries, keys), each head alone where the file computes it so.
+    one weight, `separate` those with one for each. `scores` counts attentions by the shape of their
+    scores, (batch x heads, queries, keys), whether a file computes all heads at once or each alone.
     """
 
     softmax: int = 0
@@ -48,7 +48,7 @@ class AttentionGraph:
 
     @property
     def largest(self) -> tuple[int, int, int]:
-        """Shape of the largest tensor of scores; zeros without attention."""
+        """Shape of the largest scores; zeros without attention."""
         return max(self.scores, key=prod, default=(0, 0, 0))
 
 
@@ -76,10 +76,23 @@ class _Call:
     depthwise: bool = False
 
 
+@dataclass
+class _Attention:
+    """The tensors of scores of one attention: heads, or pieces of the queries, or both."""
+
+    shares: bool = False
+    parts: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def whole(self) -> tuple[int, int, int]:
+        """Their shape together; pieces of the queries are equal but for the last one."""
+        heads, queries, keys = self.parts[0]
+        return heads * len(self.parts), queries, keys
+
+
 def _count(calls: list[_Call], total: AttentionGraph) -> None:
     makers = {name: call for call in calls for name in call.writes}
     weighed: dict[str, _Call] = {}  # weights of an attention, and the product of their scores
-    found: dict[tuple[int, ...], bool] = {}
+    found: dict[tuple[int, ...], _Attention] = {}
     for call in calls:
         total.softmax += call.kind in _SOFTMAX
         total.relu += call.kind in _RELU
@@ -88,7 +101,6 @@ def _count(calls: list[_Call], total: AttentionGraph) -> None:
         if call.kind in (*_SOFTMAX, *_RELU):
             scores = _product(call.reads[0], makers)
             if scores is not None:
-                total.scores[_three(call.shape)] += 1
                 weighed[call.writes[0]] = scores
         elif call.kind in _PRODUCTS and len(call.reads) == 2:
             for weights, values in (call.reads, call.reads[::-1]):
@@ -98,9 +110,12 @@ def _count(calls: list[_Call], total: AttentionGraph) -> None:
                 value = _projection(values, makers)
                 sides = [_projection(name, makers) for name in scores.reads]
                 # Heads and pieces of one attention have the same projections.
-                found[tuple(map(id, (value, *sides)))] = any(side is value for side in sides)
-    total.shared += sum(found.values())
-    total.separate += len(found) - sum(found.values())
+                attention = found.setdefault(tuple(map(id, (value, *sides))), _Attention())
+                attention.shares = value is not None and any(side is value for side in sides)
+                attention.parts.append(_three(makers[_origin(weights, makers)].shape))
+    total.shared += sum(each.shares for each in found.values())
+    total.separate += sum(not each.shares for each in found.values())
+    total.scores.update(each.whole() for each in found.values())
 
 
 def _product(name: str, makers: dict[str, _Call]) -> _Call | None:

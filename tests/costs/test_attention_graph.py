@@ -62,10 +62,8 @@ def test_a_package_keeps_every_promise(with_unet: Any, tmp_path: Path, attention
     config = {"attention": attention, "min_os": "iOS18", "chunks": "2", "palettize": 6}
     graph = package_graph(with_unet(), tmp_path / "b", **config)
     assert all(holds(graph).values()), (holds(graph), graph)
-    whole = (BATCH * HEADS, INNER, INNER)
-    assert graph.largest == (whole if attention in ("original", "sdpa") else (BATCH, INNER, INNER))
-    heads = 1 if attention in ("original", "sdpa") else HEADS
-    assert graph.scores[graph.largest] == heads * INNER_LAYERS
+    assert graph.largest == (BATCH * HEADS, INNER, INNER)
+    assert graph.scores[graph.largest] == INNER_LAYERS
 
 
 @pytest.mark.parametrize(
