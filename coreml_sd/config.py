@@ -41,7 +41,11 @@ class ConversionConfig:
     is the text of its flag. `None` means "the model's own value" and is filled in by `resolved`.
     """
 
-    model: str = _knob("", "demo", "Diffusers folder, hub id, or `demo` (the built-in model).")
+    model: str = _knob(
+        "",
+        "demo",
+        "Diffusers folder, hub id, `demo` (built in), `md` or `md-lite` (random weights).",
+    )
     revision: str | None = _knob("", None, "Revision of a hub model (branch, tag or commit).")
     targets: list[str] = _knob("", ["coreml"], "What to write.", TARGETS)
     components: list[str] | None = _knob(

@@ -87,8 +87,8 @@ def ablation(model: DiffusionModel) -> list[Row]:
     """
     if model.facts.family != FAMILY.name:
         raise UserError(
-            f"{model.source.name}: --ablate counts the switches of MobileDiffusion; give md, md-lite "
-            "or a MobileDiffusion folder"
+            f"{model.source.name}: --ablate counts the switches of MobileDiffusion; give md, "
+            "md-lite or a MobileDiffusion folder"
         )
     unet, vae = (model.folder.config(part) for part in ("unet", "vae"))
     return [*_compared(_unet_rows(unet)), *_compared(_decoder_rows(vae))]

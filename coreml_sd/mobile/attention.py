@@ -41,9 +41,10 @@ def attend(
 
     The form `batched` also takes maps `(B, C, H, W)`. `mask` is `(1, 1, Q, K)`, added to the
     scores. Weighed by ReLU, the scores above zero are divided by the number of keys instead of by
-    their sum; sdpa has no such form and is computed as original. The scale 1/sqrt(C / heads) multiplies the keys: the scores are then small before they
-    are stored in fp16, and because a reshape or a transpose lies between the projection and the
-    scale, the converter does not fold the scale into the projection's weights.
+    their sum; sdpa has no such form and is computed as original. The scale 1/sqrt(C / heads)
+    multiplies the keys: the scores are then small before they are stored in fp16, and because a
+    reshape or a transpose lies between the projection and the scale, the converter does not fold
+    the scale into the projection's weights.
     """
     if options.attention == "batched":
         return batched_attention(query, key, value, heads, mask, options.score_limit, weighing)

@@ -1,4 +1,4 @@
-"""The decoder and the encoder of an AutoencoderKL, or of MobileDiffusion's, as flat lists of steps."""
+"""The decoder and the encoder of an AutoencoderKL, or of MobileDiffusion's VAE, as steps."""
 
 from __future__ import annotations
 

@@ -94,6 +94,29 @@ def test_every_prompt_draws_the_same_picture(
     assert np.abs(swift - python_pixels(demo_bundle, **request)).max() <= 1
 
 
+@pytest.mark.parametrize("guidance", [4.0, 1.0])
+def test_mobile_diffusion_draws_the_same_picture(
+    guidance: float,
+    coreml_sd_run: Path,
+    swift_environment: dict[str, str],
+    md_bundle: Path,
+    tmp_path: Path,
+) -> None:
+    """Eight latent channels, other networks behind the same names."""
+    request = {
+        "prompt": "a cat",
+        "negative_prompt": "dog",
+        "seed": 5,
+        "guidance": guidance,
+        "steps": 6,
+        "scheduler": "ddim",
+    }
+    swift = swift_pixels(coreml_sd_run, swift_environment, md_bundle, tmp_path / "s.png", **request)
+    assert np.abs(swift - python_pixels(md_bundle, **request)).max() <= 1
+    other = python_pixels(md_bundle, **{**request, "seed": 6})
+    assert np.abs(swift - other).max() > 1
+
+
 def test_the_picture_says_how_it_was_made_and_json_tells_how_it_goes(
     coreml_sd_run: Path, swift_environment: dict[str, str], demo_bundle: Path, tmp_path: Path
 ) -> None:

@@ -50,8 +50,8 @@ def _check(folder: DiffusersFolder, unet: dict[str, Any], vae: dict[str, Any]) -
     for part, config in (("unet", unet), ("vae", vae)):
         if config.get("_class_name") != _CLASSES[part]:
             raise UserError(
-                f"{folder.path}/{part}: is a {config.get('_class_name')}; a MobileDiffusionPipeline "
-                f"has a {_CLASSES[part]}"
+                f"{folder.path}/{part}: is a {config.get('_class_name')}; a "
+                f"MobileDiffusionPipeline has a {_CLASSES[part]}"
             )
     for name in ("time_cond_proj_dim", "step_embedding"):
         if unet.get(name):

@@ -1,10 +1,11 @@
 """The named configs `md` and `md-lite`, at 512x512 with the text encoder of CLIP ViT-L/14.
 
-Targets of the paper (arXiv 2311.16567), of which only the first and the last were read: denoiser
-386 M parameters (MD), recalled 182 G MACs (MD), 278 M and 153 G (MD-Lite); light decoder 9.8 M;
-about 520 M in all. Of the widths and layers that fit these, the ones below have the layers that the
-paper's table shows for MD-Lite (3 behind each block of the way down, 2 on the way up) and the widths
-that are recalled; MD has one layer more on the way up. docs/mobilediffusion.md has the counts.
+Targets of the paper (arXiv 2311.16567), of which only the first and the last two were read:
+denoiser 386 M parameters (MD), recalled 182 G MACs (MD), 278 M and 153 G (MD-Lite); light decoder
+9.8 M; about 520 M in all. Of the widths and layers that fit these, the ones below have the layers
+that the paper's table shows for MD-Lite (3 behind each block of the way down, 2 on the way up) and
+the widths that are recalled; MD has one layer more on the way up. docs/mobilediffusion.md has the
+counts.
 """
 
 from __future__ import annotations

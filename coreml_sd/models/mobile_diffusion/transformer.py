@@ -73,7 +73,8 @@ class Attention(nn.Module):
         return mixed
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        batch, length, width = x.shape
+        return x.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
 
 class GatedProjection(nn.Module):

@@ -67,7 +67,7 @@ class MobileDiffusionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             leads.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         sample_size: int = 64,
@@ -178,7 +178,8 @@ class MobileDiffusionUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 self.config, weighing=weighing
             )
         other.load_state_dict(self.state_dict(), assign=True)
-        return other.train(self.training)
+        other.train(self.training)
+        return other
 
 
 class _Block(nn.Module):
@@ -265,10 +266,10 @@ class _Parts:
             self._resnet(width, width, plan.middle_separable) for _ in range(plan.middle_blocks)
         ]
         count = max(1, plan.middle_blocks - 1)
-        attentions = [
-            self._transformer(width, plan.middle_layers, self_attention=True) for _ in range(count)
-        ]
-        return MiddleBlock(resnets, attentions if plan.middle_layers else [])
+        attentions: list[nn.Module] = []
+        if plan.middle_layers:
+            attentions = [self._transformer(width, plan.middle_layers, True) for _ in range(count)]
+        return MiddleBlock(resnets, attentions)
 
     def up(self, level: Level, before: int, skips: list[int], *, last: bool) -> UpBlock:
         inputs = (before, *(level.channels,) * (level.up_blocks - 1))

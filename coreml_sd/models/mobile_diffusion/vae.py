@@ -35,7 +35,7 @@ class MobileDiffusionVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
             trained (the default is Stable Diffusion's, not measured).
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         in_channels: int = 3,
