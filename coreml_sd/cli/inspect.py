@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 5
 _SOURCE = "mobile form"  # what a model is counted as, where a bundle has targets
+_COUNTED = ("softmax", "relu", "gelu", "depthwise", "shared", "separate")
 _EPILOG = """
 \b
 Examples:
@@ -78,7 +79,19 @@ def _file_facts(bundle: Bundle, name: str, target: str) -> dict[str, Any]:
         "peak_bytes": max(cost.peak_bytes for cost in costs),
         "ops": merged_histogram(costs),
         "largest": [dataclasses.asdict(weight) for weight in weights[:_LARGEST]],
+        **({"attention": _attention_facts(bundle.files(name, target))} if name == "unet" else {}),
         **_manifest_facts(bundle.component(name), target),
+    }
+
+
+def _attention_facts(files: list[Path]) -> dict[str, Any]:
+    from coreml_sd.costs.attention_graph import attention_graph
+
+    graph = attention_graph(*files)
+    return {
+        **{name: getattr(graph, name) for name in _COUNTED},
+        "most_tokens": graph.longest,
+        "largest_scores": graph.largest,
     }
 
 
@@ -203,6 +216,15 @@ def _details(entry: dict[str, Any]) -> Iterator[str]:
         kind = weight["kind"].removeprefix("constexpr_")
         stored = f"{weight['bits']} bits ({kind}), {megabytes(weight['stored_bytes'])}"
         yield f"{weight['name']} {shape} ({prod(weight['shape']):,}), {stored}"
+    if "attention" in entry:
+        held = entry["attention"]
+        scores = "x".join(str(n) for n in held["largest_scores"])
+        yield (
+            f"attention: {held['softmax']} softmax, {held['relu']} relu; {held['shared']} with "
+            f"keys that are values, {held['separate']} without; at most "
+            f"{held['most_tokens']:,} tokens, scores {scores}"
+        )
+        yield f"{held['gelu']} GELU, {held['depthwise']} depthwise convolutions"
     palettes = entry.get("palettes", {})
     if palettes.get("weights"):
         yield f"{palettes['weights']} palettes, lowest SNR {palettes['lowest_snr_db']:.1f} dB"
