@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,6 +74,7 @@ class SeededFolder(DiffusersFolder):
 
     name: str
     files: Mapping[str, dict[str, Any]]
+    _counted: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict, repr=False)
 
     def json_file(self, relative: str) -> dict[str, Any]:
         """One of `files`, or a file that lies in the folder."""
@@ -90,7 +91,9 @@ class SeededFolder(DiffusersFolder):
         """Of the network as its config defines it."""
         from coreml_sd.models.skeleton import build_on_meta
 
-        return _shapes(build_on_meta(self.config(part), part))
+        if part not in self._counted:
+            self._counted[part] = _shapes(build_on_meta(self.config(part), part))
+        return self._counted[part]
 
     def weights(self, part: str, module: nn.Module) -> SeededWeights:
         """The values for a network of this folder."""
