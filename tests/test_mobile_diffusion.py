@@ -189,4 +189,5 @@ def test_what_does_not_fit_is_refused(
 
 def test_stable_diffusion_does_not_load_as_mobile_diffusion(sd1_folder: Path) -> None:
     done = CliRunner().invoke(cli, ["inspect", "--ablate", str(sd1_folder)])
-    assert done.exit_code == 2 and "switches of MobileDiffusion" in str(done.output)
+    assert isinstance(done.exception, UserError)
+    assert "switches of MobileDiffusion" in str(done.exception)

@@ -67,26 +67,32 @@ def attention_graph(*paths: Path) -> AttentionGraph:
 
 @dataclass(frozen=True)
 class _Call:
-    """One op: names of the computed tensors that it reads and writes, shape of its first result."""
+    """One op: names of the computed tensors that it reads and writes, shape of its first result;
+    `tokens` are the positions of a convolution's result."""
 
     kind: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     shape: tuple[int, ...]
     depthwise: bool = False
+    tokens: int = 0
 
 
 @dataclass
 class _Attention:
-    """The tensors of scores of one attention: heads, or pieces of the queries, or both."""
+    """The tensors of scores of one attention: heads, or pieces of the queries, or both; and the
+    tokens of what its queries and keys were projected from."""
 
     shares: bool = False
+    tokens: list[int] = field(default_factory=list)
     parts: list[tuple[int, int, int]] = field(default_factory=list)
 
     def whole(self) -> tuple[int, int, int]:
-        """Their shape together; pieces of the queries are equal but for the last one."""
-        heads, queries, keys = self.parts[0]
-        return heads * len(self.parts), queries, keys
+        """Their shape together."""
+        _, longest, keys = self.parts[0]
+        others = [tokens for tokens in self.tokens if tokens != keys]
+        queries = others[0] if others else keys if self.tokens else longest
+        return sum(map(prod, self.parts)) // (queries * keys), queries, keys
 
 
 def _count(calls: list[_Call], total: AttentionGraph) -> None:
@@ -112,6 +118,7 @@ def _count(calls: list[_Call], total: AttentionGraph) -> None:
                 # Heads and pieces of one attention have the same projections.
                 attention = found.setdefault(tuple(map(id, (value, *sides))), _Attention())
                 attention.shares = value is not None and any(side is value for side in sides)
+                attention.tokens = [side.tokens for side in sides if side is not None]
                 attention.parts.append(_three(makers[_origin(weights, makers)].shape))
     total.shared += sum(each.shares for each in found.values())
     total.separate += sum(not each.shares for each in found.values())
@@ -169,7 +176,8 @@ def _package_calls(path: Path) -> Iterator[list[_Call]]:
                 reads = tuple(name for name in names if name not in constants)
                 writes = tuple(name for name, _, _ in op.outputs)
                 depthwise = op.type == "conv" and _is_depthwise(op, constants)
-                calls.append(_Call(op.type, reads, writes, op.outputs[0][2], depthwise))
+                shape = op.outputs[0][2]
+                calls.append(_Call(op.type, reads, writes, shape, depthwise, prod(shape[2:])))
             yield calls
 
 
@@ -192,5 +200,6 @@ def _tflite_calls(path: Path) -> Iterator[list[_Call]]:
                 continue
             writes = tuple(str(tensor.index) for tensor in op.outputs)
             depthwise = op.kind == "DEPTHWISE_CONV_2D"
-            calls.append(_Call(op.kind, reads, writes, op.outputs[0].shape, depthwise))
+            shape = op.outputs[0].shape
+            calls.append(_Call(op.kind, reads, writes, shape, depthwise, prod(shape[1:3])))
         yield calls
