@@ -59,7 +59,8 @@ def _build(config: dict[str, Any], part: str) -> nn.Module:
         if part.startswith("text_encoder"):
             from transformers import CLIPTextConfig
 
-            text: nn.Module = kind(CLIPTextConfig.from_dict(config))
+            # A config may name fp16, which only some of transformers' classes heed.
+            text: nn.Module = kind(CLIPTextConfig.from_dict(config)).float()
             return text
         module: nn.Module = kind.from_config(config)
         return module

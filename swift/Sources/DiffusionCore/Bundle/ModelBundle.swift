@@ -29,6 +29,7 @@ public struct ModelBundle: Sendable, Hashable {
     ///     after the download (``verify(progress:)``), and opens with ``FileCheck/sizes`` later.
     /// - Throws: ``DiffusionError/notABundle(_:)``, ``DiffusionError/corruptedManifest(reason:)``,
     ///   ``DiffusionError/newerManifest(version:supported:)``,
+    ///   ``DiffusionError/unsupportedBundle(reason:)`` for a family that is not drawn with,
     ///   ``DiffusionError/missingFile(name:)``, ``DiffusionError/corruptedFile(name:)``;
     ///   `CancellationError` where the task was cancelled during the checks.
     public init(at url: URL, checking: FileCheck = .checksums) throws {

@@ -1,6 +1,9 @@
 /// What generation has to know of a model: `pipeline` in the manifest.
 public struct PipelineFacts: Sendable, Hashable {
-    /// `stable-diffusion`.
+    /// Families that this package draws with.
+    public static let families = ["stable-diffusion"]
+
+    /// One of ``families``.
     public var family: String
     /// What the UNet predicts: `epsilon`, `v_prediction` or `sample`.
     public var predictionType: String

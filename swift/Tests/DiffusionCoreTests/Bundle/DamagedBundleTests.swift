@@ -70,6 +70,16 @@ struct DamagedBundleTests {
         #expect(refusal() == .newerManifest(version: 2, supported: 1))
     }
 
+    /// Before anything that only the known families have is looked for.
+    @Test mutating func ofAFamilyThatIsNotSupported() throws {
+        try small.set(["family": "stable-diffusion-3"], at: "pipeline")
+        guard case .unsupportedBundle(let reason)? = refusal() else {
+            Issue.record("\(String(describing: refusal()))")
+            return
+        }
+        #expect(reason.contains("\"stable-diffusion-3\"") && reason.contains("stable-diffusion"))
+    }
+
     @Test func withAFileMissing() throws {
         let name = "UnetChunk1.mlpackage/Data/weight.bin"
         try FileManager.default.removeItem(at: small.url.appendingPathComponent(name))
