@@ -46,6 +46,10 @@ struct ManifestReader {
     }
 
     private func check(_ manifest: Manifest) throws {
+        let isXL = manifest.pipeline.family == "stable-diffusion-xl"
+        guard !isXL || manifest.pipeline.tokenizer2 != nil else {
+            throw corrupted("lacks pipeline.tokenizer_2")
+        }
         for (name, component) in manifest.components {
             guard !component.files.isEmpty else { throw corrupted("\(name) has no files") }
             for file in component.files {

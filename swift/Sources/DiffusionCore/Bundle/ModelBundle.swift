@@ -140,8 +140,8 @@ extension Component {
     /// In the order of a picture: text, then denoising, then decoding; others last, by name.
     fileprivate func runsBefore(_ other: Component) -> Bool {
         let order: [Component] = [
-            .textEncoder, Component(rawValue: "text_encoder_2"), .unet,
-            Component(rawValue: "transformer"), .vaeDecoder, .vaeEncoder,
+            .textEncoder, .textEncoder2, .unet, Component(rawValue: "transformer"), .vaeDecoder,
+            .vaeEncoder,
         ]
         func rank(_ component: Component) -> Int {
             order.firstIndex(of: component) ?? order.count
