@@ -33,7 +33,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=arguments.work, prefix="bench-convert-") as work:
         folder = Path(arguments.folder or _random_folder(Path(work), arguments.family))
-        rounds = [_round(folder, Path(work), arguments.family) for _ in range(arguments.rounds)]
+        names = arguments.components or _components(folder)
+        chunks = _CHUNKS.get(arguments.family, "2")
+        rounds = [_round(folder, Path(work), chunks, names) for _ in range(arguments.rounds)]
     text = _table(arguments.folder or arguments.family, rounds)
     print(text)
     if arguments.write:
@@ -44,6 +46,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", default="sd15", choices=FAMILIES)
     parser.add_argument("--folder", help="A diffusers folder instead of random weights.")
+    parser.add_argument("--components", nargs="+", help="These alone. [default: all]")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", help="Where folders and results go for the while.")
     parser.add_argument("--write", help="A document with markers for the table.")
@@ -52,18 +55,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _round(folder: Path, work: Path, family: str) -> dict[str, Figures]:
+def _round(folder: Path, work: Path, chunks: str, names: list[str]) -> dict[str, Figures]:
     """All steps of both paths once."""
-    chunks = _CHUNKS.get(family, "2")
     ours = [sys.executable, "-m", "coreml_sd.cli.main", "convert", str(folder), "--no-verify"]
     ours += ["--palettize", str(_BITS), "--overwrite"]
-    figures = {
-        "ours: all": _measure([*ours, "--chunks", chunks, "-o", f"{work}/all"]),
-        "ours: UNet": _measure(
-            [*ours, "--components", "unet", "--chunks", "1", "-o", f"{work}/unet"]
-        ),
-    }
-    for name in _components(folder):
+    command = [*ours, "--components", ",".join(names), "--chunks", chunks, "-o", f"{work}/all"]
+    figures = {"ours: all": _measure(command)}
+    if "unet" in names:
+        command = [*ours, "--components", "unet", "--chunks", "1", "-o", f"{work}/unet"]
+        figures["ours: UNet"] = _measure(command)
+    for name in names:
         out = work / f"{name}.mlpackage"
         command = [sys.executable, __file__, "--folder", str(folder), "--plain", name]
         figures[f"plain: {name}"] = _measure([*command, "--out", str(out)])
@@ -135,7 +136,8 @@ def _table(label: str, rounds: list[dict[str, Figures]]) -> str:
         )
     plain = [name for name in rounds[0] if name.startswith("plain: ")]
     lines += ["", _ratio("all components", rounds, "ours: all", plain)]
-    lines += [_ratio("the UNet alone", rounds, "ours: UNet", ["plain: unet"])]
+    if "ours: UNet" in rounds[0]:
+        lines += [_ratio("the UNet alone", rounds, "ours: UNet", ["plain: unet"])]
     return "\n".join(lines) + "\n"
 
 
