@@ -229,3 +229,17 @@ def test_stable_diffusion_has_no_second_encoder(sd1_folder: Path) -> None:
     config = ConversionConfig(model=str(sd1_folder), components=["text_encoder_2"])
     with pytest.raises(UserError, match="no component text_encoder_2; it has text_encoder, unet"):
         plan_conversion(config)
+
+
+def test_text_encoders_saved_in_fp16_are_opened_in_fp32(xl_folder: Path, tmp_path: Path) -> None:
+    """Their configs name the type, as the published ones do, and shapes are captured in it."""
+    folder = Path(shutil.copytree(xl_folder, tmp_path / "model"))
+    for part, kind in (
+        ("text_encoder", CLIPTextModel),
+        ("text_encoder_2", CLIPTextModelWithProjection),
+    ):
+        kind.from_pretrained(xl_folder / part).half().save_pretrained(folder / part)
+        assert '"float16"' in (folder / part / "config.json").read_text("utf-8")
+        opened = open_model(ConversionConfig(model=str(folder))).component(part).open()
+        assert opened is not None
+        assert {p.dtype for p in opened.module.parameters()} == {torch.float32}
