@@ -76,13 +76,15 @@ def test_the_torch_runtime_equals_diffusers_own_pipeline(
         output_type="np",
     ).images[0]
 
-    def difference(prompt: str) -> float:
-        request = GenerationRequest(prompt, negative, 3, guidance, 5, "ddim")
-        actual = draw(xl_bundle, request, "torch")
-        return float(np.abs(actual - np.rint(expected * 255)).max())
+    expected = np.rint(expected * 255)
 
-    assert difference(prompt) <= 1
-    assert difference("dog wow dog") > 1
+    def drawn(prompt: str) -> np.ndarray:
+        request = GenerationRequest(prompt, negative, 3, guidance, 5, "ddim")
+        return draw(xl_bundle, request, "torch").astype(float)
+
+    assert np.abs(drawn(prompt) - expected).max() <= 1
+    assert psnr_db(expected, drawn(prompt)) > 60
+    assert psnr_db(expected, drawn("dog wow dog")) < 60
 
 
 def test_what_conditions_are_for_changes_the_picture(xl_bundle: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coreml_sd.metrics import psnr_db
 from tests.swift.test_end_to_end import python_pixels, swift_pixels
 
 
@@ -36,9 +37,10 @@ def test_the_same_picture(
     swift = swift_pixels(
         coreml_sd_run, swift_environment, xl_tflite_bundle, tmp_path / "s.png", **request
     )
-    assert np.abs(swift - python_pixels(xl_tflite_bundle, **request)).max() <= 1
+    python = python_pixels(xl_tflite_bundle, **request)
+    assert np.abs(swift - python).max() <= 1 and psnr_db(python, swift) > 60
     other = python_pixels(xl_tflite_bundle, **{**request, "prompt": "dog wow dog"})
-    assert np.abs(swift - other).max() > 1  # the comparison can fail
+    assert psnr_db(other, swift) < 60  # the comparison can fail
 
 
 def test_another_family_is_refused(
