@@ -27,8 +27,8 @@ class EncodedPrompt:
 class PromptEncoder:
     """CLIP's tokenizer from `vocab.json` and `merges.txt` in a folder.
 
-    `facts` are the manifest's facts of one tokenizer: special ids and the full length. Damaged files
-    are a `UserError`.
+    `facts` are the manifest's facts of one tokenizer: special ids and the full length. Damaged
+    files are a `UserError`.
     """
 
     folder: Path

@@ -14,13 +14,10 @@ from coreml_sd.mobile.gelu import GELUS
 from coreml_sd.mobile.layer_norm import ChannelLayerNorm
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
+from coreml_sd.mobile.pooled_text import LookupPooledText, PooledProjection, PooledText, end_of
 from coreml_sd.mobile.shapes import sizes
 from coreml_sd.mobile.steps import Step, StepSequence
 from coreml_sd.mobile.weights import shared_embedding
-
-# Configs written before the end token was corrected say 2; the pooled token is then the one with
-# the highest id.
-_LEGACY_END_TOKEN = 2
 
 
 def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
@@ -73,7 +70,9 @@ def penultimate_text_encoder_steps(source: nn.Module, options: MobileOptions) ->
     builder.current = inner
     builder.layer(len(builder.layers) - 1)
     builder.final_norm()
-    pooling = PooledText(builder.end_token, builder.length)
+    pooling: nn.Module = PooledText(builder.end_token, builder.length)
+    if not options.pooled:
+        pooling = LookupPooledText(end_of(builder.model.config), builder.vocabulary, builder.length)
     last = "pooled_states" if projected else "pooled_outputs"
     builder.steps.append(Step("pooled_states", pooling, (builder.current, "input_ids"), (last,)))
     if projected:
@@ -96,6 +95,7 @@ class _Builder:
         self.length = embeddings.length
         self.mask = causal_mask(self.length)
         self.end_token = int(self.model.config.eos_token_id)
+        self.vocabulary = int(self.model.config.vocab_size)
         self.layers = self.model.encoder.layers
         self.steps: list[Step] = []
         self.current = "input_ids"
@@ -218,30 +218,6 @@ class TextStates(nn.Module):
         return states.permute(0, 2, 3, 1).squeeze(1)
 
 
-class PooledText(nn.Module):
-    """States `(B, C, 1, T)` and ids `(B, T)` to the state at the end token, `(B, C)`.
-
-    The state is picked by a sum over a mask of zeros and one: exact, and without a gather.
-    """
-
-    positions: torch.Tensor
-
-    def __init__(self, end_token: int, length: int) -> None:
-        super().__init__()
-        self.end_token = end_token
-        positions = torch.arange(length, dtype=torch.int32)[None]
-        self.register_buffer("positions", positions, persistent=False)
-
-    def forward(self, states: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-        ids = input_ids.int()
-        if self.end_token != _LEGACY_END_TOKEN:
-            ids = (ids == self.end_token).int()  # its maximum is at the first end token
-        end = ids.argmax(dim=1, keepdim=True).int()
-        picked = (self.positions == end).float()
-        pooled: torch.Tensor = (states.squeeze(2) * picked.unsqueeze(1)).sum(dim=2)
-        return pooled
-
-
 class TextOutputs(PooledText):
     """States `(B, C, 1, T)` to `(B, T, C)`, and the state at the end token `(B, C)`."""
 
@@ -250,19 +226,6 @@ class TextOutputs(PooledText):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         pooled = super().forward(states, input_ids)
         return states.permute(0, 2, 3, 1).squeeze(1), pooled
-
-
-class PooledProjection(nn.Conv2d):
-    """The linear layer after pooling, `(B, C)` to `(B, P)`, as a 1x1 convolution."""
-
-    def __init__(self, source: Any) -> None:
-        plain = linear_to_conv(source)
-        biased = plain.bias is not None
-        super().__init__(plain.in_channels, plain.out_channels, 1, bias=biased, device="meta")
-        self.weight, self.bias = plain.weight, plain.bias
-
-    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        return super().forward(pooled.reshape(*sizes(pooled), 1, 1)).flatten(1)
 
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:

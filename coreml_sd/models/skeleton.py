@@ -64,7 +64,8 @@ def build_on_meta(config: dict[str, Any], part: str) -> nn.Module:
         if part.startswith("text_encoder"):
             from transformers import CLIPTextConfig
 
-            module: nn.Module = kind(CLIPTextConfig.from_dict(config))
+            # A config may name fp16, which only some of transformers' classes heed.
+            module: nn.Module = kind(CLIPTextConfig.from_dict(config)).float()
         else:
             module = kind.from_config(config)
     return module.eval().requires_grad_(False)

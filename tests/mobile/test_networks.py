@@ -139,6 +139,24 @@ def test_text_encoder_of_xl(make_text_encoder, attention: str, changes: dict) ->
     assert decibels(PublishedPenultimateText(source), mobile, (filled,)) >= 100
 
 
+@pytest.mark.parametrize("end", [49407, 2])
+def test_pooling_by_lookup(make_text_encoder, end: int) -> None:
+    """Of several end tokens the first; the argmax is the reference."""
+    source = make_text_encoder(projected=True, projection_dim=20, eos_token_id=end)
+    plain = mobile_form("penultimate_text_encoder", source)
+    lookup = mobile_form("penultimate_text_encoder", source, MobileOptions(pooled=False))
+    ids = text_inputs()[0]
+    for place in (7, 4, 1):
+        earlier = ids.clone()
+        earlier[:, place] = 49407
+        assert psnr_db(plain(ids)[1], lookup(earlier)[1]) < 100
+        ids[:, place:] = 49407
+        assert psnr_db(plain(ids)[1], lookup(ids)[1]) >= 100
+    with pytest.raises(UserError, match="1 added tokens and an old end token"):
+        grown = make_text_encoder(vocab_size=49409, eos_token_id=2)
+        mobile_form("penultimate_text_encoder", grown, MobileOptions(pooled=False))
+
+
 def test_text_encoder_with_the_old_end_token(make_text_encoder) -> None:
     source = make_text_encoder(eos_token_id=2)
     mobile = mobile_form("text_encoder", source)

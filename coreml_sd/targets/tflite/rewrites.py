@@ -26,7 +26,8 @@ def android_form(component: ComponentSpec, source: nn.Module, profile: Profile) 
     """Rewrite one component; weights are shared with `source`.
 
     A text encoder gives its states only: picking the pooled output needs ops that the GPU
-    delegate does not have, and an app can take the row of the end token itself.
+    delegate does not have, and an app can take the row of the end token itself. Those of Stable
+    Diffusion XL, whose UNet takes the pooled output, pick it with ops that it has.
 
     Raises:
         UserError: a part of the network has no mobile form.
