@@ -209,7 +209,8 @@ def test_another_family_is_refused(android_bundle: Callable[[int], Path], tmp_pa
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     manifest["pipeline"]["family"] = "stable-diffusion-xl"
     (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(AssertionError, match=r"draws with stable-diffusion, mobile-diffusion, not with .*-xl; copy"):
+    message = r"draws with stable-diffusion, mobile-diffusion, not with .*-xl; copy"
+    with pytest.raises(AssertionError, match=message):
         ask(tmp_path, path, prompts=PROMPTS[:1])
 
 

@@ -22,9 +22,11 @@ from coreml_sd.models.mobile_diffusion import (
     MobileDiffusionUNet,
     MobileDiffusionVAE,
 )
+from coreml_sd.models.mobile_diffusion.presets import PRESETS
 from coreml_sd.models.open_model import open_model
 from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.open_runtime import open_runtime
+from tests.tiny_md import TINY
 
 NAMES = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
 
@@ -152,6 +154,43 @@ def test_the_files_draw_nearly_what_the_source_draws(
 def test_commands_take_the_bundle(md_bundle: Path, arguments: list[str]) -> None:
     done = CliRunner().invoke(cli, [*arguments, str(md_bundle)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
+
+
+@pytest.fixture
+def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The presets by their names, with networks that are tiny."""
+    files = PRESETS["md"]
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 1406}
+    text |= {"num_attention_heads": 2, "bos_token_id": 1404, "eos_token_id": 1405}
+    vae = {"block_out_channels": [16, 32], "layers_per_block": 1, "norm_num_groups": 4}
+    changes = {"unet": TINY, "vae": vae, "text_encoder": text}
+    configs = {f"{part}/config.json": changes[part] for part in changes}
+    tiny = {name: {**held, **configs.get(name, {})} for name, held in files.items()}
+    for name in ("md", "md-lite"):
+        monkeypatch.setitem(PRESETS, name, tiny)
+
+
+def test_a_preset_converts_to_the_same_bytes_twice_and_another_to_others(
+    tiny_presets: None, tmp_path: Path
+) -> None:
+    sums = []
+    for model in ("md", "md", "md-lite"):
+        config = ConversionConfig(model=model, palettize=6)
+        bundle = convert(config, tmp_path / str(len(sums)), resume=False)
+        files = bundle.manifest["files"]
+        sums.append({name: held for name, held in files.items() if name.endswith("weight.bin")})
+        assert bundle.manifest["model"]["license"] == "none: random weights"
+    assert len(sums[0]) == 4
+    assert sums[0] == sums[1]
+    assert all(sums[0][name] != sums[2][name] for name in sums[0])
+
+
+def test_a_folder_is_counted_decision_by_decision(md_folder: Path) -> None:
+    done = CliRunner().invoke(cli, ["inspect", "--ablate", "--json", str(md_folder)])
+    rows = json.loads(done.stdout)
+    assert [row["network"] for row in rows] == ["unet"] * 10 + ["vae_decoder"] * 4
+    shown = CliRunner().invoke(cli, ["inspect", "--ablate", str(md_folder)]).stdout
+    assert "859.52 M" in shown and "T3.8 fewer residual blocks" in shown
 
 
 def test_a_pruned_unet_keeps_its_separable_blocks(md_folder: Path) -> None:

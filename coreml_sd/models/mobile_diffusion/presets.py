@@ -105,7 +105,7 @@ def _preset(unet: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 # The JSON files of a diffusers folder, by their paths in it.
-PRESETS: Mapping[str, Mapping[str, dict[str, Any]]] = {
+PRESETS: dict[str, Mapping[str, dict[str, Any]]] = {
     "md": _preset(_unet(1024, [3, 2, 3])),
     "md-lite": _preset(_unet(896, [3, 2, 2])),
 }
