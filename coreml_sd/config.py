@@ -21,7 +21,7 @@ MIN_OS = ("iOS16", "iOS17", "iOS18")
 TARGETS = ("coreml", "tflite")
 ANDROID_PROFILES = ("cpu", "gpu", "adreno7xx", "adreno6xx", "mali")
 QUANTIZATIONS = ("fp32", "fp16", "int8", "dynamic-int8")
-COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
+COMPONENTS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder")
 
 
 def _knob(
@@ -44,7 +44,9 @@ class ConversionConfig:
     model: str = _knob("", "demo", "Diffusers folder, hub id, or `demo` (the built-in model).")
     revision: str | None = _knob("", None, "Revision of a hub model (branch, tag or commit).")
     targets: list[str] = _knob("", ["coreml"], "What to write.", TARGETS)
-    components: list[str] = _knob("", list(COMPONENTS), "Networks to convert.", COMPONENTS)
+    components: list[str] | None = _knob(
+        "", None, "Networks to convert (omit for all that the model has).", COMPONENTS
+    )
 
     size: str | None = _knob("shape", None, "Picture size HEIGHTxWIDTH in pixels.")
     batch: int = _knob(
@@ -85,7 +87,7 @@ class ConversionConfig:
         if self.prune is not None:
             require_prune_fraction(self.prune)
         for name in ("targets", "components"):
-            if not getattr(self, name):
+            if getattr(self, name) == []:
                 raise UserError(f"{name} is empty: name at least one")
 
     def merged(self, overrides: Mapping[str, Any]) -> ConversionConfig:

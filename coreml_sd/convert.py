@@ -150,9 +150,13 @@ def convert_component(
     }
     if source.pruning:
         entry["pruning"] = source.pruning
+    if source.rescaling:
+        entry["rescaling"] = dataclasses.asdict(source.rescaling)
+        progress.note(f"{component.name}: {source.rescaling.sentence}")
     if component.name == "vae_decoder":
         with progress.stage(f"{component.name}: preview"):
             # It runs the network; what is loaded for that is gone again when it is done.
+            # What a rescaled half computes is what it was.
             vae = source.network if source.in_memory else component.load()
             entry["preview"] = preview_of(plan.model, vae).to_json()
             del vae
@@ -173,23 +177,24 @@ def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
     from coreml_sd.mobile import mobile_form
     from coreml_sd.mobile.meta import storage_key
 
-    unique = {storage_key(p): p for p in mobile_form(component.name, network).parameters()}
+    unique = {storage_key(p): p for p in mobile_form(component.form, network).parameters()}
     return list(unique.values())
 
 
 def _passed(result: Any) -> dict[str, Any]:
     failed = [check for check in result.checks if not check.passed]
     if failed:
+        where = next((f" ({check.detail})" for check in failed if check.detail), "")
         raise CoremlSDError(
-            f"{result.component}: {failed[0].shortfall} for {result.target}; the bundle is not "
-            "written"
+            f"{result.component}: {failed[0].shortfall} for {result.target}{where}; the bundle is "
+            "not written"
         )
     facts: dict[str, Any] = result.to_json()
     return facts
 
 
 def _manifest(plan: Plan, entries: dict[str, dict[str, Any]], digest: str) -> dict[str, Any]:
-    pipeline = dataclasses.asdict(plan.model.facts)
+    pipeline = plan.model.facts.to_dict()
     if "vae_decoder" in entries:
         pipeline["preview"] = entries["vae_decoder"].pop("preview")
     licence, author = plan.model.folder.licence_and_author()
@@ -212,10 +217,17 @@ def _manifest(plan: Plan, entries: dict[str, dict[str, Any]], digest: str) -> di
             "config_digest": plan.config.digest,
         },
         "config": plan.config.to_dict(),
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *_rescaling_notes(entries)],
         "pipeline": pipeline,
         "components": entries,
     }
+
+
+def _rescaling_notes(entries: dict[str, dict[str, Any]]) -> list[str]:
+    from coreml_sd.vae_range import Rescaling
+
+    rescaled = {name: entry["rescaling"] for name, entry in entries.items() if "rescaling" in entry}
+    return [f"{name}: {Rescaling(**facts).sentence}" for name, facts in rescaled.items()]
 
 
 def _target_packages(plan: Plan) -> list[str]:

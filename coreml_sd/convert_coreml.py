@@ -45,7 +45,7 @@ def convert_for_coreml(
     from coreml_sd.mobile.measure import tensor_shapes
     from coreml_sd.targets.coreml.chunks import plan_cuts
 
-    mobile = mobile_form(component.name, source.network, mobile_options(plan))
+    mobile = mobile_form(component.form, source.network, mobile_options(plan))
     shapes = tensor_shapes(mobile, component.inputs)
     chunks = plan.config.chunks if component.name == "unet" else "1"
     cuts = plan_cuts(mobile, shapes, chunks, _stored_step_bytes(mobile, plan.palettes))
@@ -74,7 +74,7 @@ def convert_for_coreml(
         with progress.stage(f"{component.name}: execute and compare"):
             paths = [staging / file["path"] for file in files]
             network = source.network if source.in_memory else component.load()
-            loaded = mobile_form(component.name, network, mobile_options(plan))
+            loaded = mobile_form(component.form, network, mobile_options(plan))
             entry["parity"] = component_parity(component, network, loaded, decided, paths)
     return entry
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.bundle import Bundle
+from coreml_sd.conditions import ConditionEncoder
 from coreml_sd.denoising.host_loop import HostLoop
 from coreml_sd.denoising.linear_scheduler import linear_steps
 from coreml_sd.denoising.schedulers import DEFAULT, begin, initial_noise_scale, make_scheduler
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.memory.log import MemoryLog
 from coreml_sd.memory.residency import Residency
-from coreml_sd.prompt import PromptEncoder
+from coreml_sd.runtimes.base import Array
 from coreml_sd.runtimes.open_runtime import Runtime
 
 if TYPE_CHECKING:
@@ -76,8 +77,10 @@ class Generator:
     ) -> None:
         self.bundle, self.runtime = bundle, runtime
         self.facts: dict[str, Any] = bundle.pipeline
-        self._prompts = PromptEncoder(bundle.path, self.facts["tokenizer"])
-        self._residency = Residency(runtime.open, memory_policy or runtime.memory_policy, log)
+        self._conditions = ConditionEncoder(bundle.path, self.facts)
+        networks = (*self._conditions.networks, "unet", "vae_decoder")
+        policy = memory_policy or runtime.memory_policy
+        self._residency = Residency(runtime.open, policy, log, networks)
         self._resident_loop: ResidentLoop | None = None
 
     def __call__(
@@ -91,9 +94,14 @@ class Generator:
         """
         scheduler = make_scheduler(request.scheduler, self.facts["scheduler"])
         self._residency.begin()
-        context, cut = self._context(request)
-        latent, pace = self._denoise(request, scheduler, context, on_step)
-        return GeneratedImage(self._decode(latent), cut, pace)
+        conditions = self._conditions(
+            request.negative_prompt,
+            request.prompt,
+            self._residency.network,
+            self._residency.done_with,
+        )
+        latent, pace = self._denoise(request, scheduler, conditions.inputs, on_step)
+        return GeneratedImage(self._decode(latent), conditions.cut, pace)
 
     def close(self) -> None:
         """Free every network."""
@@ -105,20 +113,11 @@ class Generator:
             self._resident_loop.close()
             self._resident_loop = None
 
-    def _context(self, request: GenerationRequest) -> tuple[NDArray[np.float32], str]:
-        """Embeddings `(2, C, 1, T)`: the negative prompt's, then the prompt's."""
-        prompts = [self._prompts.encode(t) for t in (request.negative_prompt, request.prompt)]
-        encoder = self._residency.network("text_encoder")
-        states = [encoder.run({"input_ids": p.ids})["last_hidden_state"] for p in prompts]
-        self._residency.done_with("text_encoder")
-        context = np.concatenate(states).transpose(0, 2, 1)[:, :, None, :]
-        return context, prompts[1].cut
-
     def _denoise(
         self,
         request: GenerationRequest,
         scheduler: Any,
-        context: NDArray[np.float32],
+        conditions: Mapping[str, Array],
         on_step: StepReport | None,
     ) -> tuple[NDArray[np.float32], float]:
         """The last latent `(1, C, h, w)` and the seconds per step."""
@@ -126,7 +125,7 @@ class Generator:
         shape = (1, self.facts["latent_channels"], *self.facts["latent_size"])
         begin(scheduler, request.steps)
         latent = torch.randn(shape, generator=generator) * initial_noise_scale(scheduler)
-        loop = self._begin(request, scheduler, latent, context, generator)
+        loop = self._begin(request, scheduler, latent, conditions, generator)
         begun = time.perf_counter()
         for index in range(loop.count):
             started = time.perf_counter()
@@ -150,7 +149,7 @@ class Generator:
         request: GenerationRequest,
         scheduler: Any,
         latent: torch.Tensor,
-        context: NDArray[np.float32],
+        conditions: Mapping[str, Array],
         generator: torch.Generator,
     ) -> HostLoop | ResidentLoop:
         """The loop in the runtime's own buffers where there is one for this scheduler."""
@@ -160,13 +159,14 @@ class Generator:
         table = linear_steps(scheduler, request.steps) if self._resident_loop else None
         if self._resident_loop is None or table is None:
             host = HostLoop(unet, scheduler, generator)
-            host.begin(latent.numpy(), context, request.guidance)
+            host.begin(latent.numpy(), conditions, request.guidance)
             return host
 
         def noise() -> NDArray[np.float32]:
             drawn: NDArray[np.float32] = torch.randn(latent.shape, generator=generator).numpy()
             return drawn
 
+        context = conditions["encoder_hidden_states"]  # it runs no UNet that takes more
         self._resident_loop.begin(table, latent.numpy(), context, request.guidance, noise)
         return self._resident_loop
 

@@ -63,9 +63,11 @@ def plan_conversion(config: ConversionConfig) -> Plan:
     android = _android_plan(config) if "tflite" in config.targets else None
     model = open_model(config)
     height, width = model.facts.size
-    resolved = dataclasses.replace(config, size=f"{height}x{width}")
-    components = tuple(model.component(name) for name in config.components)
-    return Plan(resolved, model, components, palettes, android, tuple(_notes(config, android)))
+    names = config.components or [component.name for component in model.components]
+    resolved = dataclasses.replace(config, size=f"{height}x{width}", components=names)
+    components = tuple(model.component(name) for name in names)
+    notes = _notes(config, android, names)
+    return Plan(resolved, model, components, palettes, android, tuple(notes))
 
 
 def _palette_spec(config: ConversionConfig) -> PaletteSpec | None:
@@ -92,7 +94,9 @@ def _android_plan(config: ConversionConfig) -> AndroidPlan:
     return AndroidPlan(chosen, quantization)
 
 
-def _notes(config: ConversionConfig, android: AndroidPlan | None) -> list[str]:
+def _notes(
+    config: ConversionConfig, android: AndroidPlan | None, components: list[str]
+) -> list[str]:
     """What the TFLite files get instead of what only Core ML has."""
     if android is None:
         return []
@@ -104,7 +108,7 @@ def _notes(config: ConversionConfig, android: AndroidPlan | None) -> list[str]:
         )
     if config.quantize is None and config.palettize is None:
         notes.append(f"tflite: {android.quantization} weights (profile {android.profile.name})")
-    if "int8" in android.quantization and {"vae_decoder", "vae_encoder"} & {*config.components}:
+    if "int8" in android.quantization and {"vae_decoder", "vae_encoder"} & {*components}:
         notes.append("tflite: the VAE keeps fp16 weights")
     if config.attention != "split-einsum":
         notes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.models.tokenizer_files import VOCAB_NAME
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class EncodedPrompt:
 class PromptEncoder:
     """CLIP's tokenizer from `vocab.json` and `merges.txt` in a folder.
 
-    `facts` are the manifest's tokenizer facts: special ids and the full length. Damaged files are a
-    `UserError`.
+    `facts` are the manifest's facts of one tokenizer: special ids and the full length. Damaged
+    files are a `UserError`.
     """
 
     folder: Path
@@ -36,8 +38,14 @@ class PromptEncoder:
     def _tokenizer(self) -> Any:
         from transformers import CLIPTokenizer
 
+        # The padding is a word of its own wherever it stands: a model that pads with `!` was
+        # trained with the same id for the mark in a prompt.
         try:
-            return CLIPTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+            words = json.loads((self.folder / VOCAB_NAME).read_text(encoding="utf-8"))
+            pad = next(word for word, id in words.items() if id == self.facts["pad_token_id"])
+            return CLIPTokenizer.from_pretrained(
+                str(self.folder), pad_token=pad, local_files_only=True
+            )
         except Exception as error:  # the library raises nothing narrower for damaged files
             raise UserError(
                 f"{self.folder}: vocab.json or merges.txt cannot be read ({error}); restore them"

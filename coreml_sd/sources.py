@@ -1,15 +1,18 @@
-"""The network that a component's files are made from: as published, or pruned."""
+"""The network that a component's files are made from: as published, pruned, or rescaled."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreml_sd.metrics import psnr_db
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.weights import ModuleWeights, Weights
+
+if TYPE_CHECKING:
+    from coreml_sd.vae_range import Rescaling
 
 _SEED = 0
 
@@ -17,10 +20,12 @@ _SEED = 0
 @dataclass(frozen=True)
 class LoadedSource:
     """A source network and, where it was pruned, what that did to it: the fields of `PruneReport`,
-    `macs_before`, `macs_after` and `source_db`, its dB to the whole network."""
+    `macs_before`, `macs_after` and `source_db`, its dB to the whole network. Where a VAE was
+    brought into the range of fp16, `rescaling` has the fields of `Rescaling`."""
 
     network: Any
     pruning: dict[str, Any] | None = None
+    rescaling: Rescaling | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class OpenedSource:
     network: Any
     weights: Weights
     pruning: dict[str, Any] | None = None
+    rescaling: Rescaling | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -41,34 +47,43 @@ def open_source(
     component: ComponentSpec, prune: float | None, *, in_memory: bool = False
 ) -> OpenedSource:
     """Open a component's network; its weights are loaded only where pruning or `in_memory` asks
-    for it, or where they lie in the files under other names.
+    for it, where a VAE's activations have to be looked at, or where they lie in the files under
+    other names.
 
     Raises:
         UserError: the files are missing or damaged, or there is nothing to prune.
     """
     from coreml_sd.compress.prune import PRUNED_COMPONENT
+    from coreml_sd.vae_range import may_leave_fp16
 
     pruned = prune is not None and component.name == PRUNED_COMPONENT
     opened = None if in_memory or pruned else component.open()
-    if opened is not None:
+    if opened is not None and not may_leave_fp16(component, opened.module):
         return OpenedSource(opened.module, opened.weights)
     loaded = load_source(component, prune)
-    return OpenedSource(loaded.network, ModuleWeights(loaded.network), loaded.pruning)
+    if opened is not None and loaded.rescaling is None:
+        return OpenedSource(opened.module, opened.weights)
+    weights = ModuleWeights(loaded.network)
+    return OpenedSource(loaded.network, weights, loaded.pruning, loaded.rescaling)
 
 
 def load_source(component: ComponentSpec, prune: float | None) -> LoadedSource:
-    """Load a component's network; with `prune`, take that part of a UNet's weights out.
+    """Load a component's network; with `prune`, take that part of a UNet's weights out. A VAE is
+    brought into the range of fp16.
 
     Raises:
         UserError: the files are damaged, or there is nothing to prune.
     """
+    from coreml_sd.vae_range import bring_into_range
+
     network = component.load()
+    rescaling = bring_into_range(component, network)
     if prune is None:
-        return LoadedSource(network)
+        return LoadedSource(network, rescaling=rescaling)
     from coreml_sd.compress.prune import PRUNED_COMPONENT, prune_module
 
     if component.name != PRUNED_COMPONENT:
-        return LoadedSource(network)
+        return LoadedSource(network, rescaling=rescaling)
     before = _output(component, network), _macs(component, network)
     report = prune_module(component.name, network, prune)
     after = _output(component, network), _macs(component, network)
@@ -106,4 +121,4 @@ def _macs(component: ComponentSpec, network: Any) -> int:
     from coreml_sd.mobile import mobile_form
     from coreml_sd.mobile.measure import network_costs
 
-    return network_costs(mobile_form(component.name, network), component.inputs).macs
+    return network_costs(mobile_form(component.form, network), component.inputs).macs

@@ -18,9 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import psutil
 
-from coreml_sd.config import COMPONENTS
-
 _BITS = 6
+COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 Figures = tuple[float, float, float]  # seconds, CPU seconds, peak resident GB of the whole tree
 
 

@@ -1,6 +1,5 @@
 """Tiny Stable Diffusion folders with random weights, made once per test session."""
 
-import dataclasses
 import functools
 import json
 import os
@@ -108,6 +107,24 @@ def sd2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_xl import write_xl_pipeline
+
+    return write_xl_pipeline(tmp_path_factory.mktemp("models") / "tiny-xl")
+
+
+@pytest.fixture(scope="session")
+def xl_bundle(xl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 6-bit bundle of the tiny SDXL model, chunks left to the converter."""
+    from coreml_sd.config import ConversionConfig
+    from coreml_sd.convert import convert
+
+    path = tmp_path_factory.mktemp("bundles") / "tiny-xl.bundle"
+    convert(ConversionConfig(model=str(xl_folder), palettize=6, chunks="auto"), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def sd1_bundle(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 6-bit bundle of the tiny SD 1.x model with two UNet chunks."""
     from coreml_sd.config import ConversionConfig
@@ -189,7 +206,7 @@ def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
             files = [{**entry, "inputs": inputs, "outputs": outputs} for entry in files]
             components[component.name] = {"files": files}
         write_tokenizer_files(model.folder, path)
-        facts = dataclasses.asdict(model.facts)
+        facts = model.facts.to_dict()
         write_manifest(
             path, {"pipeline": facts, "components": components, "config": {}, "model": {}}
         )

@@ -100,7 +100,7 @@ def _model_facts(target: str) -> dict[str, Any]:
     model = open_model(ConversionConfig(model=target))
     components = {}
     for component in model.components:
-        mobile = mobile_form(component.name, component.load())
+        mobile = mobile_form(component.form, component.load())
         weights = sorted(mobile.named_parameters(), key=lambda item: -item[1].numel())
         costs = network_costs(mobile, component.inputs)
         components[component.name] = {

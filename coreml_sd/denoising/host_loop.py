@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,23 +24,25 @@ class HostLoop:
     def __init__(self, unet: Network, scheduler: Any, generator: torch.Generator) -> None:
         self._unet, self._scheduler = unet, scheduler
         self._extra = {"generator": generator} if takes_generator(scheduler) else {}
-        self._latent, self._context, self._guidance = torch.empty(0), np.empty(0), 1.0
+        self._latent, self._guidance = torch.empty(0), 1.0
+        self._conditions: Mapping[str, Array] = {}
 
     @property
     def count(self) -> int:
         """How often `step` is called for a picture."""
         return len(self._scheduler.timesteps)
 
-    def begin(self, latent: Array, context: Array, guidance: float) -> None:
+    def begin(self, latent: Array, conditions: Mapping[str, Array], guidance: float) -> None:
         """Put in what the steps start from.
 
         Args:
             latent: `(1, C, h, w)`, noise times the scheduler's first sigma.
-            context: `(2, C, 1, T)`, the negative prompt's embedding, then the prompt's.
+            conditions: the UNet's inputs that stay for all steps, each of two rows: for the
+                negative prompt, then for the prompt.
             guidance: 1 or less switches guidance off.
         """
         self._latent = torch.from_numpy(latent)
-        self._context, self._guidance = context, guidance
+        self._conditions, self._guidance = conditions, guidance
 
     def step(self, index: int) -> None:
         """One step."""
@@ -57,24 +60,26 @@ class HostLoop:
     def _predict(self, sample: NDArray[np.float32], timestep: float) -> torch.Tensor:
         """The guided prediction `(1, C, h, w)`."""
         guided = self._guidance > 1.0
-        rows = self._rows(sample, timestep, self._context if guided else self._context[1:])
+        rows = self._rows(sample, timestep, (0, 1) if guided else (1,))
         if not guided:
             return rows
         unconditional, conditional = rows.chunk(2)
         return unconditional + self._guidance * (conditional - unconditional)
 
-    def _rows(self, sample: NDArray[np.float32], timestep: float, context: Array) -> torch.Tensor:
-        """The UNet for each row of `context`, in as many runs as its batch asks for."""
+    def _rows(
+        self, sample: NDArray[np.float32], timestep: float, wanted: tuple[int, ...]
+    ) -> torch.Tensor:
+        """The UNet for the wanted rows of the conditions, in as many runs as its batch asks for."""
         batch = self._unet.inputs["sample"].shape[0]
         rows = []
-        for begin in range(0, len(context), batch):
-            piece = context[begin : begin + batch]
-            padded = np.concatenate([piece] + [piece[-1:]] * (batch - len(piece)))
+        for begin in range(0, len(wanted), batch):
+            piece = list(wanted[begin : begin + batch])
+            padded = piece + piece[-1:] * (batch - len(piece))
             result = self._unet.run(
                 {
                     "sample": np.repeat(sample, batch, axis=0),
                     "timestep": np.full(batch, timestep, dtype=np.float32),
-                    "encoder_hidden_states": padded,
+                    **{name: array[padded] for name, array in self._conditions.items()},
                 }
             )["noise_pred"]
             rows.append(result[: len(piece)])

@@ -31,7 +31,7 @@ class MemoryReport:
 
     @property
     def bound(self) -> int:
-        """UNet + the larger of text encoder and decoder + activations, bytes.
+        """UNet + the largest of text encoders and decoder + activations, bytes.
 
         Sizes are what each load added with everything loaded; activations are what running then
         added. Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193
@@ -46,7 +46,7 @@ class MemoryReport:
                 added[event["name"]] = event["resident"] - before
                 loaded = event["resident"]
         running = self.peak("all-resident") - loaded
-        return added["unet"] + max(added["text_encoder"], added["vae_decoder"]) + running
+        return added.pop("unet") + max(added.values()) + running
 
     @property
     def decoder_in_time(self) -> bool:

@@ -14,12 +14,11 @@ from coreml_sd.runtimes.base import Network
 
 MemoryPolicy = Literal["all-resident", "pipelined", "stage-by-stage"]
 MEMORY_POLICIES: tuple[MemoryPolicy, ...] = ("all-resident", "pipelined", "stage-by-stage")
-_ALL = ("text_encoder", "unet", "vae_decoder")
 _LOAD_MARGIN = 2.0  # a load beside a running network takes about this much longer than alone
 
 
 class Residency:
-    """Loads and frees the networks of one pipeline.
+    """Loads and frees the networks of one pipeline, which are used in the order of `networks`.
 
     `all-resident` loads every network before the first is used and keeps them. `pipelined` keeps
     the UNet alone: the text encoder is loaded, run and freed before the UNet is loaded, and the
@@ -35,10 +34,11 @@ class Residency:
         open_network: Callable[[str], Network],
         policy: str,
         log: MemoryLog | None = None,
+        networks: tuple[str, ...] = ("text_encoder", "unet", "vae_decoder"),
     ) -> None:
         if policy not in MEMORY_POLICIES:
             raise UserError(f"memory policy {policy}: choose from {', '.join(MEMORY_POLICIES)}")
-        self.policy, self.log = policy, log
+        self.policy, self.log, self._all = policy, log, networks
         self._open = open_network
         self._networks: dict[str, Network] = {}
         self._coming: dict[str, Future[Network]] = {}
@@ -48,7 +48,7 @@ class Residency:
     def begin(self) -> None:
         """Before the first network of a picture is used."""
         if self.policy == "all-resident":
-            for component in _ALL:
+            for component in self._all:
                 self.network(component)
 
     def network(self, component: str) -> Network:

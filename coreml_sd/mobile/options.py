@@ -29,7 +29,8 @@ class MobileOptions:
 
     `arithmetic` is the narrowest that the runtime computes in: for fp16 group norm brings its input
     into range first. `gelu` clipped spells GELU in plain ops. With `pooled` a text encoder gives
-    its pooled output.
+    its pooled output; without, one whose pooled output the UNet takes (Stable Diffusion XL's) picks
+    it with ops that a GPU delegate has.
 
     Raises:
         UserError: an unknown attention, or a query chunk below one.

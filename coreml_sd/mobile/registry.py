@@ -9,16 +9,17 @@ from torch import nn
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.steps import StepSequence
-from coreml_sd.mobile.text_encoder import text_encoder_steps
+from coreml_sd.mobile.text_encoder import penultimate_text_encoder_steps, text_encoder_steps
 from coreml_sd.mobile.unet import unet_steps
 from coreml_sd.mobile.vae import vae_decoder_steps, vae_encoder_steps
 from coreml_sd.mobile.weights import check_all_weights_used
 
 _Builder = Callable[[nn.Module, MobileOptions], StepSequence]
 
-# The builder of each component, and the parts of the source whose weights it must use.
+# The builder of each form, and the parts of the source whose weights it must use.
 _COMPONENTS: dict[str, tuple[_Builder, tuple[str, ...]]] = {
     "text_encoder": (text_encoder_steps, ("",)),
+    "penultimate_text_encoder": (penultimate_text_encoder_steps, ("",)),
     "unet": (unet_steps, ("",)),
     "vae_decoder": (vae_decoder_steps, ("post_quant_conv.", "decoder.")),
     "vae_encoder": (vae_encoder_steps, ("encoder.", "quant_conv.")),

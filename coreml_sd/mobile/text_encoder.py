@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.attention import attend, causal_mask
@@ -14,16 +14,10 @@ from coreml_sd.mobile.gelu import GELUS
 from coreml_sd.mobile.layer_norm import ChannelLayerNorm
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
+from coreml_sd.mobile.pooled_text import LookupPooledText, PooledProjection, PooledText, end_of
 from coreml_sd.mobile.shapes import sizes
 from coreml_sd.mobile.steps import Step, StepSequence
 from coreml_sd.mobile.weights import shared_embedding
-
-# Configs written before the end token was corrected say 2; the pooled token is then the one with
-# the highest id.
-_LEGACY_END_TOKEN = 2
-
-
-_STATES = ("last_hidden_state",)
 
 
 def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
@@ -37,28 +31,94 @@ def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequenc
         UserError: another model, or an activation that has no mobile form.
     """
     if not isinstance(source, CLIPTextModel):
-        raise UserError(f"text encoder of type {type(source).__name__} has no mobile form")
-    model: Any = getattr(source, "text_model", source)  # transformers before 5 nests the model
-    prefix = "" if model is source else "text_model."
-    embeddings = TextEmbeddings(model.embeddings, options)
-    mask = causal_mask(embeddings.length)
-    current = "embeddings"
-    steps = [Step(f"{prefix}embeddings", embeddings, ("input_ids",), (current,))]
-    for i, layer in enumerate(model.encoder.layers):
-        module = TextLayer(layer, options, mask)
-        steps.append(
-            Step(f"{prefix}encoder.layers.{i}", module, (current,), (f"encoder_layers_{i}",))
-        )
-        current = f"encoder_layers_{i}"
-    norm = ChannelLayerNorm(model.final_layer_norm)
-    steps.append(Step(f"{prefix}final_layer_norm", norm, (current,), ("final_layer_norm",)))
+        raise _unknown(source)
+    builder = _Builder(source, options)
+    for i in range(len(builder.layers)):
+        builder.layer(i)
+    builder.final_norm()
     if not options.pooled:
-        steps.append(Step("text_outputs", TextStates(), ("final_layer_norm",), _STATES))
-        return StepSequence(steps, ("input_ids",), _STATES)
-    pooling = TextOutputs(int(model.config.eos_token_id), embeddings.length)
-    outputs = (*_STATES, "pooled_outputs")
-    steps.append(Step("text_outputs", pooling, ("final_layer_norm", "input_ids"), outputs))
-    return StepSequence(steps, ("input_ids",), outputs)
+        builder.add("text_outputs", TextStates(), "last_hidden_state")
+        return builder.sequence("last_hidden_state")
+    pooling = TextOutputs(builder.end_token, builder.length)
+    outputs = ("last_hidden_state", "pooled_outputs")
+    builder.steps.append(Step("text_outputs", pooling, (builder.current, "input_ids"), outputs))
+    return builder.sequence(*outputs)
+
+
+def penultimate_text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
+    """The mobile form of a text encoder of Stable Diffusion XL, `CLIPTextModel` or
+    `CLIPTextModelWithProjection`.
+
+    Input: input_ids `(B, T)`. Outputs: hidden_embeds `(B, T, C)`, the states that the last layer
+    but one gives, without the final norm; pooled_outputs `(B, P)`, the state at the end token after
+    the last layer and the norm, projected where the model has a projection. Both are always
+    given: the UNet takes the pooled output of the second encoder.
+
+    Raises:
+        UserError: as `text_encoder_steps`; a single layer.
+    """
+    projected = isinstance(source, CLIPTextModelWithProjection)
+    if not projected and not isinstance(source, CLIPTextModel):
+        raise _unknown(source)
+    builder = _Builder(source, options)
+    if len(builder.layers) < 2:
+        raise UserError("a text encoder of one layer has no last layer but one")
+    for i in range(len(builder.layers) - 1):
+        builder.layer(i)
+    inner = builder.current
+    builder.add("hidden_embeds", TextStates(), "hidden_embeds")
+    builder.current = inner
+    builder.layer(len(builder.layers) - 1)
+    builder.final_norm()
+    pooling: nn.Module = PooledText(builder.end_token, builder.length)
+    if not options.pooled:
+        pooling = LookupPooledText(end_of(builder.model.config), builder.vocabulary, builder.length)
+    last = "pooled_states" if projected else "pooled_outputs"
+    builder.steps.append(Step("pooled_states", pooling, (builder.current, "input_ids"), (last,)))
+    if projected:
+        builder.current = last
+        projection = PooledProjection(source.text_projection)
+        builder.add("text_projection", projection, "pooled_outputs")
+    return builder.sequence("hidden_embeds", "pooled_outputs")
+
+
+class _Builder:
+    """Collects steps; `current` is the newest tensor of states."""
+
+    def __init__(self, source: Any, options: MobileOptions) -> None:
+        # A model with a projection holds the other; transformers before 5 nests further.
+        self.model, self.prefix = source, ""
+        while hasattr(self.model, "text_model"):
+            self.model, self.prefix = self.model.text_model, f"{self.prefix}text_model."
+        self.options = options
+        embeddings = TextEmbeddings(self.model.embeddings, options)
+        self.length = embeddings.length
+        self.mask = causal_mask(self.length)
+        self.end_token = int(self.model.config.eos_token_id)
+        self.vocabulary = int(self.model.config.vocab_size)
+        self.layers = self.model.encoder.layers
+        self.steps: list[Step] = []
+        self.current = "input_ids"
+        self.add(f"{self.prefix}embeddings", embeddings, "embeddings")
+
+    def add(self, path: str, module: nn.Module, writes: str) -> None:
+        self.steps.append(Step(path, module, (self.current,), (writes,)))
+        self.current = writes
+
+    def layer(self, i: int) -> None:
+        module = TextLayer(self.layers[i], self.options, self.mask)
+        self.add(f"{self.prefix}encoder.layers.{i}", module, f"encoder_layers_{i}")
+
+    def final_norm(self) -> None:
+        norm = ChannelLayerNorm(self.model.final_layer_norm)
+        self.add(f"{self.prefix}final_layer_norm", norm, "final_layer_norm")
+
+    def sequence(self, *outputs: str) -> StepSequence:
+        return StepSequence(self.steps, ("input_ids",), outputs)
+
+
+def _unknown(source: nn.Module) -> UserError:
+    return UserError(f"text encoder of type {type(source).__name__} has no mobile form")
 
 
 class TextEmbeddings(nn.Module):
@@ -158,30 +218,14 @@ class TextStates(nn.Module):
         return states.permute(0, 2, 3, 1).squeeze(1)
 
 
-class TextOutputs(TextStates):
-    """States `(B, C, 1, T)` to `(B, T, C)`, and the state at the end token `(B, C)`.
-
-    The state is picked by a sum over a mask of zeros and one: exact, and without a gather.
-    """
-
-    positions: torch.Tensor
-
-    def __init__(self, end_token: int, length: int) -> None:
-        super().__init__()
-        self.end_token = end_token
-        positions = torch.arange(length, dtype=torch.int32)[None]
-        self.register_buffer("positions", positions, persistent=False)
+class TextOutputs(PooledText):
+    """States `(B, C, 1, T)` to `(B, T, C)`, and the state at the end token `(B, C)`."""
 
     def forward(  # type: ignore[override]
         self, states: torch.Tensor, input_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        ids = input_ids.int()
-        if self.end_token != _LEGACY_END_TOKEN:
-            ids = (ids == self.end_token).int()  # its maximum is at the first end token
-        end = ids.argmax(dim=1, keepdim=True).int()
-        picked = (self.positions == end).float()
-        pooled = (states.squeeze(2) * picked.unsqueeze(1)).sum(dim=2)
-        return super().forward(states), pooled
+        pooled = super().forward(states, input_ids)
+        return states.permute(0, 2, 3, 1).squeeze(1), pooled
 
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:

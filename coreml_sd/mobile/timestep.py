@@ -1,4 +1,4 @@
-"""The embedding of the timestep."""
+"""The embeddings of the timestep and of what Stable Diffusion XL adds to it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.shapes import sizes
 
 _LONGEST_PERIOD = 10_000
+_TIME_IDS = 6  # original size, corner of the crop, target size
 
 
 class TimestepSinusoid(nn.Module):
     """`Timesteps`: timesteps `(B,)` to sines and cosines `(B, C, 1, 1)`.
+
+    With a `count` N of numbers for each sample, `(B, N)` to `(B, N * C, 1, 1)`: those of the first
+    number, then those of the second, and so on.
 
     The product of a timestep near 1,000 and a frequency has steps of 0.5 rad in fp16, so an
     exporter keeps this module in fp32.
@@ -29,45 +33,89 @@ class TimestepSinusoid(nn.Module):
 
     frequencies: torch.Tensor
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, count: int = 1) -> None:
         super().__init__()
         if type(source) is not Timesteps or source.num_channels % 2:
             raise UserError(f"time embedding {type(source).__name__} has no mobile form")
         half = source.num_channels // 2
         exponent = -math.log(_LONGEST_PERIOD) * torch.arange(half, dtype=torch.float32)
         exponent = exponent / (half - source.downscale_freq_shift)
-        frequencies = torch.exp(exponent)[None, :, None, None]
+        self.count, self.axis = count, 1 if count == 1 else 2
+        shape = [1, 1, 1, 1]
+        shape[self.axis] = half
+        frequencies = torch.exp(exponent).reshape(shape)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.scale = source.scale
         self.cosine_first = bool(source.flip_sin_to_cos)
 
     def forward(self, timestep: torch.Tensor) -> torch.Tensor:
-        angle = timestep.reshape(sizes(timestep)[0], 1, 1, 1) * self.frequencies
+        batch = sizes(timestep)[0]
+        angle = timestep.reshape(batch, self.count, 1, 1) * self.frequencies
         if self.scale != 1:
             angle = self.scale * angle
         waves = (torch.sin(angle), torch.cos(angle))
-        return torch.cat(waves[::-1] if self.cosine_first else waves, dim=1)
+        joined = torch.cat(waves[::-1] if self.cosine_first else waves, dim=self.axis)
+        return joined if self.count == 1 else joined.reshape(batch, -1, 1, 1)
 
 
-class TimeEmbedding(nn.Module):
-    """Timesteps `(B,)` to the embedding `(B, C, 1, 1)` that the residual blocks take.
-
-    Includes the SiLU that every residual block would apply first.
+class Embedding(nn.Module):
+    """`TimestepEmbedding`, two layers with SiLU between them, on `(B, C, 1, 1)`.
 
     Raises:
         UserError: an activation other than SiLU, or an extra condition.
     """
 
-    def __init__(self, sinusoid: Any, source: Any) -> None:
+    def __init__(self, source: Any) -> None:
         super().__init__()
         if type(source) is not TimestepEmbedding or source.cond_proj is not None:
             raise UserError("time embedding with time_cond_proj_dim has no mobile form")
         if not isinstance(source.act, nn.SiLU) or source.post_act is not None:
             raise UserError("time embedding with an activation but SiLU has no mobile form")
-        self.sinusoid = TimestepSinusoid(sinusoid)
         self.linear_1 = linear_to_conv(source.linear_1)
         self.linear_2 = linear_to_conv(source.linear_2)
 
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Both layers."""
+        return self.linear_2(F.silu(self.linear_1(x)))  # type: ignore[no-any-return]
+
+
+class TimeEmbedding(Embedding):
+    """Timesteps `(B,)` to their embedding `(B, C, 1, 1)`.
+
+    Where it is `last`, it is what the residual blocks take: with the SiLU that each of them would
+    apply first.
+
+    Raises:
+        UserError: as `Embedding`.
+    """
+
+    def __init__(self, sinusoid: Any, source: Any, last: bool = True) -> None:
+        super().__init__(source)
+        self.sinusoid = TimestepSinusoid(sinusoid)
+        self.last = last
+
     def forward(self, timestep: torch.Tensor) -> torch.Tensor:
-        hidden = self.linear_1(self.sinusoid(timestep))
-        return F.silu(self.linear_2(F.silu(hidden)))
+        hidden = self.embed(self.sinusoid(timestep))
+        return F.silu(hidden) if self.last else hidden
+
+
+class AddedEmbedding(Embedding):
+    """Stable Diffusion XL's further conditions, added to the embedding of the time.
+
+    time `(B, C, 1, 1)`, time_ids `(B, 6)` (sizes and crop in pixels) and text_embeds `(B, P)` (the
+    pooled prompt) to what the residual blocks take, `(B, C, 1, 1)`, with their first SiLU.
+
+    Raises:
+        UserError: as `Embedding`.
+    """
+
+    def __init__(self, sinusoid: Any, source: Any) -> None:
+        super().__init__(source)
+        self.sinusoid = TimestepSinusoid(sinusoid, _TIME_IDS)
+
+    def forward(
+        self, time: torch.Tensor, time_ids: torch.Tensor, text_embeds: torch.Tensor
+    ) -> torch.Tensor:
+        pooled = text_embeds.reshape(*sizes(text_embeds), 1, 1)
+        added = self.embed(torch.cat([pooled, self.sinusoid(time_ids)], dim=1))
+        return F.silu(time + added)

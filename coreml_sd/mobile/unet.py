@@ -21,12 +21,15 @@ from coreml_sd.mobile.output import OutputNorm
 from coreml_sd.mobile.resnet import MobileResnet, SkipResnet
 from coreml_sd.mobile.samplers import MobileDownsample, MobileUpsample
 from coreml_sd.mobile.steps import Step, StepSequence
-from coreml_sd.mobile.timestep import TimeEmbedding
+from coreml_sd.mobile.timestep import AddedEmbedding, TimeEmbedding
 from coreml_sd.mobile.transformer import MobileTransformer
 from coreml_sd.mobile.weights import shared_conv
 
 _INPUTS = ("sample", "timestep", "encoder_hidden_states")
+_ADDED_INPUTS = ("time_ids", "text_embeds")
 _TIME = "time_embedding"
+_PLAIN_TIME = "plain_time_embedding"
+_ADDED = "text_time"
 
 # Options that change the arithmetic without leaving a weight of their own.
 _REFUSED_OPTIONS = (
@@ -34,7 +37,6 @@ _REFUSED_OPTIONS = (
     "class_embed_type",
     "num_class_embeds",
     "class_embeddings_concat",
-    "addition_embed_type",
     "encoder_hid_dim_type",
     "dual_cross_attention",
     "only_cross_attention",
@@ -55,7 +57,8 @@ _REQUIRED_OPTIONS = {
 def unet_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
     """The mobile form of a `UNet2DConditionModel`.
 
-    Inputs: sample `(B, 4, h, w)`, timestep `(B,)`, encoder_hidden_states `(B, C, 1, T)`.
+    Inputs: sample `(B, 4, h, w)`, timestep `(B,)`, encoder_hidden_states `(B, C, 1, T)`; of Stable
+    Diffusion XL (`addition_embed_type` text_time) also time_ids `(B, 6)`, text_embeds `(B, P)`.
     Output: noise_pred `(B, 4, h, w)`. Tensors that may cross a cut are named after the step that
     wrote them, with underscores for dots.
 
@@ -70,7 +73,8 @@ def unet_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
     builder.middle()
     builder.way_up()
     builder.output()
-    return StepSequence(builder.steps, _INPUTS, ("noise_pred",))
+    inputs = (*_INPUTS, *(_ADDED_INPUTS if builder.added else ()))
+    return StepSequence(builder.steps, inputs, ("noise_pred",))
 
 
 class _Builder:
@@ -79,8 +83,13 @@ class _Builder:
     def __init__(self, source: Any, options: MobileOptions) -> None:
         self.source = source
         self.options = options
-        embedding = TimeEmbedding(source.time_proj, source.time_embedding)
-        self.steps = [Step(_TIME, embedding, ("timestep",), (_TIME,))]
+        self.added = source.config.get("addition_embed_type") == _ADDED
+        embedding = TimeEmbedding(source.time_proj, source.time_embedding, last=not self.added)
+        written = _PLAIN_TIME if self.added else _TIME
+        self.steps = [Step("time_embedding", embedding, ("timestep",), (written,))]
+        if self.added:
+            added = AddedEmbedding(source.add_time_proj, source.add_embedding)
+            self.steps.append(Step("add_embedding", added, (written, *_ADDED_INPUTS), (_TIME,)))
         self.current = "sample"
         self._add("conv_in", shared_conv(source.conv_in))
         self.skips = [self.current]
@@ -151,6 +160,9 @@ def _check_options(source: Any) -> None:
         value = config.get(name)
         if any(value) if isinstance(value, list | tuple) else value:
             raise UserError(f"unet option {name}={value!r} has no mobile form")
+    added = config.get("addition_embed_type")
+    if added not in (None, _ADDED):
+        raise UserError(f"unet option addition_embed_type={added!r} has no mobile form")
     for name, wanted in _REQUIRED_OPTIONS.items():
         if config.get(name, wanted) != wanted:
             raise UserError(f"unet option {name}={config[name]!r} has no mobile form")

@@ -36,6 +36,7 @@ class ComponentSpec:
     mode; `open` the same without reading its weights, or None where only loading will do.
     `published` wraps it so that its forward takes tensors in the order of `inputs` and
     returns a tuple in the order of `outputs`: the reference that every export is held against.
+    `form` is the key of its mobile form, where that is not its name.
     """
 
     name: str
@@ -47,3 +48,7 @@ class ComponentSpec:
     open: Callable[[], OpenNetwork | None]
     published: Callable[[nn.Module], nn.Module]
     sample_inputs: Callable[[int], Arrays]
+    form: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "form", self.form or self.name)

@@ -12,6 +12,7 @@ from typing import Any
 from coreml_sd.errors import UserError
 
 INDEX_NAME = "model_index.json"
+_NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class DiffusersFolder:
         return str(licence), str(author)
 
     def _files_in_use(self) -> list[Path]:
-        parts = [part for part in ("text_encoder", "unet", "vae") if (self.path / part).is_dir()]
+        parts = [part for part in _NETWORKS if (self.path / part).is_dir()]
         files = [file for part in parts for file in self.weight_files(part)]
         return sorted([*files, *self.path.glob("*.json"), *self.path.glob("*/*.json")])
 

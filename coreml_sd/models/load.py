@@ -11,25 +11,28 @@ from coreml_sd.errors import UserError
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 
 
-def load_text_encoder(folder: DiffusersFolder) -> nn.Module:
-    """The CLIP text encoder of the folder."""
-    from transformers import CLIPTextModel
+def load_network(folder: DiffusersFolder, part: str) -> nn.Module:
+    """A network of the folder by its name there: `text_encoder`, `text_encoder_2`, `unet`, `vae`.
 
-    return _load(CLIPTextModel, folder, "text_encoder")
-
-
-def load_unet(folder: DiffusersFolder) -> nn.Module:
-    """The denoising UNet of the folder."""
-    from diffusers import UNet2DConditionModel
-
-    return _load(UNet2DConditionModel, folder, "unet")
+    Raises:
+        UserError: damaged files, NaN or inf, or weights that do not fit the config.
+    """
+    return _load(network_class(part), folder, part)
 
 
-def load_vae(folder: DiffusersFolder) -> nn.Module:
-    """The VAE of the folder."""
-    from diffusers import AutoencoderKL
+def network_class(part: str) -> Any:
+    """The class that diffusers or transformers has for a network."""
+    if part == "text_encoder":
+        from transformers import CLIPTextModel
 
-    return _load(AutoencoderKL, folder, "vae")
+        return CLIPTextModel
+    if part == "text_encoder_2":
+        from transformers import CLIPTextModelWithProjection
+
+        return CLIPTextModelWithProjection
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    return {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
 
 
 def _load(kind: Any, folder: DiffusersFolder, part: str) -> nn.Module:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from coreml_sd.config import ConversionConfig, parse_size
 from coreml_sd.errors import UserError
-from coreml_sd.models import stable_diffusion
+from coreml_sd.models import stable_diffusion, stable_diffusion_xl
 from coreml_sd.models.diffusers_folder import INDEX_NAME, DiffusersFolder
 from coreml_sd.models.pipeline import DiffusionModel
 from coreml_sd.models.source import find_source
 
-FAMILIES = (stable_diffusion.FAMILY,)
+FAMILIES = (stable_diffusion.FAMILY, stable_diffusion_xl.FAMILY)
 
 
 def open_model(config: ConversionConfig) -> DiffusionModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,10 @@ def read_advice(folder: DiffusersFolder) -> Advice:
 class PipelineFacts:
     """What generation must know beside the networks; stored in the manifest as it stands.
 
-    `size` is the picture's (height, width) in pixels, `latent_size` the latent's.
+    `size` is the picture's (height, width) in pixels, `latent_size` the latent's. What only
+    Stable Diffusion XL has is None elsewhere and then not stored: `tokenizer_2` is as `tokenizer`
+    for the second text encoder, `zeros_for_empty_prompt` whether an empty negative prompt is zeros
+    instead of an encoded empty text.
     """
 
     family: str
@@ -56,6 +60,12 @@ class PipelineFacts:
     scheduler: dict[str, Any]
     tokenizer: dict[str, Any]
     advice: Advice
+    tokenizer_2: dict[str, Any] | None = None
+    zeros_for_empty_prompt: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest, what is None left out."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,23 @@ class PublishedTextEncoder(nn.Module):
         return result.last_hidden_state, result.pooler_output
 
 
+class PublishedPenultimateText(nn.Module):
+    """input_ids `(1, T)` as floats -> hidden_embeds `(1, T, C)`, pooled_outputs `(1, P)`.
+
+    The states before the last layer, and the pooled output after it, projected where the network
+    has a projection.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        result = self.network(input_ids.long(), output_hidden_states=True)
+        pooled = result.text_embeds if "text_embeds" in result else result.pooler_output
+        return result.hidden_states[-2], pooled
+
+
 class PublishedUNet(nn.Module):
     """sample, timestep `(B,)`, encoder_hidden_states `(B, C, 1, T)` -> noise_pred."""
 
@@ -32,6 +49,26 @@ class PublishedUNet(nn.Module):
     ) -> tuple[torch.Tensor]:
         context = encoder_hidden_states.squeeze(2).transpose(1, 2)
         return (self.network(sample, timestep, context).sample,)
+
+
+class PublishedUNetXL(nn.Module):
+    """As `PublishedUNet`, with time_ids `(B, 6)` and text_embeds `(B, P)` after its inputs."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        time_ids: torch.Tensor,
+        text_embeds: torch.Tensor,
+    ) -> tuple[torch.Tensor]:
+        context = encoder_hidden_states.squeeze(2).transpose(1, 2)
+        added = {"time_ids": time_ids, "text_embeds": text_embeds}
+        return (self.network(sample, timestep, context, added_cond_kwargs=added).sample,)
 
 
 class PublishedVAEDecoder(nn.Module):

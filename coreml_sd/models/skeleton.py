@@ -10,6 +10,7 @@ from torch import nn
 
 from coreml_sd.errors import UserError
 from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.load import network_class
 from coreml_sd.models.tensor_file import TensorFile
 from coreml_sd.models.weights import FileWeights
 
@@ -53,15 +54,14 @@ def open_network(folder: DiffusersFolder, part: str) -> OpenNetwork | None:
 
 
 def _build(config: dict[str, Any], part: str) -> nn.Module:
+    kind = network_class(part)
     with torch.device("meta"):
-        if part == "text_encoder":
-            from transformers import CLIPTextConfig, CLIPTextModel
+        if part.startswith("text_encoder"):
+            from transformers import CLIPTextConfig
 
-            text: nn.Module = CLIPTextModel(CLIPTextConfig.from_dict(config))
+            # A config may name fp16, which only some of transformers' classes heed.
+            text: nn.Module = kind(CLIPTextConfig.from_dict(config)).float()
             return text
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-
-        kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
         module: nn.Module = kind.from_config(config)
         return module
 

@@ -138,7 +138,8 @@ def measure(
             components.append(compare(bundle, plan, component, source, progress))
     opened = tuple(open_runtime(bundle, each) for each in _picture_runtimes(bundle, runtime))
     chosen = prompts if prompts is not None else list(bundle.pipeline["advice"]["prompts"])
-    drawable = {"text_encoder", "unet", "vae_decoder"} <= bundle.components.keys()
+    needed = {component.name for component in plan.model.components} - {"vae_encoder"}
+    drawable = needed <= bundle.components.keys()
     pictures = _pictures(bundle, opened, chosen if drawable else [], progress)
     memory = None
     if pictures and any(each.name == "litert" for each in opened):
@@ -163,7 +164,7 @@ def _coreml_parity(
 
     name = component.name
     with progress.stage(f"{name}: Core ML, solve again and compare"):
-        mobile = mobile_form(name, source, mobile_options(plan))
+        mobile = mobile_form(component.form, source, mobile_options(plan))
         palettization = palettize_module(mobile, plan.palettes) if plan.palettes else None
         paths = bundle.files(name)
         result = component_parity(component, source, mobile, palettization, paths)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def make_vae():
 
 @pytest.fixture
 def make_text_encoder():
-    def make(**changes):
+    def make(projected=False, **changes):
         torch.manual_seed(0)
         config = {
             "vocab_size": 49408,
@@ -77,6 +77,7 @@ def make_text_encoder():
             "pad_token_id": 49407,
             "initializer_factor": 10.0,
         }
-        return randomised(CLIPTextModel(CLIPTextConfig(**{**config, **changes})))
+        kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+        return randomised(kind(CLIPTextConfig(**{**config, **changes})))
 
     return make

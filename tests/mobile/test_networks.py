@@ -11,13 +11,26 @@ from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import MobileOptions, mobile_form
 from coreml_sd.mobile.attention import scale_factors
 from coreml_sd.models.published import (
+    PublishedPenultimateText,
     PublishedTextEncoder,
     PublishedUNet,
+    PublishedUNetXL,
     PublishedVAEDecoder,
     PublishedVAEEncoder,
 )
 
 ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
+XL = {
+    "block_out_channels": (32, 64, 64),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 3),
+    "attention_head_dim": (2, 4, 8),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 20 + 6 * 8,
+}
 SD2 = {"use_linear_projection": True, "attention_head_dim": [2, 4, 4]}
 
 
@@ -28,6 +41,12 @@ def unet_inputs(batch: int = 2, size: tuple[int, int] = (8, 8), width: int = 24)
         torch.full((batch,), 731.0),
         torch.randn(batch, width, 1, 77),
     )
+
+
+def xl_inputs(batch: int = 2):
+    inputs = unet_inputs(batch)
+    ids = torch.tensor([[1024.0, 768.0, 0.0, 16.0, 1032.0, 776.0]]).repeat(batch, 1)
+    return (*inputs, ids, torch.randn(batch, 20))
 
 
 def text_inputs(vocabulary: int = 49408):
@@ -48,6 +67,19 @@ def test_unet(make_unet, attention: str, changes: dict) -> None:
     source = make_unet(**changes)
     mobile = mobile_form("unet", source, MobileOptions(attention, query_chunk=16))
     assert decibels(PublishedUNet(source), mobile, unet_inputs()) >= 100
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_unet_with_added_conditions(make_unet, attention: str) -> None:
+    source = make_unet(**XL)
+    mobile = mobile_form("unet", source, MobileOptions(attention, query_chunk=16))
+    assert mobile.inputs[-2:] == ("time_ids", "text_embeds")
+    inputs = xl_inputs()
+    assert decibels(PublishedUNetXL(source), mobile, inputs) >= 100
+    crossed = inputs[3].clone()
+    crossed[0, 0], crossed[0, 1] = inputs[3][0, 1], inputs[3][0, 0]
+    turned = mobile(*inputs[:3], crossed, inputs[4])
+    assert psnr_db(PublishedUNetXL(source)(*inputs)[0], turned[0]) < 100
 
 
 @pytest.mark.parametrize("size", [(8, 16), (12, 8), (6, 10)])
@@ -84,6 +116,45 @@ def test_text_encoder(make_text_encoder, attention: str, activation: str) -> Non
     source = make_text_encoder(hidden_act=activation)
     mobile = mobile_form("text_encoder", source, MobileOptions(attention))
     assert decibels(PublishedTextEncoder(source), mobile, text_inputs()) >= 100
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"projected": True, "projection_dim": 20, "hidden_act": "gelu"},
+        {"projected": True, "eos_token_id": 2, "pad_token_id": 0, "num_hidden_layers": 3},
+    ],
+    ids=["plain", "projected", "old end token"],
+)
+def test_text_encoder_of_xl(make_text_encoder, attention: str, changes: dict) -> None:
+    source = make_text_encoder(**changes)
+    mobile = mobile_form("penultimate_text_encoder", source, MobileOptions(attention))
+    assert mobile.outputs == ("hidden_embeds", "pooled_outputs")
+    inputs = text_inputs()
+    assert decibels(PublishedPenultimateText(source), mobile, inputs) >= 100
+    filled = inputs[0].clone()
+    filled[:, 10:] = 0
+    assert decibels(PublishedPenultimateText(source), mobile, (filled,)) >= 100
+
+
+@pytest.mark.parametrize("end", [49407, 2])
+def test_pooling_by_lookup(make_text_encoder, end: int) -> None:
+    """Of several end tokens the first; the argmax is the reference."""
+    source = make_text_encoder(projected=True, projection_dim=20, eos_token_id=end)
+    plain = mobile_form("penultimate_text_encoder", source)
+    lookup = mobile_form("penultimate_text_encoder", source, MobileOptions(pooled=False))
+    ids = text_inputs()[0]
+    for place in (7, 4, 1):
+        earlier = ids.clone()
+        earlier[:, place] = 49407
+        assert psnr_db(plain(ids)[1], lookup(earlier)[1]) < 100
+        ids[:, place:] = 49407
+        assert psnr_db(plain(ids)[1], lookup(ids)[1]) >= 100
+    with pytest.raises(UserError, match="1 added tokens and an old end token"):
+        grown = make_text_encoder(vocab_size=49409, eos_token_id=2)
+        mobile_form("penultimate_text_encoder", grown, MobileOptions(pooled=False))
 
 
 def test_text_encoder_with_the_old_end_token(make_text_encoder) -> None:
@@ -139,6 +210,7 @@ def test_no_tensor_has_more_than_four_axes(
     options = MobileOptions(attention)
     cases = [
         (mobile_form("unet", make_unet(), options), unet_inputs()),
+        (mobile_form("unet", make_unet(**XL), options), xl_inputs()),
         (mobile_form("text_encoder", make_text_encoder(), options), text_inputs()),
         (mobile_form("vae_decoder", make_vae(), options), (torch.randn(1, 4, 4, 4),)),
     ]
@@ -178,6 +250,10 @@ class TestNegativeControls:
         ({"class_embed_type": "timestep"}, "class_embed_type"),
         ({"center_input_sample": True}, "center_input_sample"),
         ({"resnet_time_scale_shift": "scale_shift"}, "scale_shift"),
+        (
+            {"addition_embed_type": "text", "addition_embed_type_num_heads": 4},
+            "addition_embed_type",
+        ),
         ({"dual_cross_attention": True}, "dual_cross_attention|no mobile form"),
     ],
 )

@@ -26,7 +26,8 @@ def android_form(component: ComponentSpec, source: nn.Module, profile: Profile) 
     """Rewrite one component; weights are shared with `source`.
 
     A text encoder gives its states only: picking the pooled output needs ops that the GPU
-    delegate does not have, and an app can take the row of the end token itself.
+    delegate does not have, and an app can take the row of the end token itself. Those of Stable
+    Diffusion XL, whose UNet takes the pooled output, pick it with ops that it has.
 
     Raises:
         UserError: a part of the network has no mobile form.
@@ -41,7 +42,7 @@ def android_form(component: ComponentSpec, source: nn.Module, profile: Profile) 
         gelu=profile.gelu,
         pooled=False,
     )
-    network = mobile_form(component.name, source, options)
+    network = mobile_form(component.form, source, options)
     if profile.table_limit:
         cut_tables(network, profile.table_limit)
     splits = serialize_convolutions(network, component.inputs, profile.convolution_fits)

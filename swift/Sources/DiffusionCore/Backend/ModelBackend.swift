@@ -75,6 +75,8 @@ public struct Component: RawRepresentable, Sendable, Hashable, Codable, CustomSt
     public init(rawValue: String) { self.rawValue = rawValue }
 
     public static let textEncoder = Component(rawValue: "text_encoder")
+    /// Stable Diffusion XL's second.
+    public static let textEncoder2 = Component(rawValue: "text_encoder_2")
     public static let unet = Component(rawValue: "unet")
     public static let vaeDecoder = Component(rawValue: "vae_decoder")
     public static let vaeEncoder = Component(rawValue: "vae_encoder")

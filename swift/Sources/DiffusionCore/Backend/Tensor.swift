@@ -22,3 +22,13 @@ public struct Tensor: Sendable, Hashable {
     /// Whether every number is finite.
     public var isFinite: Bool { values.allSatisfy(\.isFinite) }
 }
+
+extension Tensor {
+    /// The named rows of the outermost dimension, in that order.
+    func rows(_ indices: [Int]) -> Tensor {
+        let width = values.count / max(shape[0], 1)
+        return Tensor(
+            shape: [indices.count] + shape.dropFirst(),
+            values: indices.flatMap { values[$0 * width..<($0 + 1) * width] })
+    }
+}

@@ -12,7 +12,7 @@ public struct Manifest: Sendable, Hashable, Codable {
     /// nil in bundles that were made by hand.
     public var model: ModelFacts?
     public var pipeline: PipelineFacts
-    /// By name: `text_encoder`, `unet`, `vae_decoder`, `vae_encoder`.
+    /// By name: `text_encoder`, `text_encoder_2`, `unet`, `vae_decoder`, `vae_encoder`.
     public var components: [String: ComponentFacts]
     /// Size and hash of each file by its path in the bundle.
     public var files: [String: FileFacts]

@@ -23,11 +23,13 @@ struct ManifestReader {
         return manifest
     }
 
-    /// Format and version first: a newer manifest may differ in everything else.
+    /// Format, version and family first: others may differ in everything else.
     private func checkHeader(_ data: Data) throws {
         struct Header: Decodable {
+            struct Pipeline: Decodable { var family: String? }
             var format: String
             var manifest_version: Int
+            var pipeline: Pipeline?
         }
         let header = try JSONDecoder().decode(Header.self, from: data)
         guard header.format == Manifest.format else {
@@ -37,9 +39,17 @@ struct ManifestReader {
             throw DiffusionError.newerManifest(
                 version: header.manifest_version, supported: Manifest.supportedVersion)
         }
+        guard let family = header.pipeline?.family, !PipelineFacts.families.contains(family) else { return }
+        throw DiffusionError.unsupportedBundle(
+            reason: "the bundle's model is of the family \"\(family)\", which this package does not draw "
+                + "with; it draws with \(PipelineFacts.families.joined(separator: ", "))")
     }
 
     private func check(_ manifest: Manifest) throws {
+        let isXL = manifest.pipeline.family == "stable-diffusion-xl"
+        guard !isXL || manifest.pipeline.tokenizer2 != nil else {
+            throw corrupted("lacks pipeline.tokenizer_2")
+        }
         for (name, component) in manifest.components {
             guard !component.files.isEmpty else { throw corrupted("\(name) has no files") }
             for file in component.files {

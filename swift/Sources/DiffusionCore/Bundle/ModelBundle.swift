@@ -29,6 +29,7 @@ public struct ModelBundle: Sendable, Hashable {
     ///     after the download (``verify(progress:)``), and opens with ``FileCheck/sizes`` later.
     /// - Throws: ``DiffusionError/notABundle(_:)``, ``DiffusionError/corruptedManifest(reason:)``,
     ///   ``DiffusionError/newerManifest(version:supported:)``,
+    ///   ``DiffusionError/unsupportedBundle(reason:)`` for a family that is not drawn with,
     ///   ``DiffusionError/missingFile(name:)``, ``DiffusionError/corruptedFile(name:)``;
     ///   `CancellationError` where the task was cancelled during the checks.
     public init(at url: URL, checking: FileCheck = .checksums) throws {
@@ -139,8 +140,8 @@ extension Component {
     /// In the order of a picture: text, then denoising, then decoding; others last, by name.
     fileprivate func runsBefore(_ other: Component) -> Bool {
         let order: [Component] = [
-            .textEncoder, Component(rawValue: "text_encoder_2"), .unet,
-            Component(rawValue: "transformer"), .vaeDecoder, .vaeEncoder,
+            .textEncoder, .textEncoder2, .unet, Component(rawValue: "transformer"), .vaeDecoder,
+            .vaeEncoder,
         ]
         func rank(_ component: Component) -> Int {
             order.firstIndex(of: component) ?? order.count

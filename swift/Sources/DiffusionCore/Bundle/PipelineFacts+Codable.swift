@@ -12,6 +12,8 @@ extension PipelineFacts: Codable {
         case batch
         case maxTokens = "max_tokens"
         case tokenizer, advice, preview, scheduler, sizes
+        case tokenizer2 = "tokenizer_2"
+        case zerosForEmptyPrompt = "zeros_for_empty_prompt"
     }
 
     public init(from decoder: any Decoder) throws {
@@ -31,6 +33,9 @@ extension PipelineFacts: Codable {
         preview = try container.decodeIfPresent(PreviewFacts.self, forKey: .preview)
         scheduler = try container.decode(JSONValue.self, forKey: .scheduler)
         sizes = try container.decodeIfPresent([SizeFacts].self, forKey: .sizes) ?? []
+        tokenizer2 = try container.decodeIfPresent(TokenizerFacts.self, forKey: .tokenizer2)
+        zerosForEmptyPrompt =
+            try container.decodeIfPresent(Bool.self, forKey: .zerosForEmptyPrompt) ?? false
     }
 
     public func encode(to encoder: any Encoder) throws {
@@ -50,6 +55,8 @@ extension PipelineFacts: Codable {
         try container.encodeIfPresent(preview, forKey: .preview)
         try container.encode(scheduler, forKey: .scheduler)
         if !sizes.isEmpty { try container.encode(sizes, forKey: .sizes) }
+        try container.encodeIfPresent(tokenizer2, forKey: .tokenizer2)
+        if tokenizer2 != nil { try container.encode(zerosForEmptyPrompt, forKey: .zerosForEmptyPrompt) }
     }
 }
 

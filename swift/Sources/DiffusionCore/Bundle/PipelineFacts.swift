@@ -1,6 +1,9 @@
 /// What generation has to know of a model: `pipeline` in the manifest.
 public struct PipelineFacts: Sendable, Hashable {
-    /// `stable-diffusion`.
+    /// Families that this package draws with.
+    public static let families = ["stable-diffusion", "stable-diffusion-xl"]
+
+    /// One of ``families``.
     public var family: String
     /// What the UNet predicts: `epsilon`, `v_prediction` or `sample`.
     public var predictionType: String
@@ -26,13 +29,18 @@ public struct PipelineFacts: Sendable, Hashable {
     public var scheduler: JSONValue
     /// All sizes, where one file holds several; empty where there is only ``size``.
     public var sizes: [SizeFacts]
+    /// Of the second text encoder, as Stable Diffusion XL has one; its vocabulary is the first's.
+    public var tokenizer2: TokenizerFacts?
+    /// Whether an empty negative prompt is zeros in place of both encodings (Stable Diffusion XL).
+    public var zerosForEmptyPrompt: Bool
 
     public init(
         family: String, predictionType: String, size: ImageSize, latentSize: ImageSize,
         latentChannels: Int = 4, vaeScaleFactor: Int = 8, scalingFactor: Float,
         shiftFactor: Float = 0, batch: Int, maxTokens: Int = 77, tokenizer: TokenizerFacts,
         advice: Advice = Advice(), preview: PreviewFacts? = nil, scheduler: JSONValue,
-        sizes: [SizeFacts] = []
+        sizes: [SizeFacts] = [], tokenizer2: TokenizerFacts? = nil,
+        zerosForEmptyPrompt: Bool = false
     ) {
         self.family = family
         self.predictionType = predictionType
@@ -49,6 +57,8 @@ public struct PipelineFacts: Sendable, Hashable {
         self.preview = preview
         self.scheduler = scheduler
         self.sizes = sizes
+        self.tokenizer2 = tokenizer2
+        self.zerosForEmptyPrompt = zerosForEmptyPrompt
     }
 }
 

@@ -11,8 +11,7 @@ struct Denoiser: Sendable {
     /// Rows that the UNet takes at once.
     let batch: Int
     let guidance: Float
-    /// `(rows, C, 1, T)`: the prompt's embedding, after the negative prompt's where guidance is on.
-    let context: Tensor
+    let conditions: PromptConditions
 
     /// The latent `(1, C, h, w)` after the last step.
     ///
@@ -39,23 +38,19 @@ struct Denoiser: Sendable {
         return latent
     }
 
-    /// The UNet's output for each row of the context, in as many runs as its batch asks for.
+    /// The UNet's output for each row of the conditions, in as many runs as its batch asks for.
     private func predictions(
         for sample: [Float], shape: [Int], timestep: Float
     ) async throws -> [[Float]] {
-        let rows = context.shape[0]
-        let width = context.values.count / rows
+        let rows = conditions.rows
         var found: [[Float]] = []
         for begin in stride(from: 0, to: rows, by: batch) {
             let taken = (0..<batch).map { min(begin + $0, rows - 1) }
-            let output = try await residency.run(files, [
-                "sample": Tensor(
-                    shape: [batch] + shape.dropFirst(), values: taken.flatMap { _ in sample }),
-                "timestep": Tensor(shape: [batch], repeating: timestep),
-                "encoder_hidden_states": Tensor(
-                    shape: [batch] + context.shape.dropFirst(),
-                    values: taken.flatMap { context.values[$0 * width..<($0 + 1) * width] }),
-            ]).named("noise_pred", of: .unet)
+            var inputs = conditions.inputs.mapValues { $0.rows(taken) }
+            inputs["sample"] = Tensor(
+                shape: [batch] + shape.dropFirst(), values: taken.flatMap { _ in sample })
+            inputs["timestep"] = Tensor(shape: [batch], repeating: timestep)
+            let output = try await residency.run(files, inputs).named("noise_pred", of: .unet)
             for row in 0..<min(batch, rows - begin) {
                 found.append(Array(output.values[row * sample.count..<(row + 1) * sample.count]))
             }

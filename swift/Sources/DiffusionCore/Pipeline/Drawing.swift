@@ -30,20 +30,17 @@ struct Drawing: Sendable {
         var seconds = StageSeconds()
         var random = request.request.randomSource.source(seed: request.request.seed) as any RandomSource
         let scheduler = try makeScheduler()
-        let prompt = tokenizer.frame(request.request.prompt)
-        let context = try await stage("Encode prompt", .textEncoder, &seconds, \.encodePrompt) {
-            try await encodePrompts($0, prompt.ids)
-        }
+        let conditions = try await encodePrompts(&seconds)
         let start = try await startLatent(scheduler, &random, &seconds)
         let latent = try await stage("Denoise", .unet, &seconds, \.denoise) {
-            try await denoise($0, start, context, scheduler, &random)
+            try await denoise($0, start, conditions, scheduler, &random)
         }
         let picture = try await stage("Decode", .vaeDecoder, &seconds, \.decode) {
             try await decode($0, latent)
         }
         let made = GenerationReport(
             request: request.request, backend: backend.name, memoryPolicy: memoryPolicy,
-            cutPrompt: prompt.cut, seconds: seconds)
+            cutPrompt: conditions.cut, seconds: seconds)
         report(.finished(picture, made))
         return picture
     }
@@ -54,7 +51,7 @@ struct Drawing: Sendable {
     }
 
     /// Load a component, do its stage, and let the policy free it; each is timed.
-    private func stage<Result: Sendable>(
+    func stage<Result: Sendable>(
         _ name: StaticString, _ component: Component, _ seconds: inout StageSeconds,
         _ part: WritableKeyPath<StageSeconds, Double>, _ work: ([ModelFile]) async throws -> Result
     ) async throws -> Result {
@@ -69,18 +66,6 @@ struct Drawing: Sendable {
         seconds.load += (loaded - begun) / .seconds(1)
         seconds[keyPath: part] += (ContinuousClock.now - loaded) / .seconds(1)
         return result
-    }
-
-    /// Embeddings `(rows, C, 1, T)`: the negative prompt's first where guidance is on.
-    private func encodePrompts(_ files: [ModelFile], _ prompt: [Int]) async throws -> Tensor {
-        var rows: [Tensor] = []
-        let negative = request.isGuided ? [tokenizer.frame(request.request.negativePrompt).ids] : []
-        for ids in negative + [prompt] {
-            let input = Tensor(shape: [1, ids.count], values: ids.map(Float.init))
-            let output = try await residency.run(files, ["input_ids": input])
-            rows.append(try output.named("last_hidden_state", of: .textEncoder))
-        }
-        return channelsFirst(rows)
     }
 
     /// The latent `(1, C, h, w)` that denoising starts from, and the first step to take.
@@ -106,12 +91,12 @@ struct Drawing: Sendable {
     }
 
     private func denoise(
-        _ files: [ModelFile], _ start: Denoiser.Start, _ context: Tensor,
+        _ files: [ModelFile], _ start: Denoiser.Start, _ conditions: PromptConditions,
         _ scheduler: any Scheduler, _ random: inout any RandomSource
     ) async throws -> Tensor {
         let denoiser = Denoiser(
             files: files, residency: residency, batch: bundle.pipeline.batch,
-            guidance: request.guidance, context: context)
+            guidance: request.guidance, conditions: conditions)
         return try await denoiser.run(start, scheduler, &random) { done, count, latent in
             let preview = preview(of: latent, done, count, scheduler, nextStep: start.step + done)
             report(.step(done, of: count, preview: preview))

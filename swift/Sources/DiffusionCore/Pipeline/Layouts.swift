@@ -1,14 +1,21 @@
 import Foundation
 
-/// States `(1, T, C)`, one for each row, as one context `(rows, C, 1, T)`.
-func channelsFirst(_ rows: [Tensor]) -> Tensor {
-    let (tokens, channels) = (rows[0].shape[1], rows[0].shape[2])
+/// States `(1, T, C)` as one context `(rows, C, 1, T)`: for each row those of every text encoder,
+/// whose channels follow one another.
+func channelsFirst(_ rows: [[Tensor]]) -> Tensor {
+    let tokens = rows[0][0].shape[1]
+    let channels = rows[0].map { $0.shape[2] }.reduce(0, +)
     var values = [Float](repeating: 0, count: rows.count * tokens * channels)
-    for (row, states) in rows.enumerated() {
-        for token in 0..<tokens {
-            for channel in 0..<channels {
-                values[(row * channels + channel) * tokens + token] = states.values[token * channels + channel]
+    for (row, encodings) in rows.enumerated() {
+        var first = row * channels
+        for states in encodings {
+            let width = states.shape[2]
+            for token in 0..<tokens {
+                for channel in 0..<width {
+                    values[(first + channel) * tokens + token] = states.values[token * width + channel]
+                }
             }
+            first += width
         }
     }
     return Tensor(shape: [rows.count, channels, 1, tokens], values: values)

@@ -6,35 +6,54 @@ public struct CLIPTokenizer: Sendable {
     public let facts: TokenizerFacts
 
     private let vocabulary: Vocabulary
+    /// The word of the padding, where that is not one of the two marks.
+    private let padding: [Unicode.Scalar]
 
     /// Reads `vocab.json` and `merges.txt` in a folder, such as a bundle.
     ///
     /// - Throws: ``DiffusionError/missingFile(name:)``, ``DiffusionError/corruptedFile(name:)``;
     ///   ``DiffusionError/corruptedManifest(reason:)`` where the length leaves no room for a prompt.
     public init(folder: URL, facts: TokenizerFacts) throws {
-        guard facts.maxTokens >= 2 else {
-            throw DiffusionError.corruptedManifest(
-                reason: "tokenizer.max_tokens is \(facts.maxTokens)")
-        }
-        self.facts = facts
-        vocabulary = try VocabularyReader(folder: folder).read()
+        try Self.check(facts)
+        self.init(vocabulary: try VocabularyReader(folder: folder).read(), facts: facts)
     }
 
     init(vocabulary: Vocabulary, facts: TokenizerFacts) {
         self.vocabulary = vocabulary
         self.facts = facts
+        let isMark = [vocabulary.start, vocabulary.end].contains(facts.padTokenID)
+        let word = isMark ? [] : vocabulary.bytes(of: facts.padTokenID)
+        padding = Array(String(decoding: word, as: UTF8.self).unicodeScalars)
+    }
+
+    /// The same words for another text encoder.
+    ///
+    /// - Throws: ``DiffusionError/corruptedManifest(reason:)`` as for the first.
+    func with(_ facts: TokenizerFacts) throws -> CLIPTokenizer {
+        try Self.check(facts)
+        return CLIPTokenizer(vocabulary: vocabulary, facts: facts)
+    }
+
+    private static func check(_ facts: TokenizerFacts) throws {
+        guard facts.maxTokens >= 2 else {
+            throw DiffusionError.corruptedManifest(
+                reason: "tokenizer.max_tokens is \(facts.maxTokens)")
+        }
     }
 
     /// Ids of a text, without start, end or padding.
     ///
-    /// `<|startoftext|>` and `<|endoftext|>` written in the text become the special tokens.
+    /// `<|startoftext|>`, `<|endoftext|>` and the word of the padding, wherever they are written in
+    /// the text, become the special tokens: a model that pads with `!` was trained with the same id
+    /// for the mark in a prompt.
     public func encode(_ text: String) -> [Int] {
         var ids: [Int] = []
         var merger = BytePairMerger(vocabulary: vocabulary)
-        for part in SpecialTokens.split(text) {
+        for part in SpecialTokens.split(text, padding: padding) {
             switch part {
             case .start: ids.append(vocabulary.start)
             case .end: ids.append(vocabulary.end)
+            case .padding: ids.append(facts.padTokenID)
             case .text(let text):
                 WordSplitter.forEachWord(of: text) { merger.append(word: $0, to: &ids) }
             }

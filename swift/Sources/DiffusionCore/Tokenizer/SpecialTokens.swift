@@ -1,16 +1,18 @@
-/// The marks of start and end, as they can be written in a prompt.
+/// The marks of start and end and the word of the padding, as they can be written in a prompt.
 enum SpecialTokens {
     static let start = Array("<|startoftext|>".unicodeScalars)
     static let end = Array("<|endoftext|>".unicodeScalars)
 
     enum Part {
         case text(String)
-        case start, end
+        case start, end, padding
     }
 
     /// The text between the marks, and the marks, in order. Only this exact spelling is a mark.
-    static func split(_ text: String) -> [Part] {
-        guard text.utf8.contains(UInt8(ascii: "|")) else { return [.text(text)] }
+    ///
+    /// - Parameter padding: empty where it is one of the marks.
+    static func split(_ text: String, padding: [Unicode.Scalar] = []) -> [Part] {
+        guard text.utf8.contains(UInt8(ascii: "|")) || !padding.isEmpty else { return [.text(text)] }
         let scalars = Array(text.unicodeScalars)
         var parts: [Part] = []
         var begin = 0
@@ -21,7 +23,7 @@ enum SpecialTokens {
             return .text(String(view))
         }
         while position < scalars.count {
-            guard let mark = mark(in: scalars, at: position) else {
+            guard let mark = mark(in: scalars, at: position, padding: padding) else {
                 position += 1
                 continue
             }
@@ -35,9 +37,12 @@ enum SpecialTokens {
     }
 
     /// The mark that begins at a position, and its length.
-    static func mark(in scalars: [Unicode.Scalar], at position: Int) -> (part: Part, length: Int)? {
-        guard scalars[position] == "<" else { return nil }
+    static func mark(
+        in scalars: [Unicode.Scalar], at position: Int, padding: [Unicode.Scalar] = []
+    ) -> (part: Part, length: Int)? {
         let rest = scalars[position...]
+        if !padding.isEmpty, rest.starts(with: padding) { return (.padding, padding.count) }
+        guard scalars[position] == "<" else { return nil }
         if rest.starts(with: start) { return (.start, start.count) }
         if rest.starts(with: end) { return (.end, end.count) }
         return nil

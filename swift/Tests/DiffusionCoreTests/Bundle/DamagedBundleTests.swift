@@ -70,6 +70,28 @@ struct DamagedBundleTests {
         #expect(refusal() == .newerManifest(version: 2, supported: 1))
     }
 
+    /// Before anything that only the known families have is looked for.
+    @Test mutating func ofAFamilyThatIsNotSupported() throws {
+        try small.set(["family": "stable-diffusion-3"], at: "pipeline")
+        guard case .unsupportedBundle(let reason)? = refusal() else {
+            Issue.record("\(String(describing: refusal()))")
+            return
+        }
+        #expect(reason.contains("\"stable-diffusion-3\"") && reason.contains("stable-diffusion"))
+    }
+
+    @Test mutating func ofStableDiffusionXLWithoutASecondTokenizer() throws {
+        try small.set("stable-diffusion-xl", at: "pipeline", "family")
+        #expect(isCorruptedManifest("lacks pipeline.tokenizer_2"))
+        let second = ["bos_token_id": 5, "eos_token_id": 6, "pad_token_id": 0, "max_tokens": 77]
+        try small.set(second, at: "pipeline", "tokenizer_2")
+        try small.set(true, at: "pipeline", "zeros_for_empty_prompt")
+        let facts = try ModelBundle(at: small.url).pipeline
+        #expect(facts.tokenizer2?.padTokenID == 0 && facts.zerosForEmptyPrompt)
+        let again = try JSONDecoder().decode(PipelineFacts.self, from: JSONEncoder().encode(facts))
+        #expect(again == facts)
+    }
+
     @Test func withAFileMissing() throws {
         let name = "UnetChunk1.mlpackage/Data/weight.bin"
         try FileManager.default.removeItem(at: small.url.appendingPathComponent(name))

@@ -20,6 +20,17 @@ struct CLIPTokenizerTests {
             TokenizerFixture.read("tokenizer_clip"), folder: TokenizerFixture.clipFolder)
     }
 
+    @Test("where a word of the vocabulary is the padding")
+    func padding() throws {
+        let fixture = try TokenizerFixture.read("tokenizer_padding")
+        let plain = try TokenizerFixture.read("tokenizer")
+        try expectAgreement(fixture, folder: TokenizerFixture.demoFolder)
+        #expect(fixture.ids != plain.ids && fixture.facts.padTokenID != plain.facts.padTokenID)
+        let second = try CLIPTokenizer(folder: TokenizerFixture.demoFolder, facts: plain.facts)
+            .with(fixture.facts)
+        #expect(second.encode("a cat!") == second.encode("a cat") + [fixture.facts.padTokenID])
+    }
+
     private func expectAgreement(_ fixture: TokenizerFixture, folder: URL) throws {
         let prompts = try TokenizerFixture.prompts()
         let tokenizer = try CLIPTokenizer(folder: folder, facts: fixture.facts)

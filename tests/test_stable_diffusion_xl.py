@@ -1,0 +1,226 @@
+"""Stable Diffusion XL end to end on a tiny model: files, proof, pictures, what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from coreml_sd.bundle import open_bundle
+from coreml_sd.cli.main import cli
+from coreml_sd.config import ConversionConfig
+from coreml_sd.convert import convert
+from coreml_sd.errors import UserError
+from coreml_sd.generate import GenerationRequest, Generator
+from coreml_sd.metrics import psnr_db
+from coreml_sd.models.open_model import open_model
+from coreml_sd.report.measure import measure
+from coreml_sd.runtimes.open_runtime import open_runtime
+from tests.test_apple_names import tensors
+from tests.tiny_xl import POOLED, WIDTHS
+
+NAMES = ["text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder"]
+
+
+def draw(path: Path, request: GenerationRequest, runtime: str = "mil") -> np.ndarray:
+    bundle = open_bundle(path, check=False)
+    return Generator(bundle, open_runtime(bundle, runtime))(request).pixels
+
+
+@pytest.fixture(scope="module")
+def pipeline(xl_folder: Path) -> StableDiffusionXLPipeline:
+    made = StableDiffusionXLPipeline(
+        vae=AutoencoderKL.from_pretrained(xl_folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(xl_folder / "text_encoder"),
+        text_encoder_2=CLIPTextModelWithProjection.from_pretrained(xl_folder / "text_encoder_2"),
+        tokenizer=CLIPTokenizer.from_pretrained(xl_folder / "tokenizer"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(xl_folder / "tokenizer_2"),
+        unet=UNet2DConditionModel.from_pretrained(xl_folder / "unet"),
+        scheduler=DDIMScheduler.from_pretrained(xl_folder / "scheduler"),
+        add_watermarker=False,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative", "guidance"),
+    [("a cat", "dog", 4.0), ("a cat! wow", "", 4.0), ("a cat", "", 1.0)],
+    ids=["both prompts", "no negative prompt", "no guidance"],
+)
+def test_the_torch_runtime_equals_diffusers_own_pipeline(
+    pipeline: StableDiffusionXLPipeline,
+    xl_bundle: Path,
+    prompt: str,
+    negative: str,
+    guidance: float,
+) -> None:
+    """Independent of everything of ours: tokens, both encoders, conditions, guidance, decoding."""
+    expected = pipeline(
+        prompt,
+        negative_prompt=negative or None,
+        num_inference_steps=3,
+        guidance_scale=guidance,
+        generator=torch.Generator().manual_seed(5),
+        output_type="np",
+    ).images[0]
+    request = GenerationRequest(prompt, negative, 3, guidance, 5, "ddim")
+    actual = draw(xl_bundle, request, "torch")
+    assert np.abs(actual - np.rint(expected * 255)).max() <= 1
+
+
+def test_what_conditions_are_for_changes_the_picture(xl_bundle: Path) -> None:
+    """The comparison above would notice: each input of the UNet matters to this tiny model."""
+    unet = open_runtime(open_bundle(xl_bundle, check=False), "torch").open("unet")
+    inputs = open_model(_config(xl_bundle)).component("unet").sample_inputs(0)
+    before = unet.run(inputs)["noise_pred"]
+    for name in ("encoder_hidden_states", "time_ids", "text_embeds"):
+        after = unet.run({**inputs, name: 0 * inputs[name]})["noise_pred"]
+        assert psnr_db(before, after) < 60, name
+
+
+def _config(bundle: Path) -> ConversionConfig:
+    return ConversionConfig(model=open_bundle(bundle, check=False).manifest["config"]["model"])
+
+
+def test_fp16_files_draw_nearly_what_the_source_draws(xl_folder: Path, tmp_path: Path) -> None:
+    fp16 = convert(ConversionConfig(model=str(xl_folder)), tmp_path / "b", verify=False).path
+    request = GenerationRequest("a cat", "dog", 3, 4.0, 5)
+    source = draw(fp16, request, "torch").astype(float)
+    assert psnr_db(source, draw(fp16, request)) > 40
+
+
+def test_a_unet_of_batch_one_draws_the_same(xl_folder: Path, tmp_path: Path) -> None:
+    request = GenerationRequest("a cat", "dog", 2, 4.0, 5)
+    pictures = [
+        draw(
+            convert(
+                ConversionConfig(model=str(xl_folder), batch=batch),
+                tmp_path / str(batch),
+                verify=False,
+            ).path,
+            request,
+        )
+        for batch in (1, 2)
+    ]
+    assert psnr_db(pictures[0].astype(float), pictures[1]) > 40
+
+
+def test_every_component_passed_its_gates(xl_bundle: Path) -> None:
+    bundle = open_bundle(xl_bundle)
+    assert list(bundle.components) == NAMES
+    for entry in bundle.components.values():
+        assert all(check["passed"] for check in entry["parity"]["coreml"]["checks"])
+    assert bundle.pipeline["tokenizer_2"]["pad_token_id"] == 0
+    assert bundle.pipeline["tokenizer"]["pad_token_id"] != 0
+    report = measure(bundle, prompts=["a cat"])
+    assert report.passed and len(report.pictures) == 1
+
+
+def test_chunks_chain(xl_folder: Path, tmp_path: Path) -> None:
+    config = ConversionConfig(model=str(xl_folder), components=["unet"], chunks="3", palettize=6)
+    bundle = convert(config, tmp_path / "b")
+    assert len(bundle.files("unet")) == 3
+    report = measure(bundle, prompts=[])
+    assert report.passed
+    (entry,) = report.components
+    assert entry.checks[-1].figure == "identical"
+
+
+def test_names_and_shapes_are_those_of_apples_converter(xl_bundle: Path) -> None:
+    """`TextEncoderXL.swift`, `Unet.swift` and `StableDiffusionXL+Resources.swift` of
+    apple/ml-stable-diffusion ask for these."""
+    from coreml_sd.runtimes.mil import MilPackage
+
+    def declared(stem: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        description = MilPackage(xl_bundle / f"{stem}.mlpackage").spec.description
+        return tensors(description.input), tensors(description.output)
+
+    for stem, width, pooled in (
+        ("TextEncoder", WIDTHS[0], WIDTHS[0]),
+        ("TextEncoder2", WIDTHS[1], POOLED),
+    ):
+        assert declared(stem) == (
+            {"input_ids": ((1, 77), "FLOAT32")},
+            {
+                "hidden_embeds": ((1, 77, width), "FLOAT32"),
+                "pooled_outputs": ((1, pooled), "FLOAT32"),
+            },
+        )
+    inputs, outputs = declared("Unet")
+    assert inputs == {
+        "sample": ((2, 4, 8, 8), "FLOAT16"),
+        "timestep": ((2,), "FLOAT32"),
+        "encoder_hidden_states": ((2, sum(WIDTHS), 1, 77), "FLOAT16"),
+        "time_ids": ((2, 6), "FLOAT32"),
+        "text_embeds": ((2, POOLED), "FLOAT16"),
+    }
+    assert outputs == {"noise_pred": ((2, 4, 8, 8), "FLOAT32")}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["inspect"], ["inspect", "--json"], ["lint"], ["parity", "--no-pictures"]]
+)
+def test_commands_take_the_bundle(xl_bundle: Path, arguments: list[str]) -> None:
+    done = CliRunner().invoke(cli, [*arguments, str(xl_bundle)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_inspect_and_dry_run_take_the_folder(xl_folder: Path) -> None:
+    counted = CliRunner().invoke(cli, ["inspect", "--json", str(xl_folder)])
+    assert list(json.loads(counted.stdout)["components"]) == NAMES
+    planned = CliRunner().invoke(cli, ["convert", str(xl_folder), "--palettize", "6", "--dry-run"])
+    assert planned.exit_code == 0 and '"text_encoder_2"' in planned.stdout
+
+
+def change(folder: Path, relative: str, **values: Any) -> None:
+    path = folder / relative
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("relative", "values", "message"),
+    [
+        ("model_index.json", {"requires_aesthetics_score": True}, "refiners are not supported"),
+        ("unet/config.json", {"addition_embed_type": None}, "addition_embed_type"),
+        ("unet/config.json", {"addition_time_embed_dim": 4}, "need 64"),
+        ("unet/config.json", {"in_channels": 9}, "inpainting"),
+        ("unet/config.json", {"cross_attention_dim": 32}, "width 80 and UNet context 32"),
+        ("vae/config.json", {"latents_mean": [0, 0, 0, 0]}, "latents_mean"),
+        ("text_encoder_2/config.json", {"max_position_embeddings": 64}, "77 and 64 tokens"),
+        ("tokenizer_2/vocab.json", {"extra": 600}, "different vocabularies"),
+    ],
+)
+def test_relatives_are_refused(
+    xl_folder: Path, tmp_path: Path, relative: str, values: dict[str, Any], message: str
+) -> None:
+    folder = Path(shutil.copytree(xl_folder, tmp_path / "model"))
+    change(folder, relative, **values)
+    with pytest.raises(UserError, match=message):
+        open_model(ConversionConfig(model=str(folder)))
+
+
+def test_a_refiner_is_refused(xl_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(xl_folder, tmp_path / "model"))
+    shutil.rmtree(folder / "text_encoder")
+    with pytest.raises(UserError, match="refiners are not supported"):
+        open_model(ConversionConfig(model=str(folder)))
+
+
+def test_stable_diffusion_has_no_second_encoder(sd1_folder: Path) -> None:
+    from coreml_sd.plan import plan_conversion
+
+    config = ConversionConfig(model=str(sd1_folder), components=["text_encoder_2"])
+    with pytest.raises(UserError, match="no component text_encoder_2; it has text_encoder, unet"):
+        plan_conversion(config)
