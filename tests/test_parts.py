@@ -147,7 +147,7 @@ def test_a_conversion_goes_on_where_it_stopped(
     sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that went on equals the undisturbed one byte for byte; its parts are gone."""
-    from coreml_sd import convert as module
+    from coreml_sd import convert_component as module
 
     config = ConversionConfig(model=str(sd1_folder), components=["text_encoder", "vae_encoder"])
     convert(config, tmp_path / "whole", verify=False)

@@ -82,7 +82,7 @@ def test_the_command_refuses_before_any_network_is_converted(
 ) -> None:
     free_disk(monkeypatch, 1000)
     monkeypatch.setattr(
-        "coreml_sd.convert.convert_component", lambda *_: pytest.fail("began to convert")
+        "coreml_sd.convert_component.convert_component", lambda *_: pytest.fail("began to convert")
     )
     done = run("convert", sd1_folder, "-o", tmp_path / "b")
     done.refused("free some space or choose another -o")

@@ -63,6 +63,7 @@ def command(
     from coreml_sd.bundle import check_destination
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.convert import convert
+    from coreml_sd.lean_imports import allow_lean_imports
     from coreml_sd.libraries import quieten
     from coreml_sd.plan import plan_conversion
     from coreml_sd.sources import pruning_sentence
@@ -76,6 +77,8 @@ def command(
         console.print(_describe(plan, destination), soft_wrap=True)
         return
     check_destination(destination, overwrite=overwrite)
+    if plan.config.targets == ["coreml"]:
+        allow_lean_imports()
     with ConsoleProgress() as progress:
         bundle = convert(
             config,

@@ -52,6 +52,7 @@ def _changes() -> list[tuple[Any, str, Any]]:
         (Function, "to_str", short),
         (Block, "_propagate_nonreplaceable_vars", lambda block: None),
         (Block, "_copy_scope_info", staticmethod(lambda src, dst: None)),
+        (Program, "_add_essential_scope_source", lambda program, sources: None),
         (Program, "validate", lambda program, check_essential_scope=False: None),
         (type_mapping, "get_type_info", functools.cache(type_mapping.get_type_info)),
     ]
