@@ -18,8 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import psutil
 
+from scripts.bench.families import FAMILIES
+
 _BITS = 6
-COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
+_CHUNKS = {"sdxl": "auto"}  # 2 elsewhere
 Figures = tuple[float, float, float]  # seconds, CPU seconds, peak resident GB of the whole tree
 
 
@@ -30,8 +32,10 @@ def main() -> None:
         _convert_plainly(Path(arguments.folder), arguments.plain, Path(arguments.out))
         return
     with tempfile.TemporaryDirectory(dir=arguments.work, prefix="bench-convert-") as work:
-        folder = Path(arguments.folder) if arguments.folder else _random_folder(Path(work))
-        rounds = [_round(folder, Path(work)) for _ in range(arguments.rounds)]
+        folder = Path(arguments.folder or _random_folder(Path(work), arguments.family))
+        names = arguments.components or _components(folder)
+        chunks = _CHUNKS.get(arguments.family, "2")
+        rounds = [_round(folder, Path(work), chunks, names) for _ in range(arguments.rounds)]
     text = _table(arguments.folder or arguments.family, rounds)
     print(text)
     if arguments.write:
@@ -40,27 +44,27 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--family", default="sd15", choices=["sd15"])
+    parser.add_argument("--family", default="sd15", choices=FAMILIES)
     parser.add_argument("--folder", help="A diffusers folder instead of random weights.")
+    parser.add_argument("--components", nargs="+", help="These alone. [default: all]")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", help="Where folders and results go for the while.")
     parser.add_argument("--write", help="A document with markers for the table.")
-    parser.add_argument("--plain", choices=COMPONENTS, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", help=argparse.SUPPRESS)  # the component to convert plainly
     parser.add_argument("--out", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _round(folder: Path, work: Path) -> dict[str, Figures]:
+def _round(folder: Path, work: Path, chunks: str, names: list[str]) -> dict[str, Figures]:
     """All steps of both paths once."""
     ours = [sys.executable, "-m", "coreml_sd.cli.main", "convert", str(folder), "--no-verify"]
     ours += ["--palettize", str(_BITS), "--overwrite"]
-    figures = {
-        "ours: all, UNet in 2 chunks": _measure([*ours, "--chunks", "2", "-o", f"{work}/all"]),
-        "ours: UNet": _measure(
-            [*ours, "--components", "unet", "--chunks", "1", "-o", f"{work}/unet"]
-        ),
-    }
-    for name in COMPONENTS:
+    command = [*ours, "--components", ",".join(names), "--chunks", chunks, "-o", f"{work}/all"]
+    figures = {"ours: all": _measure(command)}
+    if "unet" in names:
+        command = [*ours, "--components", "unet", "--chunks", "1", "-o", f"{work}/unet"]
+        figures["ours: UNet"] = _measure(command)
+    for name in names:
         out = work / f"{name}.mlpackage"
         command = [sys.executable, __file__, "--folder", str(folder), "--plain", name]
         figures[f"plain: {name}"] = _measure([*command, "--out", str(out)])
@@ -96,16 +100,23 @@ def _convert_plainly(folder: Path, name: str, out: Path) -> None:
     from scripts.bench.plain_path import convert_plainly
 
     component = open_model(ConversionConfig(model=str(folder))).component(name)
-    network = mobile_form(name, component.load())
+    network = mobile_form(component.form, component.load())
     bits = _BITS if name == "unet" else None  # ours has palettes everywhere
     convert_plainly(out, network, component.inputs, component.outputs, min_os="iOS17", bits=bits)
 
 
-def _random_folder(work: Path) -> Path:
+def _components(folder: Path) -> list[str]:
+    from coreml_sd.config import ConversionConfig
+    from coreml_sd.models.open_model import open_model
+
+    return [each.name for each in open_model(ConversionConfig(model=str(folder))).components]
+
+
+def _random_folder(work: Path, family: str) -> Path:
     from coreml_sd.models.source import DEMO_FOLDER
     from scripts.bench.random_folder import write_folder
 
-    return write_folder(work / "model", DEMO_FOLDER / "tokenizer")
+    return write_folder(work / "model", DEMO_FOLDER / "tokenizer", family)
 
 
 def _table(label: str, rounds: list[dict[str, Figures]]) -> str:
@@ -123,17 +134,15 @@ def _table(label: str, rounds: list[dict[str, Figures]]) -> str:
             f"| {name} | {statistics.median(seconds):.1f} ({min(seconds):.1f} to "
             f"{max(seconds):.1f}) | {statistics.median(cpu):.0f} | {max(peak):.2f} |"
         )
-    lines += ["", _ratio("all four", rounds, "ours: all, UNet in 2 chunks", COMPONENTS)]
-    lines += [_ratio("the UNet alone", rounds, "ours: UNet", ("unet",))]
+    plain = [name for name in rounds[0] if name.startswith("plain: ")]
+    lines += ["", _ratio("all components", rounds, "ours: all", plain)]
+    if "ours: UNet" in rounds[0]:
+        lines += [_ratio("the UNet alone", rounds, "ours: UNet", ["plain: unet"])]
     return "\n".join(lines) + "\n"
 
 
-def _ratio(
-    label: str, rounds: list[dict[str, Figures]], ours: str, components: tuple[str, ...]
-) -> str:
-    ratios = [
-        sum(each[f"plain: {name}"][0] for name in components) / each[ours][0] for each in rounds
-    ]
+def _ratio(label: str, rounds: list[dict[str, Figures]], ours: str, plain: list[str]) -> str:
+    ratios = [sum(each[name][0] for name in plain) / each[ours][0] for each in rounds]
     return (
         f"- {label}: the plain steps together take {statistics.median(ratios):.1f} times as long "
         f"({min(ratios):.1f} to {max(ratios):.1f})"

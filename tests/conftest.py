@@ -179,6 +179,23 @@ def both_bundle(shared_folder: "SharedFolder", tiny_files: "TinyFiles", sd1_fold
 
 
 @pytest.fixture(scope="session")
+def xl_tflite_bundle(
+    shared_folder: "SharedFolder", tiny_files: "TinyFiles", xl_folder: Path
+) -> Path:
+    """The tiny SDXL model for Android at fp16."""
+    from coreml_sd.config import ConversionConfig
+    from coreml_sd.convert import convert
+    from coreml_sd.targets.tflite import export
+
+    def make(path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "export_tflite", tiny_files.exporter)
+            convert(ConversionConfig(model=str(xl_folder), targets=["tflite"]), path)
+
+    return shared_folder.once("xl-tflite.bundle", make)
+
+
+@pytest.fixture(scope="session")
 def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """Bundles of the demo model for Android without weights: what an app reads is all there.
 

@@ -204,6 +204,15 @@ def test_what_would_change_the_picture_is_refused(
     assert set(answer) == {"refused"}
 
 
+def test_another_family_is_refused(android_bundle: Callable[[int], Path], tmp_path: Path) -> None:
+    path = Path(shutil.copytree(android_bundle(2), tmp_path / "copy"))
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    manifest["pipeline"]["family"] = "stable-diffusion-xl"
+    (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(AssertionError, match=r"draws with stable-diffusion, not with .*-xl; copy"):
+        ask(tmp_path, path, prompts=PROMPTS[:1])
+
+
 class Formula:
     """The networks of Check.kt in numpy."""
 

@@ -4,19 +4,21 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from coreml_sd import vae_range
-from coreml_sd.bundle import open_bundle
+from coreml_sd.bundle import Bundle, open_bundle
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.models.open_model import open_model
 from coreml_sd.report.measure import measure
-from coreml_sd.runtimes.mil import MilNetwork
+from coreml_sd.runtimes.mil import MilNetwork, Mode
+from coreml_sd.runtimes.mil.trace import OpRange
 from coreml_sd.sources import load_source, open_source
 from tests.conftest import randomize
 from tests.tiny_xl import tiny_vae
@@ -80,21 +82,57 @@ def test_what_is_forgotten_is_noticed(name: str) -> None:
         assert psnr_db(before, network(x)) < 100
 
 
+def evaluate(
+    bundle: Bundle, folder: Path, name: str, mode: Mode
+) -> tuple[np.ndarray, OpRange | None]:
+    """What the file of a half gives, and the first op on the way that leaves fp16."""
+    (path,) = bundle.files(name)
+    network = MilNetwork(path, mode=mode, record=True)
+    with np.errstate(all="ignore"):
+        (output,) = network.run(
+            open_model(config(folder)).component(name).sample_inputs(0)
+        ).values()
+    assert network.trace is not None
+    return output, network.trace.first_unsafe
+
+
 def test_the_evaluator_finds_the_overflow(
     loud_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vae_range, "CEILING", float("inf"))
     bundle = convert(config(loud_folder), tmp_path / "b", verify=False)
     for name in VAES:
-        (path,) = bundle.files(name)
-        network = MilNetwork(path, record=True)
-        network.run(open_model(config(loud_folder)).component(name).sample_inputs(0))
-        assert network.trace is not None and network.trace.first_unsafe is not None
-        half = "decoder" if name == "vae_decoder" else "encoder"
-        assert half in network.trace.first_unsafe.layer
+        output, unsafe = evaluate(bundle, loud_folder, name, "fp16")
+        assert unsafe is not None and not np.isfinite(output).all()
+        assert ("decoder" if name == "vae_decoder" else "encoder") in unsafe.layer
+        # The weights are sound: it is the format of the activations.
+        assert np.isfinite(evaluate(bundle, loud_folder, name, "fp32")[0]).all()
     with pytest.raises(CoremlSDError, match=r"gate .*conv.* after decoder"):
         convert(config(loud_folder), tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+def test_the_evaluator_finds_nothing_once_it_is_cured(loud_folder: Path, tmp_path: Path) -> None:
+    """The file of the test above, made with the cure."""
+    bundle = convert(config(loud_folder), tmp_path / "b", verify=False)
+    for name in VAES:
+        output, unsafe = evaluate(bundle, loud_folder, name, "fp16")
+        assert unsafe is None and np.isfinite(output).all()
+        component = open_model(config(loud_folder)).component(name)
+        (given,) = (torch.from_numpy(x).float() for x in component.sample_inputs(0).values())
+        with torch.no_grad():
+            (source,) = component.published(component.load())(given)
+        assert psnr_db(source, output) >= 50
+
+
+def test_the_evaluator_does_not_accuse_a_vae_that_stays_in_range(
+    xl_folder: Path, tmp_path: Path
+) -> None:
+    bundle = convert(config(xl_folder), tmp_path / "b", verify=False)
+    for name in VAES:
+        output, unsafe = evaluate(bundle, xl_folder, name, "fp16")
+        assert unsafe is None and np.isfinite(output).all()
+        assert "rescaling" not in bundle.components[name]
 
 
 @pytest.mark.parametrize("bits", [None, 6])

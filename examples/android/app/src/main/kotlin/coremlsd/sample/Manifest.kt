@@ -47,6 +47,7 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
     companion object {
         private const val FORMAT = "coreml-sd bundle"
         private const val VERSION = 1
+        private const val FAMILY = "stable-diffusion"
 
         /** Read `manifest.json` in a folder. Throws [BundleException] where it cannot be used. */
         fun read(folder: File): Manifest {
@@ -56,6 +57,10 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
                 val json = JSONObject(path.readText())
                 if (json.optString("format") != FORMAT || json.optInt("manifest_version") > VERSION) {
                     throw BundleException("$path: not a bundle that this app can read; convert again")
+                }
+                val family = json.getJSONObject("pipeline").optString("family")
+                if (family != FAMILY) {
+                    throw BundleException("$path: this app draws with $FAMILY, not with $family; copy another bundle")
                 }
                 return Manifest(pipeline(json.getJSONObject("pipeline")), networks(folder, json.getJSONObject("components")))
             } catch (error: JSONException) {
