@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from typing import Any
 import psutil
 
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.stopping import when_stopped
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
 FORMAT = "coreml-sd bundle"
 _REPORTS = ("parity.html", "parity.json")  # written after the bundle is whole, never checksummed
+_SEAL = "manifest_sha256"  # the manifest's own checksum, taken with zeros in its place
+_UNSEALED = "0" * 64
+_in_use: set[Path] = set()  # staging folders of this process
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def open_bundle(path: Path, *, check: bool = True) -> Bundle:
         check: compare sizes and SHA-256 of all files (reads the whole bundle once).
 
     Raises:
-        UserError: no bundle, a half-written one, a newer manifest, a missing or changed file.
+        UserError: no bundle, a half-written one, a newer manifest, a missing or changed file; a
+            changed manifest is noticed without `check` too.
     """
     manifest_path = path / MANIFEST_NAME
     if not path.is_dir():
@@ -99,7 +105,8 @@ def open_bundle(path: Path, *, check: bool = True) -> Bundle:
     if not manifest_path.is_file():
         raise UserError(f"{path}: not a bundle, or a half-written one (no {MANIFEST_NAME})")
     try:
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        content = manifest_path.read_bytes()
+        manifest = json.loads(content.decode("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{manifest_path}: cannot be read ({error}); convert again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -110,6 +117,7 @@ def open_bundle(path: Path, *, check: bool = True) -> Bundle:
             f"{manifest_path}: manifest version {version}, this coreml-sd reads up to "
             f"{MANIFEST_VERSION}; update coreml-sd"
         )
+    _require_intact(manifest_path, content, manifest)
     missing = {"pipeline", "components", "config", "files", "model"} - manifest.keys()
     if missing:
         raise UserError(f"{manifest_path}: lacks {', '.join(sorted(missing))}; convert again")
@@ -153,8 +161,10 @@ def new_bundle(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); choose another -o"
         ) from None
+    _in_use.add(staging)
     try:
-        yield staging
+        with when_stopped(lambda: _remove_while_in_use(staging)):
+            yield staging
         if not (staging / MANIFEST_NAME).is_file():
             raise CoremlSDError(f"{path}: the bundle was not finished (no {MANIFEST_NAME})")
         _replace(path, staging)
@@ -165,6 +175,7 @@ def new_bundle(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        _in_use.discard(staging)
 
 
 def check_destination(path: Path, *, overwrite: bool) -> None:
@@ -183,19 +194,43 @@ def check_destination(path: Path, *, overwrite: bool) -> None:
         raise UserError(f"{path}: not a bundle, so it is not overwritten; choose another -o")
 
 
-def write_manifest(staging: Path, manifest: dict[str, Any]) -> None:
-    """Write manifest.json with the checksums of every file in the staging folder."""
-    files = {
-        file.relative_to(staging).as_posix(): {
-            "sha256": file_sha256(file),
-            "bytes": file.stat().st_size,
-        }
-        for file in sorted(staging.rglob("*"))
-        if file.is_file() and file.name not in (MANIFEST_NAME, *_REPORTS)
-    }
+def write_manifest(
+    staging: Path, manifest: dict[str, Any], known: Mapping[str, dict[str, Any]] | None = None
+) -> None:
+    """Write manifest.json with the checksums of every file in the staging folder.
+
+    Args:
+        known: checksums of files that need not be read again, by their path in the bundle.
+    """
+    known = known or {}
+    files = {}
+    for file in sorted(staging.rglob("*")):
+        if file.is_file() and file.name not in (MANIFEST_NAME, *_REPORTS):
+            name = file.relative_to(staging).as_posix()
+            files[name] = known.get(name) or file_sum(file)
     header = {"format": FORMAT, "manifest_version": MANIFEST_VERSION}
-    text = json.dumps({**header, **manifest, "files": files}, indent=2, allow_nan=False)
-    write_atomically(staging / MANIFEST_NAME, text + "\n")
+    whole = {**header, **manifest, "files": files, _SEAL: _UNSEALED}
+    text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    write_atomically(staging / MANIFEST_NAME, text.replace(_seal_line(_UNSEALED), _seal_line(seal)))
+
+
+def _seal_line(seal: Any) -> str:
+    return f'"{_SEAL}": "{seal}"'
+
+
+def _require_intact(manifest_path: Path, content: bytes, manifest: dict[str, Any]) -> None:
+    """The manifest names every file's checksum and has its own.
+
+    Raises:
+        UserError: it was changed since it was written.
+    """
+    seal, blank = (_seal_line(each).encode() for each in (manifest.get(_SEAL), _UNSEALED))
+    if content.count(seal) == 1:
+        unsealed = content.replace(seal, blank)
+        if hashlib.sha256(unsealed).hexdigest() == manifest[_SEAL]:
+            return
+    raise UserError(f"{manifest_path}: changed since the conversion; convert again or restore it")
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -206,6 +241,11 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def file_sum(file: Path) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    return {"sha256": file_sha256(file), "bytes": file.stat().st_size}
 
 
 def file_sha256(path: Path) -> str:
@@ -222,13 +262,32 @@ def _staging_folder(path: Path) -> Path:
     return staging
 
 
+def _remove_while_in_use(staging: Path) -> None:
+    """Another thread still writes there: under a new name it cannot add to what is removed."""
+    doomed = staging.with_name(f"{staging.name}-stopped")
+    staging.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
 def _remove_leftovers(path: Path) -> None:
     """Staging folders of earlier conversions that were killed (their process is gone)."""
     prefix = f".{path.name}.partial-"
-    for leftover in path.parent.glob(f"{prefix}*"):
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
         owner = leftover.name.removeprefix(prefix).split("-")[0]
-        if not (owner.isdigit() and psutil.pid_exists(int(owner))):
+        # In a container every conversion may get the same number: that of this process.
+        running = owner.isdigit() and int(owner) != os.getpid() and _is_running(int(owner))
+        if not running and leftover not in _in_use:
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    """A zombie writes no more; where nobody collects it, it stays for good."""
+    try:
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True  # another user's
 
 
 def _replace(path: Path, staging: Path) -> None:

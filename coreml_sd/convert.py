@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -21,8 +22,10 @@ from coreml_sd.latent_preview import preview_of
 from coreml_sd.memory.freed import give_back
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.tokenizer_files import write_tokenizer_files
+from coreml_sd.parts import Parts
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
+from coreml_sd.room import require_room, warn_of_memory
 from coreml_sd.sources import open_source
 from coreml_sd.workers import choose_jobs, share_out, working
 
@@ -45,6 +48,7 @@ def convert(
     progress: Progress | None = None,
     jobs: int | None = None,
     memory: int | None = None,
+    resume: bool = True,
 ) -> Bundle:
     """Convert a model into a bundle.
 
@@ -53,6 +57,8 @@ def convert(
     Args:
         jobs: processes at most; chosen by cores, memory and the size of the model if not given.
         memory: bytes that all processes together may use; what is free if not given.
+        resume: go on from the finished components of a run that was interrupted, and keep them
+            for the next run if this one is (`coreml_sd.parts`).
 
     The bundle appears under `destination` only when it is whole and, with `verify`, after every
     saved file was executed and passed its gates.
@@ -64,34 +70,55 @@ def convert(
     plan = plan_conversion(config)
     for note in plan.notes:
         progress.note(note)
-    parallel = plan.config.targets == ["coreml"]  # the other converter takes all there is
-    shares = share_out(plan, choose_jobs(plan, jobs if parallel else 1, memory))
-    with new_bundle(destination, overwrite=overwrite) as staging:
+    warn_of_memory(plan, verify, progress)
+    with contextlib.ExitStack() as stack:
+        staging = stack.enter_context(new_bundle(destination, overwrite=overwrite))
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
+        digest = pool.submit(plan.model.folder.digest)
+        parts = Parts(plan, destination, verify, digest.result, keep=resume)
+        stack.enter_context(parts.kept())
         write_tokenizer_files(plan.model.folder, staging)
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            digest = pool.submit(plan.model.folder.digest)
-            entries = _convert_components(plan, shares, staging, verify, progress)
-            seconds = {name: entry.pop("seconds") for name, entry in entries.items()}
-            manifest = _manifest(plan, entries, digest.result())
+        entries = _convert_components(plan, parts, staging, verify, progress, jobs, memory)
+        seconds = {name: entry.pop("seconds") for name, entry in entries.items()}
+        manifest = _manifest(plan, entries, digest.result())
         unet = next((each for each in plan.components if each.name == "unet"), None)
         if unet and "tflite" in plan.config.targets:
             manifest["scheduler_step"] = convert_scheduler_step(unet, staging, verify, progress)
         with progress.stage("checksums"):
-            write_manifest(staging, manifest)
+            write_manifest(staging, manifest, parts.sums)
+    parts.remove()
     return dataclasses.replace(open_bundle(destination, check=False), seconds=seconds)
 
 
 def _convert_components(
-    plan: Plan, shares: list[list[str]], staging: Path, verify: bool, progress: Progress
+    plan: Plan,
+    parts: Parts,
+    staging: Path,
+    verify: bool,
+    progress: Progress,
+    jobs: int | None,
+    memory: int | None,
 ) -> dict[str, dict[str, Any]]:
     """Manifest entries of all components in their order; the first share is worked on here."""
-    helped = dataclasses.replace(plan, threads=_threads(len(shares)))
-    with working(helped, shares[1:], staging, verify, progress) as workers:
-        done = {
-            component.name: convert_component(helped, component, staging, verify, progress)
-            for component in plan.components
-            if component.name in shares[0]
-        }
+    done = parts.take(staging)
+    if done:
+        progress.note(f"{', '.join(done)}: finished by the run that was interrupted")
+    require_room(plan, parts.destination, staging)
+    rest = tuple(component for component in plan.components if component.name not in done)
+    left = dataclasses.replace(plan, components=rest)
+    parallel = plan.config.targets == ["coreml"]  # the other converter takes all there is
+    shares = share_out(left, max(1, choose_jobs(left, jobs if parallel else 1, memory)))
+    helped = dataclasses.replace(left, threads=_threads(len(shares)))
+
+    def finished(name: str, entry: dict[str, Any]) -> None:
+        parts.add(name, entry, staging)
+
+    with working(helped, shares[1:], staging, verify, progress, finished) as workers:
+        for component in rest:
+            if component.name in shares[0]:
+                entry = convert_component(helped, component, staging, verify, progress)
+                finished(component.name, entry)
+                done[component.name] = entry
         for worker in workers:
             done |= worker.finish()
     return {component.name: done[component.name] for component in plan.components}

@@ -13,3 +13,11 @@ class UserError(CoremlSDError):
     """Something the user can put right (a path, a knob, a damaged file): exit status 2."""
 
     exit_status = 2
+
+
+class NoRoomError(UserError):
+    """The disk has too little room: what is there already is of use when some has been freed."""
+
+
+class KilledError(CoremlSDError):
+    """A process of ours was ended from outside or ran out of memory: the same may succeed later."""

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_sd.errors import UserError
+
 
 @dataclass(frozen=True)
 class EncodedPrompt:
@@ -23,7 +25,8 @@ class EncodedPrompt:
 class PromptEncoder:
     """CLIP's tokenizer from `vocab.json` and `merges.txt` in a folder.
 
-    `facts` are the manifest's tokenizer facts: special ids and the full length.
+    `facts` are the manifest's tokenizer facts: special ids and the full length. Damaged files are a
+    `UserError`.
     """
 
     folder: Path
@@ -33,7 +36,12 @@ class PromptEncoder:
     def _tokenizer(self) -> Any:
         from transformers import CLIPTokenizer
 
-        return CLIPTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+        try:
+            return CLIPTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+        except Exception as error:  # the library raises nothing narrower for damaged files
+            raise UserError(
+                f"{self.folder}: vocab.json or merges.txt cannot be read ({error}); restore them"
+            ) from None
 
     def encode(self, prompt: str) -> EncodedPrompt:
         """Start token, the prompt, end token, padding; words beyond the length are cut."""

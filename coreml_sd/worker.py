@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any, TextIO
 
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.progress import Advance
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class LineProgress:
@@ -50,16 +53,24 @@ class LineProgress:
 
 def main() -> int:
     """Read the request, convert, answer."""
+    _die_with_the_caller()
     # Libraries print what they like to stdout; the answers go out on a copy of it.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     progress = LineProgress(out)
-    request = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:
+        return 1  # the caller is gone already
+    request = json.loads(line)
     threading.Thread(target=_end_with_the_caller, daemon=True).start()
     try:
         _convert(request, progress)
     except CoremlSDError as error:
         progress.send("error", error.exit_status, str(error))
+    except OSError as error:  # a full disk, most of all: the caller says what to do about it
+        progress.send("os-error", error.errno, error.strerror or str(error), error.filename)
+    except MemoryError:
+        progress.send("killed", "out of memory; try --jobs 1")
     return 0
 
 
@@ -79,8 +90,18 @@ def _convert(request: dict[str, Any], progress: LineProgress) -> None:
         progress.send("entry", name, entry)
 
 
+def _die_with_the_caller() -> None:
+    """Linux ends this process the moment that its caller is killed, whatever it computes."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _end_with_the_caller() -> None:
-    sys.stdin.read()
+    """The same on every system, as soon as this thread comes to run: stdin ends."""
+    os.read(0, 1)
     os._exit(1)
 
 

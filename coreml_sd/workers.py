@@ -14,15 +14,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.errors import CoremlSDError, KilledError, UserError
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Advance, Progress
+from coreml_sd.stopping import when_stopped
+
+Finished = Callable[[str, dict[str, Any]], None]
 
 # A process with the libraries and one large component in work, with room to spare.
 PROCESS_BYTES = 1_300_000_000
@@ -70,11 +73,22 @@ class Worker:
     """One process that converts a share of the components."""
 
     def __init__(
-        self, plan: Plan, names: Sequence[str], staging: Path, verify: bool, progress: Progress
+        self,
+        plan: Plan,
+        names: Sequence[str],
+        staging: Path,
+        verify: bool,
+        progress: Progress,
+        finished: Finished = lambda name, entry: None,
     ) -> None:
+        """
+        Args:
+            finished: called with each component's name and manifest entry when its files are whole.
+        """
+        self._finished = finished
         self.names = list(names)
         self.entries: dict[str, dict[str, Any]] = {}
-        self._error: CoremlSDError | None = None
+        self._error: CoremlSDError | OSError | None = None
         self._progress = progress
         request = {
             "config": plan.config.to_dict(),
@@ -83,13 +97,14 @@ class Worker:
             "verify": verify,
             "threads": plan.threads,
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "coreml_sd.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        with _signals_kept_from_children():
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "coreml_sd.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
         assert self._process.stdin is not None
         # Stays open: a worker ends when it is closed, as by the death of this process.
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -101,7 +116,7 @@ class Worker:
         """Wait; gives the manifest entries of its components.
 
         Raises:
-            CoremlSDError: what the worker failed with (a `UserError` as such).
+            CoremlSDError: what the worker failed with (a `UserError` or `OSError` as such).
         """
         self._reader.join()
         status = self._process.wait()
@@ -110,13 +125,17 @@ class Worker:
         if status or set(self.entries) != set(self.names):
             reason = f"signal {-status}" if status < 0 else f"status {status}"
             advice = "; out of memory? try --jobs 1" if status == -signal.SIGKILL else ""
-            raise CoremlSDError(f"{', '.join(self.names)}: the worker ended ({reason}){advice}")
+            raise KilledError(f"{', '.join(self.names)}: the worker ended ({reason}){advice}")
         return self.entries
 
-    def stop(self) -> None:
-        """End the process if it still runs."""
+    def kill(self) -> None:
+        """End the process if it still runs, without waiting for it."""
         if self._process.poll() is None:
             self._process.kill()
+
+    def stop(self) -> None:
+        """End the process if it still runs, and wait for that."""
+        self.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
@@ -137,26 +156,56 @@ class Worker:
                 elif kind == "end":
                     stages.pop(rest[0])[0].close()
                 elif kind == "entry":
+                    self._finished(rest[0], rest[1])
                     self.entries[rest[0]] = rest[1]
                 elif kind in ("note", "warn"):
                     getattr(self._progress, kind)(rest[0])
                 elif kind == "error":
                     self._error = (UserError if rest[0] == 2 else CoremlSDError)(rest[1])
+                elif kind == "killed":
+                    self._error = KilledError(rest[0])
+                elif kind == "os-error":
+                    self._error = OSError(*rest)
 
 
 @contextlib.contextmanager
 def working(
-    plan: Plan, shares: Sequence[Sequence[str]], staging: Path, verify: bool, progress: Progress
+    plan: Plan,
+    shares: Sequence[Sequence[str]],
+    staging: Path,
+    verify: bool,
+    progress: Progress,
+    finished: Finished = lambda name, entry: None,
 ) -> Iterator[list[Worker]]:
     """Workers for the given shares; none is left when the block ends, however it ends."""
     workers: list[Worker] = []
+
+    def kill() -> None:
+        for worker in list(workers):
+            worker.kill()
+
     try:
-        for names in shares:
-            workers.append(Worker(plan, names, staging, verify, progress))
-        yield workers
+        with when_stopped(kill):
+            for names in shares:
+                workers.append(Worker(plan, names, staging, verify, progress, finished))
+            yield workers
     finally:
         for worker in workers:
             worker.stop()
+
+
+@contextlib.contextmanager
+def _signals_kept_from_children() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; workers started in here are ended by this one,
+    quietly, instead of each telling of it."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield  # a child begins with the mask of the thread that starts it
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _weight_bytes(plan: Plan) -> int:

@@ -109,4 +109,61 @@ def edit(path: Path, **changes: object) -> None:
             del manifest[key]
         else:
             manifest[key] = value
+    write_manifest(path, manifest)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_changed_manifest_is_noticed(tmp_path: Path, check: bool) -> None:
+    """Every byte of it, even a space; the reader that does not look at the files notices too."""
+    path = make(tmp_path / "b")
+    intact = (path / MANIFEST_NAME).read_bytes()
+    for place in range(len(intact)):
+        flipped = bytearray(intact)
+        flipped[place] ^= 1
+        (path / MANIFEST_NAME).write_bytes(flipped)
+        with pytest.raises(UserError, match=r"manifest\.json: "):
+            open_bundle(path, check=check)
+    (path / MANIFEST_NAME).write_bytes(intact)
+    open_bundle(path, check=check)
+
+
+def test_without_its_checksum_a_changed_manifest_would_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "b")
+    text = (path / MANIFEST_NAME).read_text()
+    (path / MANIFEST_NAME).write_text(text.replace('"pipeline": {}', '"pipeline": {"batch": 3}'))
+    monkeypatch.setattr("coreml_sd.bundle._require_intact", lambda *_: None)
+    assert open_bundle(path).pipeline == {"batch": 3}
+
+
+def test_a_manifest_cannot_lose_its_checksum(tmp_path: Path) -> None:
+    path = make(tmp_path / "b")
+    manifest = json.loads((path / MANIFEST_NAME).read_text())
+    del manifest["manifest_sha256"]
     (path / MANIFEST_NAME).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="changed since the conversion"):
+        open_bundle(path)
+
+
+def test_leftovers_of_a_container_whose_processes_share_a_number_go(tmp_path: Path) -> None:
+    (tmp_path / f".b.partial-{os.getpid()}-killed").mkdir()
+    with new_bundle(tmp_path / "b") as staging:
+        with pytest.raises(RuntimeError), new_bundle(tmp_path / "b"):
+            raise RuntimeError
+        assert [path.name for path in tmp_path.iterdir()] == [staging.name]
+        write_manifest(staging, dict(MINIMAL))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no zombies")
+def test_leftovers_of_a_process_that_nobody_collected_go(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as owner:
+        leftover = tmp_path / f".b.partial-{owner.pid}-killed"
+        leftover.mkdir()
+        make(tmp_path / "b")
+        assert leftover.exists()  # its owner runs: another conversion in work
+        owner.kill()
+        os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)  # dead, and not collected
+        with new_bundle(tmp_path / "b", overwrite=True) as staging:
+            write_manifest(staging, dict(MINIMAL))
+        assert not leftover.exists()

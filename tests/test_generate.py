@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
 
 from coreml_sd.bundle import open_bundle
 from coreml_sd.config import ConversionConfig
@@ -17,6 +17,7 @@ from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.metrics import psnr_db
 from coreml_sd.prompt import PromptEncoder
 from coreml_sd.runtimes.open_runtime import open_runtime
+from tests.diffusers_pipeline import diffusers_pipeline
 
 REQUEST = GenerationRequest("a cat", negative_prompt="dog", steps=3, guidance=4.0, seed=5)
 
@@ -38,17 +39,7 @@ def test_the_torch_runtime_equals_diffusers_own_pipeline(
     sd1_folder: Path, sd1_bundle: Path
 ) -> None:
     """Independent of everything of ours: tokens, guidance, scheduling and decoding."""
-    pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(sd1_folder / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(sd1_folder / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(sd1_folder / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(sd1_folder / "unet"),
-        scheduler=DDIMScheduler.from_pretrained(sd1_folder / "scheduler"),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = diffusers_pipeline(StableDiffusionPipeline, sd1_folder)
     expected = pipeline(
         "a cat",
         negative_prompt="dog",

@@ -37,6 +37,11 @@ Examples:
     "--memory", type=click.FloatRange(0, min_open=True), help="GB that all may use together."
 )
 @click.option(
+    "--no-resume",
+    is_flag=True,
+    help="Begin anew after an interruption, and keep no finished components for the next run.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Print the resolved config and the plan; write nothing."
 )
 def command(
@@ -47,6 +52,7 @@ def command(
     no_verify: bool,
     jobs: int | None,
     memory: float | None,
+    no_resume: bool,
     dry_run: bool,
     **flags: Any,
 ) -> None:
@@ -79,6 +85,7 @@ def command(
             progress=progress,
             jobs=jobs,
             memory=None if memory is None else int(memory * 1e9),
+            resume=not no_resume,
         )
     console.print(closing_table(bundle))
     for name, entry in bundle.components.items():

@@ -9,6 +9,7 @@ import sys
 import click
 
 from coreml_sd import __version__
+from coreml_sd.cli.signals import stopping_at_once
 from coreml_sd.errors import CoremlSDError
 
 # name -> the line shown by --help; each lives in the module of its name.
@@ -58,7 +59,8 @@ def main() -> None:
     """Entry point: errors become one line and an exit status, never a traceback."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve busy machines
     try:
-        cli.main(standalone_mode=False)
+        with stopping_at_once():
+            cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
@@ -70,8 +72,20 @@ def main() -> None:
     except CoremlSDError as error:
         if os.environ.get("COREML_SD_TRACEBACK"):
             raise
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-        sys.exit(error.exit_status)
+        sys.exit(_told(str(error), error.exit_status))
+    except MemoryError:
+        sys.exit(_told("out of memory; close other programs, or convert with --jobs 1", 1))
+    except Exception as error:
+        if os.environ.get("COREML_SD_TRACEBACK"):
+            raise
+        kind = type(error).__name__
+        sys.exit(_told(f"{kind}: {error} (COREML_SD_TRACEBACK=1 shows where; please report it)", 1))
+
+
+def _told(message: str, status: int) -> int:
+    """One line, whatever the message looks like."""
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    return status
 
 
 if __name__ == "__main__":

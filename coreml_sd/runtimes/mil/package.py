@@ -66,6 +66,8 @@ class Program:
         """The operations of one function, in order."""
         for proto in self.block(function).operations:
             name = proto.attributes["name"].immediateValue.tensor.strings.values
+            if not name and not proto.outputs:
+                raise UserError(f"{self.package.path}: an op without a name; convert again")
             label = str(name[0]) if name else proto.outputs[0].name
             if proto.blocks:
                 raise UserError(f"{self.package.path}: op {label} has control flow; not supported")

@@ -1,0 +1,193 @@
+"""Finished components of a conversion that has not ended yet, kept so that the next run goes on.
+
+They lie beside the output, in `.NAME.parts`, as hard links to the files of the conversion in work:
+they cost neither time nor space, and are gone when the bundle is whole. The name of a part is a
+hash of all that decides its bytes, so what was made from something else is never taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from coreml_sd import __version__
+from coreml_sd.bundle import file_sum
+from coreml_sd.errors import CoremlSDError, KilledError, NoRoomError
+from coreml_sd.plan import Plan
+from coreml_sd.stopping import when_stopped
+
+_LIBRARIES = (
+    "ai-edge-litert", "ai-edge-quantizer", "coremltools", "diffusers", "litert-converter",
+    "litert-torch", "llvmlite", "numba", "numpy", "safetensors", "torch", "transformers",
+)  # fmt: skip
+_RECORD = "part.json"
+
+
+class Parts:
+    """The finished components of one conversion."""
+
+    def __init__(
+        self, plan: Plan, destination: Path, verify: bool, digest: Callable[[], str], *, keep: bool
+    ) -> None:
+        """
+        Args:
+            verify: whether the files are executed before they count as finished.
+            digest: gives the hash of the model's files, when it is known.
+            keep: False removes what an earlier run left, and keeps nothing.
+        """
+        self.destination = destination
+        self.folder = destination.with_name(f".{destination.name}.parts")
+        self.sums: dict[str, dict[str, Any]] = {}  # of files that were read once already
+        self._plan, self._verify, self._digest, self._keep = plan, verify, digest, keep
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """While the conversion runs: its parts outlive a stop, a kill, a full disk or memory.
+
+        They do not outlive a mistake or a failed gate, where the next run would meet it again or
+        make something else.
+        """
+        try:
+            with when_stopped(self._told):
+                yield
+        except (KilledError, NoRoomError):
+            raise
+        except CoremlSDError:
+            self.remove()
+            raise
+
+    def take(self, staging: Path) -> dict[str, dict[str, Any]]:
+        """Put the parts that fit into `staging`; gives their entries by component.
+
+        All others are removed: what belongs to another config, model or version, and what changed.
+        """
+        if not self._keep:
+            self.remove()
+        if not self.folder.is_dir():
+            return {}
+        wanted = {self._name(component.name): component.name for component in self._plan.components}
+        taken = {}
+        for part in sorted(self.folder.iterdir()):
+            entry = self._taken(part, staging) if part.name in wanted else None
+            if entry is None:
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                taken[wanted[part.name]] = entry
+        return taken
+
+    def add(self, component: str, entry: dict[str, Any], staging: Path) -> None:
+        """Keep a component that is finished, with its manifest entry."""
+        if not self._keep:
+            return
+        sums = {
+            file.relative_to(staging).as_posix(): file_sum(file) for file in _files(entry, staging)
+        }
+        self.sums |= sums
+        part = self.folder / self._name(component)
+        new = self.folder / f"new-{component}-{os.getpid()}"
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            for name in sums:
+                _link(staging / name, new / name)
+            (new / _RECORD).write_text(_sealed({"entry": entry, "files": sums}), "utf-8")
+            new.rename(part)  # never seen before it is whole
+        except OSError:  # no hard links there, or no room: the conversion itself is not harmed
+            shutil.rmtree(new, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove all of them: the bundle is whole, or they are of no use."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _name(self, component: str) -> str:
+        facts = {**_facts(self._plan), "model": self._digest(), "verify": self._verify}
+        text = json.dumps({**facts, "component": component}, sort_keys=True)
+        return f"{component}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+    def _taken(self, part: Path, staging: Path) -> dict[str, Any] | None:
+        record = None
+        try:
+            record = _unsealed((part / _RECORD).read_text("utf-8"))
+            if record is None:
+                return None
+            if any(file_sum(part / name) != known for name, known in record["files"].items()):
+                return None
+            for name in record["files"]:
+                _link(part / name, staging / name)
+        except (OSError, ValueError):  # vanished, or no hard links there
+            for top in {Path(name).parts[0] for name in record["files"]} if record else ():
+                shutil.rmtree(staging / top, ignore_errors=True)
+                if (staging / top).is_file():
+                    (staging / top).unlink()
+            return None
+        self.sums |= record["files"]
+        entry: dict[str, Any] = record["entry"]
+        return entry
+
+    def _told(self) -> str | None:
+        held = [part.name for part in self.folder.glob("*-*") if not part.name.startswith("new-")]
+        if not held:
+            return None
+        names = ", ".join(sorted(name.rsplit("-", 1)[0] for name in held))
+        return f"the next run goes on from {self.folder} ({names})"
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    """All that decides the bytes of a component, beside the model's own files."""
+    versions = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "config": plan.config.to_dict(),
+        "source": [plan.model.source.name, plan.model.source.revision],
+        "card": plan.model.folder.licence_and_author(),
+        "version": [__version__, _code_digest()],
+        "libraries": versions,
+        "machine": [sys.version, platform.system(), platform.machine()],
+    }
+
+
+@functools.cache
+def _code_digest() -> str:
+    """A checkout changes more often than its version."""
+    folder = Path(__file__).parent
+    total = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        total.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()
+
+
+def _files(entry: dict[str, Any], staging: Path) -> list[Path]:
+    paths = [staging / file["path"] for file in entry["files"]]
+    found = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return sorted(file for file in found if file.is_file())
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(source, target)
+
+
+def _sealed(record: dict[str, Any]) -> str:
+    text = json.dumps(record)
+    return hashlib.sha256(text.encode()).hexdigest() + "\n" + text
+
+
+def _unsealed(sealed: str) -> dict[str, Any] | None:
+    """None where the text is not what was written."""
+    seal, _, text = sealed.partition("\n")
+    if hashlib.sha256(text.encode()).hexdigest() != seal:
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record

@@ -1,0 +1,100 @@
+"""Whether a conversion has the disk and the memory that it will need, asked before the work."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import psutil
+
+from coreml_sd.errors import NoRoomError
+from coreml_sd.models.tensor_file import TensorFile
+from coreml_sd.plan import Plan
+from coreml_sd.progress import Progress
+from coreml_sd.workers import PROCESS_BYTES
+
+_TFLITE_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "dynamic-int8": 1.0}
+# Bytes for each parameter of the largest network: it is executed in fp32 beside the file's own
+# weights; the TFLite exporter holds about as much.
+_EXECUTED = 8
+_EXPORTED = 7
+# Parts of an autoencoder's file, told apart by the names of its tensors.
+_VAE = {
+    "vae_decoder": ("decoder.", "post_quant_conv."),
+    "vae_encoder": ("encoder.", "quant_conv."),
+}
+
+
+def require_room(plan: Plan, destination: Path, staged: Path) -> None:
+    """Refuse a conversion whose bundle cannot fit.
+
+    The prediction is a lower bound (weights alone, each at its fewest bits), so that nothing is
+    refused that would fit. Components in `staged`, from an earlier run, are there already.
+
+    Raises:
+        NoRoomError: the file system of `destination` has too little.
+    """
+    held = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
+    needed = predicted_bytes(plan) - held
+    free = shutil.disk_usage(_existing(destination)).free
+    if free < needed:
+        raise NoRoomError(
+            f"{destination}: the bundle needs another {_size(needed)} and {_size(free)} are free "
+            "there; free some space or choose another -o"
+        )
+
+
+def warn_of_memory(plan: Plan, verify: bool, progress: Progress) -> None:
+    """One line where less memory is free than the conversion will need at its peak."""
+    needed = predicted_memory(plan, verify)
+    free = psutil.virtual_memory().available
+    if free < needed:
+        remedy = "close other programs"
+        if verify:
+            remedy += ", or add --no-verify and run `coreml-sd parity` elsewhere"
+        progress.warn(
+            f"about {_size(needed)} of memory are needed at the peak and {_size(free)} are free: "
+            f"this may be slow or be ended by the system; {remedy}"
+        )
+
+
+def predicted_bytes(plan: Plan) -> int:
+    """Bytes of the bundle's weights, at least."""
+    bits = plan.palettes.bits if plan.palettes else 16
+    total = 0.0
+    for component in plan.components:
+        count = parameters(plan, component.name)
+        if "coreml" in plan.config.targets:
+            total += count * bits / 8
+        if plan.android is not None:
+            total += count * _TFLITE_BYTES[plan.android.quantization_of(component.name)]
+    if plan.config.prune is not None:
+        total *= 1 - plan.config.prune
+    return int(total)
+
+
+def predicted_memory(plan: Plan, verify: bool) -> int:
+    """Bytes at the peak of one process, roughly."""
+    largest = max(parameters(plan, component.name) for component in plan.components)
+    each = max(_EXECUTED if verify else 0, _EXPORTED if plan.android is not None else 0)
+    return PROCESS_BYTES + each * largest
+
+
+def parameters(plan: Plan, component: str) -> int:
+    """How many numbers a component's weight files hold, from their headers."""
+    starts = _VAE.get(component, ("",))
+    total = 0
+    for path in plan.model.folder.weight_files("vae" if component in _VAE else component):
+        for name, entry in TensorFile(path).entries.items():
+            total += math.prod(entry.shape) if name.startswith(starts) else 0
+    return total
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

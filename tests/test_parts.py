@@ -1,0 +1,191 @@
+"""An interrupted conversion goes on from its finished components, and only from those that fit."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from coreml_sd import parts as parts_module
+from coreml_sd.config import ConversionConfig
+from coreml_sd.convert import convert
+from coreml_sd.errors import CoremlSDError, KilledError, NoRoomError, UserError
+from coreml_sd.parts import Parts
+from coreml_sd.plan import plan_conversion
+from coreml_sd.stopping import clean_up
+from tests.test_same_bytes import contents
+
+ENTRY = {"files": [{"path": "VAEDecoder.mlpackage"}], "seconds": 1.5}
+
+
+def make(
+    folder: Path, out: Path, *, digest: str = "d", verify: bool = True, keep: bool = True, **knobs
+) -> Parts:
+    plan = plan_conversion(ConversionConfig(model=str(folder), **knobs))
+    return Parts(plan, out / "b", verify, lambda: digest, keep=keep)
+
+
+def fill(parts: Parts, out: Path) -> Path:
+    """One finished component; gives the file of its weights among the parts."""
+    staging = out / "staging"
+    weights = staging / "VAEDecoder.mlpackage" / "weight.bin"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    parts.add("vae_decoder", ENTRY, staging)
+    (kept,) = parts.folder.glob("*/*/weight.bin")
+    assert kept.stat().st_ino == weights.stat().st_ino  # neither time nor space
+    return kept
+
+
+def taken(parts: Parts, out: Path) -> dict:
+    (out / "next").mkdir()
+    return parts.take(out / "next")
+
+
+def test_a_finished_component_is_taken(sd1_folder: Path, tmp_path: Path) -> None:
+    fill(make(sd1_folder, tmp_path), tmp_path)
+    again = make(sd1_folder, tmp_path)
+    assert taken(again, tmp_path) == {"vae_decoder": ENTRY}
+    assert contents(tmp_path / "next") == {"VAEDecoder.mlpackage/weight.bin": b"weights"}
+    assert again.sums["VAEDecoder.mlpackage/weight.bin"]["bytes"] == 7
+    again.remove()
+    assert not again.folder.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"digest": "e"}, {"verify": False}, {"palettize": 4}, {"size": "24x16"}]
+)
+def test_another_model_or_config_misses(sd1_folder: Path, tmp_path: Path, change: dict) -> None:
+    fill(make(sd1_folder, tmp_path), tmp_path)
+    other = make(sd1_folder, tmp_path, **change)
+    assert taken(other, tmp_path) == {}
+    assert list(other.folder.iterdir()) == []  # and what will never fit again is gone
+
+
+@pytest.mark.parametrize("what", ["library", "version", "code", "card"])
+def test_another_version_misses(
+    sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    fill(make(sd1_folder, tmp_path), tmp_path)
+    if what == "library":
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
+    elif what == "version":
+        monkeypatch.setattr(parts_module, "__version__", "99")
+    elif what == "code":
+        monkeypatch.setattr(parts_module, "_code_digest", lambda: "99")
+    else:
+        monkeypatch.setattr(
+            "coreml_sd.models.diffusers_folder.DiffusersFolder.licence_and_author",
+            lambda self: ("other", "other"),
+        )
+    assert taken(make(sd1_folder, tmp_path), tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["weight.bin", "part.json"])
+def test_a_changed_byte_misses(sd1_folder: Path, tmp_path: Path, name: str) -> None:
+    file = fill(make(sd1_folder, tmp_path), tmp_path)
+    file = file if name == "weight.bin" else file.parent.parent / name
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.unlink()
+    file.write_bytes(data)
+    parts = make(sd1_folder, tmp_path)
+    assert taken(parts, tmp_path) == {}
+    assert contents(tmp_path / "next") == {} and list(parts.folder.iterdir()) == []
+
+
+def test_a_part_that_was_not_whole_is_no_part(sd1_folder: Path, tmp_path: Path) -> None:
+    """As a kill while it is put together leaves it."""
+    parts = make(sd1_folder, tmp_path)
+    whole = fill(parts, tmp_path).parent.parent
+    whole.rename(parts.folder / "new-vae_decoder-1")
+    assert taken(make(sd1_folder, tmp_path), tmp_path) == {}
+    assert list(parts.folder.iterdir()) == []
+
+
+def test_without_resume_nothing_is_taken_or_kept(sd1_folder: Path, tmp_path: Path) -> None:
+    fill(make(sd1_folder, tmp_path), tmp_path)
+    anew = make(sd1_folder, tmp_path, keep=False)
+    assert taken(anew, tmp_path) == {} and not anew.folder.exists()
+    anew.add("vae_decoder", ENTRY, tmp_path / "staging")
+    assert not anew.folder.exists()
+
+
+def test_a_disk_without_hard_links_keeps_nothing(
+    sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    parts = make(sd1_folder, tmp_path)
+    kept = fill(parts, tmp_path)
+    monkeypatch.setattr(os, "link", refuse)
+    assert taken(make(sd1_folder, tmp_path), tmp_path) == {}
+    assert contents(tmp_path / "next") == {} and not kept.exists()
+    parts.add("vae_decoder", ENTRY, tmp_path / "staging")
+    assert list(parts.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [(KeyboardInterrupt, True), (OSError, True), (MemoryError, True), (KilledError, True),
+     (NoRoomError, True), (UserError, False), (CoremlSDError, False)],
+)  # fmt: skip
+def test_parts_outlive_an_interruption_but_no_mistake(
+    sd1_folder: Path, tmp_path: Path, error: type[BaseException], stays: bool
+) -> None:
+    parts = make(sd1_folder, tmp_path)
+    with pytest.raises(error), parts.kept():
+        fill(parts, tmp_path)
+        (line,) = clean_up()
+        assert ".b.parts" in line and "vae_decoder" in line
+        raise error
+    assert parts.folder.exists() == stays
+
+
+def test_a_conversion_goes_on_where_it_stopped(
+    sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that went on equals the undisturbed one byte for byte; its parts are gone."""
+    from coreml_sd import convert as module
+
+    config = ConversionConfig(model=str(sd1_folder), components=["text_encoder", "vae_encoder"])
+    convert(config, tmp_path / "whole", verify=False)
+    real, converted = module.convert_component, []
+
+    def interrupted(plan, component, *rest):
+        if component.name == "vae_encoder" and not converted:
+            raise KeyboardInterrupt
+        return real(plan, component, *rest)
+
+    def counted(plan, component, *rest):
+        converted.append(component.name)
+        return real(plan, component, *rest)
+
+    monkeypatch.setattr(module, "convert_component", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(config, tmp_path / "b", verify=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", ".b.parts"}
+    monkeypatch.setattr(module, "convert_component", counted)
+    bundle = convert(config, tmp_path / "b", verify=False)
+    assert converted == ["vae_encoder"] and set(bundle.seconds) == set(config.components)
+    assert contents(tmp_path / "b") == contents(tmp_path / "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "b"}
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert "seconds" not in manifest["components"]["text_encoder"]
+
+
+def test_a_changed_weight_byte_converts_anew(sd1_folder: Path, tmp_path: Path) -> None:
+    """The digest is of the contents: neither size nor time of the file tells."""
+    import shutil
+
+    model = Path(shutil.copytree(sd1_folder, tmp_path / "model"))
+    plan = plan_conversion(ConversionConfig(model=str(model)))
+    before = plan.model.folder.digest()
+    weights = model / "vae" / "diffusion_pytorch_model.safetensors"
+    times = weights.stat()
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert plan.model.folder.digest() != before
