@@ -62,7 +62,9 @@ class StandIns:
             kind = ir.RankedTensorType.get(weight.shape, ir.F32Type.get())
         self.weights.append(weight)
         name = f"{_NAME}{len(self.weights) - 1}_"
-        return ir.DenseResourceElementsAttr.get_from_buffer(memoryview(bytes(_ITEM)), name, kind)
+        # Of the full size, for a pass may look; the system gives pages only to what is written.
+        nothing = np.zeros(weight.shape, np.float32)
+        return ir.DenseResourceElementsAttr.get_from_buffer(memoryview(nothing), name, kind)
 
     def weight(self, constant: Any) -> _StoodFor | None:
         """What a constant of the program stands for; None where it is no stand-in.
@@ -199,7 +201,11 @@ def standing_in() -> Iterator[StandIns]:
         return _lower(stand_ins, context, tensor)
 
     def fold(self: Any, module: Any) -> None:
-        if _fold(stand_ins, module) and not _has_others(self, module):
+        found = _fold(stand_ins, module)
+        functions = [each for each in module.ops if each.name == "func.func"]
+        left = [self._extract_constants(each) for each in functions]
+        _require_none(stand_ins, [op for ops, _ in left for op in ops])
+        if found and not any(results for _, results in left):
             model_utils.passes.tfl.OptimizePass()(module)  # as it does after any other fold
         folding(self, module)
 
@@ -241,8 +247,7 @@ def _lower(stand_ins: StandIns, context: Any, tensor: torch.Tensor) -> Any:
 def _fold(stand_ins: StandIns, module: Any) -> bool:
     """Put one stand-in in the place of each op on one; whether there was any.
 
-    The exporter runs ops on constants in an interpreter. Of an op that is not known here it still
-    tries to, and the interpreter refuses a constant that is too short.
+    The exporter runs ops on constants in an interpreter, which has to see their values.
     """
     from litert_converter.tools import model_utils
     from litert_converter.tools.model_utils.dialect import mlir, tfl
@@ -295,11 +300,12 @@ _STEPS: dict[str, Callable[[Any, Any], Step | None]] = {
 }
 
 
-def _has_others(folding: Any, module: Any) -> bool:
-    """Whether there are ops on other constants."""
-    return any(
-        folding._extract_constants(each)[1] for each in module.ops if each.name == "func.func"
-    )
+def _require_none(stand_ins: StandIns, ops: list[Any]) -> None:
+    """The exporter would compute on nothing."""
+    for op in ops:
+        used = any(result.uses for result in op.results)
+        if used and any(_constant(stand_ins, operand) for operand in op.operands):
+            raise CoremlSDError(f"{op.name} on a weight: a step of the exporter that is not known")
 
 
 def _aligned(offset: int) -> int:
