@@ -117,7 +117,7 @@ def test_an_unknown_step_of_the_exporter_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(stand_ins._STEPS, "tfl.transpose")
-    with pytest.raises(CoremlSDError, match="tfl.transpose on a weight"):
+    with pytest.raises(CoremlSDError, match=r"tfl\.transpose on a weight"):
         exported(tmp_path / "x.fp32", Small())
 
 

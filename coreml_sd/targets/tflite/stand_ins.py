@@ -64,7 +64,7 @@ class StandIns:
         name = f"{_NAME}{len(self.weights) - 1}_"
         # Of the full size, for a pass may look; the system gives pages only to what is written.
         nothing = np.zeros(weight.shape, np.float32)
-        return ir.DenseResourceElementsAttr.get_from_buffer(memoryview(nothing), name, kind)
+        return ir.DenseResourceElementsAttr.get_from_buffer(nothing.data, name, kind)
 
     def weight(self, constant: Any) -> _StoodFor | None:
         """What a constant of the program stands for; None where it is no stand-in.
@@ -89,7 +89,7 @@ class StandIns:
         operation = getattr(module, "operation", module)
         with operation.context, ir.Location.unknown():
             for op in list(_operations(operation)):
-                held = op.attributes["value"] if "value" in op.attributes else None
+                held = op.attributes["value"] if "value" in op.attributes else None  # noqa: SIM401
                 dense = held is None or isinstance(held, ir.DenseElementsAttr)
                 weight = None if dense else self.weight(held)
                 if weight is None:
@@ -123,7 +123,7 @@ class StandIns:
             file.write(head)
             for place, weight in places.items():
                 file.seek(begins[place])
-                file.write(memoryview(weight.values()).cast("B"))
+                file.write(weight.values().data.cast("B"))
             file.truncate(end)
         written.unlink()
 
@@ -273,8 +273,9 @@ def _constant(stand_ins: StandIns, operand: Any) -> _StoodFor | None:
     from litert_converter.tools.model_utils.dialect import mlir
 
     value = getattr(operand.owner, "attributes", {}).get("value")
-    dense = value is None or isinstance(value, mlir.DenseElementsAttr)
-    return None if dense else stand_ins.weight(value.to_mlir())
+    if value is None or isinstance(value, mlir.DenseElementsAttr):
+        return None
+    return stand_ins.weight(value.to_mlir())
 
 
 def _turn(op: Any, other: Any) -> Step | None:
