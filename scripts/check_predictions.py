@@ -132,7 +132,9 @@ def _measure(name: str, sd15: Path | None, folder: Path) -> dict[str, Any]:
 
 
 def _predicted(case: dict[str, Any], measured: dict[str, float]) -> dict[str, float]:
-    prediction = predict(plan_conversion(ConversionConfig(**case["config"])), case["verify"], measured=measured)
+    prediction = predict(
+        plan_conversion(ConversionConfig(**case["config"])), case["verify"], measured=measured
+    )
     return {
         "seconds": prediction.seconds,
         "memory": prediction.memory,

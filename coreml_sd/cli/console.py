@@ -56,6 +56,7 @@ class ConsoleProgress:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._bars.over = True
         self._bars.stop()
 
     @contextlib.contextmanager
@@ -116,12 +117,14 @@ class Memory:
 
 
 class _Bars(Progress):
-    """Bars with a line of text below."""
+    """Bars with a line of text below; the latest bars, as many as a terminal has lines."""
 
     status: Callable[[], str] = staticmethod(str)
+    over = False
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        yield from super().get_renderables()
+        room = len(self.tasks) if self.over else max(1, console.height - 2)
+        yield self.make_tasks_table(self.tasks[-room:])
         yield Text(self.status(), style="dim")
 
 

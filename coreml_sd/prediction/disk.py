@@ -17,12 +17,10 @@ _WEIGHT_TYPE = {"fp32": 4, "fp16": 2, "int8": 1, "dynamic-int8": 1}
 def bundle_bytes(plan: Plan, sizes: dict[str, NetworkSize], rates: Rates) -> int:
     """Bytes of all files of the bundle: weights as they will be stored (indices, tables, what
     stays fp16), programs, the tokenizer and the manifest."""
-    return (
-        sum(weight_bytes(plan, name, size) for name, size in sizes.items())
-        + sum(_program_bytes(plan, name, size, rates) for name, size in sizes.items())
-        + _tokenizer_bytes(plan)
-        + _manifest_bytes(plan, sizes, rates)
-    )
+    total = _tokenizer_bytes(plan) + _manifest_bytes(plan, sizes, rates)
+    for name, size in sizes.items():
+        total += weight_bytes(plan, name, size) + _program_bytes(plan, name, size, rates)
+    return int(total)
 
 
 def weight_bytes(plan: Plan, component: str, size: NetworkSize) -> int:
@@ -46,7 +44,9 @@ def _coreml_bytes(plan: Plan, size: NetworkSize) -> int:
 
     layers = set(size.layers)
     return sum(
-        stored_bytes(shape, plan.palettes) if name in layers else blob_bytes(_FP16 * math.prod(shape))
+        stored_bytes(shape, plan.palettes)
+        if name in layers
+        else blob_bytes(_FP16 * math.prod(shape))
         for name, shape in size.shapes.items()
     )
 

@@ -73,8 +73,7 @@ def is_layer(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) in (2, 4) and "position_embedding" not in name
 
 
-def _entries(
-    files: list[Path], starts: tuple[str, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _entries(files: list[Path], starts: tuple[str, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
     for path in files:
         for name, entry in TensorFile(path).entries.items():
             if name.startswith(starts):
@@ -101,8 +100,9 @@ class _Places:
         if _CONTEXT.search(name):
             return self._batch * self._context
         level = self._level(name)
-        pixels = self._positions * 4**level if level >= 0 else self._positions // 4**-level
-        return self._batch * pixels
+        if level < 0:
+            return self._batch * (self._positions >> -2 * level)
+        return self._batch * (self._positions << 2 * level)
 
     def attended(self, name: str) -> int:
         """Positions that each position attends to, at the layer that makes its queries."""

@@ -17,7 +17,7 @@ _COMPUTED = ("macs",)  # measures whose time goes with `compute`; all others wit
 
 @dataclass(frozen=True)
 class TimedWork:
-    """A piece of work with what it is expected to take: seconds, and bytes that its process holds."""
+    """A piece of work with the seconds that it should take, and the bytes its process holds."""
 
     work: Work
     seconds: float

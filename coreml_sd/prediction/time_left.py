@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from coreml_sd.prediction.predict import Prediction, TimedWork
 from coreml_sd.prediction.work import kind_of_stage, split_title
 
-_TRUST = 10.0  # seconds of done work that count as much as the prediction does
+_TRUST = 0.2  # the part of the whole that, done, counts as much as the prediction does
 
 
 @dataclass
@@ -33,7 +33,7 @@ class TimeLeft:
         self._shares = [_Share(share, since=clock()) for share in prediction.shares]
         self._final = _Share(prediction.final, current=-1)
         self._targets: dict[str, str] = {}
-        self._expected = self._took = 0.0
+        self._expected = self._took = _TRUST * prediction.seconds  # what was done, and the prior
 
     def begun(self, title: str) -> None:
         """A stage has begun: what came before it in its process is over."""
@@ -51,7 +51,7 @@ class TimeLeft:
         """Until the end, as it looks now."""
         with self._lock:
             now = self._clock()
-            slower = (self._took + _TRUST) / (self._expected + _TRUST)
+            slower = self._took / self._expected if self._expected else 1.0
             left = max((self._rest(share, slower, now) for share in self._shares), default=0.0)
             return left + self._rest(self._final, slower, now)
 
