@@ -28,6 +28,5 @@ def predicted_table(plan: Plan, prediction: Prediction, verify: bool) -> Table:
     whole = f"all, {len(prediction.shares)} processes" if len(prediction.shares) > 1 else "all"
     memory, disk = gigabytes(prediction.memory), megabytes(prediction.disk)
     rows.append([whole, clock(prediction.seconds), memory, disk])
-    proof = "every file executed" if verify else "nothing executed (--no-verify)"
-    title = f"expected on this machine, as busy as it is now; {proof}"
+    title = f"expected here and now, {'every' if verify else 'no'} file executed"
     return table(title, ["component", "time", "memory", "disk"], rows, text_columns=1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from coreml_sd.bundle import open_bundle
+from coreml_sd.bundle import Bundle
 from coreml_sd.config import ConversionConfig
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.prediction import predict
@@ -20,21 +20,25 @@ def plan_of(model: object, **knobs: object) -> Plan:
     return plan_conversion(ConversionConfig(model=str(model), **knobs))
 
 
-def test_the_disk_of_the_demo_is_known(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from coreml_sd.convert import convert
 
     config = ConversionConfig(palettize=6)
-    bundle = convert(config, tmp_path / "b", verify=False).path
-    real = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
-    assert predict(plan_conversion(config), False).disk == pytest.approx(real, rel=0.05)
+    return convert(config, tmp_path_factory.mktemp("demo") / "b", verify=False)
 
 
-def test_weights_are_counted_as_they_are_stored(sd1_folder: Path, sd1_bundle: Path) -> None:
-    plan = plan_of(sd1_folder, palettize=6, chunks="2")
-    for name, entry in open_bundle(sd1_bundle).components.items():
+def test_the_disk_of_the_demo_is_known(demo: Bundle) -> None:
+    real = sum(file.stat().st_size for file in demo.path.rglob("*") if file.is_file())
+    assert predict(plan_of("demo", palettize=6), False).disk == pytest.approx(real, rel=0.05)
+
+
+def test_weights_are_counted_as_they_are_stored(demo: Bundle) -> None:
+    plan = plan_of("demo", palettize=6)
+    for name, entry in demo.components.items():
         size = network_size(plan, plan.model.component(name))
         real = sum(file["weight_bytes"] for file in entry["files"])
-        assert weight_bytes(plan, name, size) == pytest.approx(real, rel=0.05)
+        assert real * 0.98 < weight_bytes(plan, name, size) <= real
 
 
 def test_fewer_bits_take_less_disk(sd1_folder: Path) -> None:
