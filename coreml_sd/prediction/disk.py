@@ -39,8 +39,8 @@ def target_bytes(plan: Plan, target: str, component: str, size: NetworkSize) -> 
 
 
 def _coreml_bytes(plan: Plan, size: NetworkSize) -> int:
-    from coreml_sd.compress.palette import blob_bytes
     from coreml_sd.compress.choose import stored_bytes
+    from coreml_sd.compress.palette import blob_bytes
 
     layers = set(size.layers)
     return sum(
