@@ -107,7 +107,7 @@ class Disturber:
 
     def __init__(self, command: list[str], work: Path, seed: int) -> None:
         self.command, self.random, self.findings = command, random.Random(seed), Findings()
-        self.work = work / "disturbed"
+        self.work, self._shown = work / "disturbed", 0
         shutil.rmtree(work, ignore_errors=True)
         self.work.mkdir(parents=True)
         started = time.perf_counter()
@@ -248,7 +248,10 @@ class Disturber:
         return {str(file): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
 
     def _progress(self, what: str, done: int, count: int) -> None:
-        print(f"\r{what} {done}/{count}, broken {len(self.findings.broken)}", end="", flush=True)
+        for line in self.findings.broken[self._shown :]:
+            print(f"\n{line}")
+        self._shown = len(self.findings.broken)
+        print(f"\r{what} {done}/{count}, broken {self._shown}", end="", flush=True)
 
 
 class Disk:

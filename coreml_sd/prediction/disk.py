@@ -72,13 +72,10 @@ def _program_bytes(plan: Plan, component: str, size: NetworkSize, rates: Rates) 
 
 def _tokenizer_bytes(plan: Plan) -> int:
     """The vocabulary and its merges; a joined file holds both and little else."""
-    files = [
-        plan.model.folder.path / folder / name
-        for folder in ("tokenizer", "tokenizer_2")
-        for name in (VOCAB_NAME, MERGES_NAME)
-    ]
+    folder = plan.model.folder.path / "tokenizer"
+    files = [folder / name for name in (VOCAB_NAME, MERGES_NAME)]
     held = sum(file.stat().st_size for file in files if file.is_file())
-    joined = plan.model.folder.path / "tokenizer" / "tokenizer.json"
+    joined = folder / "tokenizer.json"
     return held or (joined.stat().st_size if joined.is_file() else 0)
 
 

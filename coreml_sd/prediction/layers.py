@@ -22,7 +22,7 @@ _VAE = {
     "vae_encoder": ("encoder.", "quant_conv."),
 }
 _BLOCK = re.compile(r"(?:^|\.)(down|up)_blocks\.(\d+)\.")
-_ONE_POSITION = re.compile(r"time_emb|add_emb")
+_ONE_POSITION = re.compile(r"time_emb|add_emb|text_projection")
 _CONTEXT = re.compile(r"attn2\.to_[kv]\.")
 _SELF_ATTENTION = re.compile(r"(attn1|self_attn|mid_block\.attentions\.\d+)\.(to_q|q_proj)\.weight")
 _CROSS_ATTENTION = re.compile(r"attn2\.to_q\.weight")
