@@ -47,7 +47,8 @@ CASES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "demo both, verified": ("demo", {"targets": ["coreml", "tflite"], "palettize": 6}, True),
     "sd15": ("sd15", {"palettize": 6, "chunks": "2"}, False),
     "sd15 fp16": ("sd15", {}, False),
-    "sd15 text encoder": ("sd15", {"palettize": 6, "components": ["text_encoder"]}, True),
+    "sd15 small": ("sd15", {"palettize": 6, "components": ["text_encoder", "vae_encoder"]}, True),
+    "sd15 small tflite": ("sd15", {"targets": ["tflite"], "components": ["text_encoder"]}, True),
     "sd15, verified": ("sd15", {"palettize": 6, "chunks": "2"}, True),
     "sd15 tflite": ("sd15", {"targets": ["tflite"]}, False),
     "sd15 tflite, verified": ("sd15", {"targets": ["tflite"]}, True),
@@ -61,7 +62,7 @@ def main() -> int:
     measured = []
     if arguments.reuse:
         measured = json.loads(arguments.reuse.read_text("utf-8"))
-    chosen = [name for name in CASES if any(name.startswith(each) for each in arguments.cases)]
+    chosen = [name for name in CASES if any(_means(each, name) for each in arguments.cases)]
     with tempfile.TemporaryDirectory(dir=arguments.work, prefix="predictions-") as folder:
         sd15 = arguments.sd15
         for name in [] if arguments.reuse and not arguments.cases else chosen or list(CASES):
@@ -81,11 +82,16 @@ def main() -> int:
     return 1 if any(_worst(each) > 1 for each in measured) else 0
 
 
+def _means(given: str, name: str) -> bool:
+    return name == given if given in CASES else name.startswith(given)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cases", nargs="*", default=[], help="beginnings of names; else all")
+    names = "; ".join(CASES)
+    parser.add_argument("--cases", nargs="*", default=[], help=f"or beginnings; else all: {names}")
     parser.add_argument("--sd15", type=Path, help="a diffusers folder; else random weights")
     parser.add_argument("--work", type=Path, help="where bundles go for the while")
     parser.add_argument("--json", type=Path, help="keep what was measured")
