@@ -34,6 +34,9 @@ _TIME = {
     "finish": ("each", "parameters"),
 }
 _MEMORY = ("each", "parameters", "activation")
+# What a rate can be at most: small models alone say nothing of what large ones take.
+_MOST_SECONDS = {"parameters": 300.0, "palettes": 300.0, "macs": 100.0}
+_MOST_BYTES = {"parameters": 9e9, "activation": 32e9}
 _SHORTEST = 1.0  # seconds: what is shorter counts no more than this
 _NOTHING = Rates({}, {}, {}, {}, {"bytes": 0, "bytes_per_palette": 0}, {})
 
@@ -67,6 +70,7 @@ def fit_rates(cases: list[dict[str, Any]]) -> dict[str, Any]:
             "date": time.strftime("%Y-%m-%d"),
             "machine": platform.machine(),
             "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1),
             **{name: version(name) for name in ("torch", "coremltools")},
         },
     }
@@ -123,13 +127,14 @@ def _held(samples: list[list[float]], number: int, start: float, stop: float) ->
 
 def _fit_seconds(kind: str, rows: list[_Observed]) -> dict[str, float]:
     weights = np.array([1 / max(row.seconds, _SHORTEST) for row in rows])
-    return _fit(_TIME[kind], rows, np.array([row.seconds for row in rows]), weights)
+    values = np.array([row.seconds for row in rows])
+    return _fit(_TIME[kind], rows, values, weights, _MOST_SECONDS)
 
 
 def _fit_memory(rows: list[_Observed]) -> dict[str, float]:
     held = [row for row in rows if row.memory]
     weights = np.array([1 / row.memory for row in held])
-    return _fit(_MEMORY, held, np.array([row.memory for row in held]), weights)
+    return _fit(_MEMORY, held, np.array([row.memory for row in held]), weights, _MOST_BYTES)
 
 
 def _fit(
@@ -137,14 +142,17 @@ def _fit(
     rows: list[_Observed],
     values: NDArray[np.float64],
     weights: NDArray[np.float64],
+    most: dict[str, float],
 ) -> dict[str, float]:
-    """Rates of at least zero with the least relative error."""
-    from scipy.optimize import nnls
+    """Rates from zero to `most` with the least relative error."""
+    from scipy.optimize import lsq_linear
 
     table = np.array([[row.work.size.get(m, 0.0) for m in measures] for row in rows])
     scale = np.maximum(table.max(axis=0), 1e-12)
-    found, _ = nnls(table / scale * weights[:, None], values * weights)
-    return {m: float(f"{v / s:.4g}") for m, v, s in zip(measures, found, scale, strict=True) if v}
+    limits = np.array([most.get(m, np.inf) for m in measures]) * scale
+    found = lsq_linear(table / scale * weights[:, None], values * weights, (0.0, limits)).x
+    rates = zip(measures, found / scale, strict=True)
+    return {measure: float(f"{rate:.4g}") for measure, rate in rates if rate > 0}
 
 
 def _fit_files(cases: list[dict[str, Any]]) -> dict[str, Any]:
