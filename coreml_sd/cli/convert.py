@@ -23,6 +23,9 @@ Examples:
 """
 
 
+_LONG_PROBE, _SHORT_PROBE = 1.6, 0.3  # seconds; the progress corrects itself
+
+
 @click.command("convert", epilog=_EPILOG)
 @click.argument("model", required=False)
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file; flags win.")
@@ -67,6 +70,7 @@ def command(
     from coreml_sd.libraries import quieten
     from coreml_sd.plan import plan_conversion
     from coreml_sd.prediction import predict
+    from coreml_sd.prediction.probe import probe
 
     config = config_from_flags(model, file, flags)
     quieten()
@@ -75,7 +79,8 @@ def command(
     limit = None if memory is None else int(memory * 1e9)
     if not dry_run:
         check_destination(destination, overwrite=overwrite)
-    prediction = predict(plan, not no_verify, jobs=jobs, memory=limit)
+    measured = probe(_LONG_PROBE if dry_run else _SHORT_PROBE)
+    prediction = predict(plan, not no_verify, jobs=jobs, memory=limit, measured=measured)
     if dry_run:
         from coreml_sd.cli.predicted import predicted_table
 
