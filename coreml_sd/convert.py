@@ -62,7 +62,7 @@ def convert(
     plan = plan_conversion(config)
     for note in plan.notes:
         progress.note(note)
-    warn_of_memory(plan, verify, progress)
+    warn_of_memory(plan, verify, progress, jobs, memory)
     with contextlib.ExitStack() as stack:
         staging = stack.enter_context(new_bundle(destination, overwrite=overwrite))
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
