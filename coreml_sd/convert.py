@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 from coreml_sd import __version__
 from coreml_sd.bundle import Bundle, new_bundle, open_bundle, write_manifest
-from coreml_sd.compress.early import EarlyPalettes, solving_early
+from coreml_sd.compress.early import EarlyPalettes, KeptPalettes, solving_early
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert_scheduler_step import convert_scheduler_step
 from coreml_sd.lean_imports import import_lean
@@ -106,7 +107,7 @@ def _convert_components(
         parts.add(name, entry, staging)
 
     with (
-        _solving_early(plan, early_component(left, shares, jobs, memory), len(shares)) as early,
+        _solving_early(left, early_component(left, shares, jobs, memory), parts, shares) as early,
         working(helped, shares[1:], staging, verify, progress, finished) as workers,
     ):
         # These load torch, which takes seconds: the other processes are at work by then.
@@ -126,15 +127,20 @@ def _convert_components(
 
 @contextlib.contextmanager
 def _solving_early(
-    plan: Plan, component: str | None, processes: int
-) -> Iterator[dict[str, EarlyPalettes]]:
+    plan: Plan, component: str | None, parts: Parts, shares: list[list[str]]
+) -> Iterator[dict[str, EarlyPalettes | KeptPalettes]]:
     """Solve a component's palettes on the cores that loading libraries leaves idle."""
     if component is None or plan.palettes is None:
         yield {}
         return
+    kept = parts.palettes(component)
+    if kept is not None:
+        yield {component: KeptPalettes(kept)}
+        return
     files = plan.model.folder.weight_files(component)
-    workers = max(1, (os.cpu_count() or 1) - processes)
-    with solving_early(files, plan.palettes, workers) as early:
+    workers = max(1, (os.cpu_count() or 1) - len(shares))
+    keep = functools.partial(parts.add_palettes, component)
+    with solving_early(files, plan.palettes, workers, keep) as early:
         yield {component: early}
 
 

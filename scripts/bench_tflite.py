@@ -7,17 +7,14 @@ The plain path is `litert_torch.convert` on diffusers' network and ai-edge-quant
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
 import sys
 import tempfile
-import time
-from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.bench_convert import Figures, _measure, _random_folder, _replace
+from scripts.bench.processes import Figures, Rounds, measure, put_into, ratio, table
+from scripts.bench_convert import random_folder
 
 _PROFILES = {"fp16": "gpu", "dynamic-int8": "cpu"}
 
@@ -29,12 +26,12 @@ def main() -> None:
         _convert_plainly(Path(arguments.folder), arguments.plain, Path(arguments.out))
         return
     with tempfile.TemporaryDirectory(dir=arguments.work, prefix="bench-tflite-") as work:
-        folder = Path(arguments.folder) if arguments.folder else _random_folder(Path(work))
+        folder = Path(arguments.folder) if arguments.folder else random_folder(Path(work), "sd15")
         rounds = [_round(folder, Path(work)) for _ in range(arguments.rounds)]
     text = _table(rounds)
     print(text)
     if arguments.write:
-        _replace(Path(arguments.write), "tflite-sd15", text)
+        put_into(Path(arguments.write), "tflite-sd15", text)
 
 
 def _arguments() -> argparse.Namespace:
@@ -55,9 +52,9 @@ def _round(folder: Path, work: Path) -> dict[str, Figures]:
         ours = [sys.executable, "-m", "coreml_sd.cli.main", "convert", str(folder), "--no-verify"]
         ours += ["--target", "tflite", "--components", "unet", "--android-profile", profile]
         ours += ["--quantize", quantization, "--overwrite", "-o", f"{work}/ours"]
-        figures[f"ours: {quantization}"] = _measure(ours)
+        figures[f"ours: {quantization}"] = measure(ours)
         plain = [sys.executable, __file__, "--folder", str(folder), "--plain", quantization]
-        figures[f"plain: {quantization}"] = _measure([*plain, "--out", f"{work}/plain.tflite"])
+        figures[f"plain: {quantization}"] = measure([*plain, "--out", f"{work}/plain.tflite"])
     return figures
 
 
@@ -85,28 +82,9 @@ def _convert_plainly(folder: Path, quantization: str, out: Path) -> None:
         out.write_bytes(worker.quantize().quantized_model)
 
 
-def _table(rounds: list[dict[str, Figures]]) -> str:
-    packages = ("torch", "litert-torch", "ai-edge-quantizer")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    lines = [
-        f"**sd15, UNet**, {len(rounds)} rounds ({os.cpu_count()} cores; {versions}; "
-        f"{time.strftime('%Y-%m-%d')}; load {os.getloadavg()[0]:.1f} at the end):",
-        "",
-        "| | seconds (min to max) | CPU seconds | peak GB |",
-        "|---|---|---|---|",
-    ]
-    for name in rounds[0]:
-        seconds, cpu, peak = zip(*(each[name] for each in rounds), strict=True)
-        lines.append(
-            f"| {name} | {statistics.median(seconds):.1f} ({min(seconds):.1f} to "
-            f"{max(seconds):.1f}) | {statistics.median(cpu):.0f} | {max(peak):.2f} |"
-        )
-    lines.append("")
-    for name in _PROFILES:
-        ratios = [each[f"plain: {name}"][0] / each[f"ours: {name}"][0] for each in rounds]
-        lines.append(
-            f"- {name}: the plain path takes {statistics.median(ratios):.2f} times as long"
-        )
+def _table(rounds: Rounds) -> str:
+    lines = table("sd15, UNet", rounds, ("torch", "litert-torch", "ai-edge-quantizer"))
+    lines += [ratio(each, rounds, f"ours: {each}", [f"plain: {each}"]) for each in _PROFILES]
     return "\n".join(lines) + "\n"
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,14 +22,30 @@ from coreml_sd.errors import KilledError, UserError
 from coreml_sd.models.weights import Place
 from coreml_sd.stopping import when_stopped
 
+if TYPE_CHECKING:
+    from coreml_sd.compress.palette import Palette
+
+
+Lines = list[list[Any]]
+
 
 class EarlyPalettes:
     """Palettes by the place of their tensors, while they are being solved."""
 
-    def __init__(self, files: Sequence[Path], spec: PaletteSpec, workers: int) -> None:
-        self.spec = spec
-        self._lines: list[list[Any]] = []
+    def __init__(
+        self,
+        files: Sequence[Path],
+        spec: PaletteSpec,
+        workers: int,
+        keep: Callable[[Lines], None] = lambda lines: None,
+    ) -> None:
+        """
+        Args:
+            keep: called once with all that was solved, in a form for JSON.
+        """
+        self._lines: Lines = []
         self._count = 0
+        self._keep = keep
         self._advance: Callable[[int, int], None] | None = None
         request = {
             "files": [str(file) for file in files],
@@ -38,7 +54,7 @@ class EarlyPalettes:
         }
         self.child = Child("coreml_sd.compress.early", request, self._answered)
 
-    def finish(self, advance: Callable[[int, int], None]) -> dict[Place, Any]:
+    def finish(self, advance: Callable[[int, int], None]) -> dict[Place, Palette]:
         """Wait for the process; what it solved. Tensors that are damaged are not there.
 
         Raises:
@@ -48,23 +64,40 @@ class EarlyPalettes:
         status = self.child.wait()
         if status:
             raise KilledError(f"the palettes' process ended (status {status}); try --jobs 1")
-        return dict(_from_line(line) for line in self._lines)
+        return palettes_of(self._lines)
 
     def _answered(self, line: list[Any]) -> None:
         if line[0] == "count":
             self._count = line[1]
-            return
-        self._lines.append(line)
-        if self._advance:
-            self._advance(len(self._lines), self._count)
+        elif line[0] == "end":
+            self._keep(self._lines)
+        else:
+            self._lines.append(line)
+            if self._advance:
+                self._advance(len(self._lines), self._count)
+
+
+class KeptPalettes:
+    """Palettes that an earlier run solved."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def finish(self, advance: Callable[[int, int], None]) -> dict[Place, Palette]:
+        """What it solved."""
+        advance(len(self._lines), len(self._lines))
+        return palettes_of(self._lines)
 
 
 @contextmanager
 def solving_early(
-    files: Sequence[Path], spec: PaletteSpec, workers: int
+    files: Sequence[Path],
+    spec: PaletteSpec,
+    workers: int,
+    keep: Callable[[Lines], None] = lambda lines: None,
 ) -> Iterator[EarlyPalettes]:
     """Begin to solve; no process is left when the block ends, however it ends."""
-    early = EarlyPalettes(files, spec, workers)
+    early = EarlyPalettes(files, spec, workers, keep)
     try:
         with when_stopped(early.child.kill):
             yield early
@@ -98,14 +131,18 @@ def _work(request: dict[str, Any], send: Send) -> None:
             facts = [palette.bits, palette.group_size, palette.squared_error, palette.snr_db]
             send("palette", str(file.path), key, palette.shape, palette.groups, table, *facts)
 
-    try:
+    # A damaged tensor: perhaps no network uses it; if one does, it will say so.
+    with suppress(UserError):
         solve_palettes(shapes, spec, FileWeights(places), tell, request["workers"])
-    except UserError:
-        # Perhaps of a tensor that no network uses; if one does, it will say so.
-        return
+        send("end")
 
 
-def _from_line(line: list[Any]) -> tuple[Place, Any]:
+def palettes_of(lines: Lines) -> dict[Place, Palette]:
+    """The palettes that lines of the process tell of."""
+    return dict(map(_from_line, lines))
+
+
+def _from_line(line: list[Any]) -> tuple[Place, Palette]:
     from coreml_sd.compress.palette import Palette
 
     _, path, key, shape, groups, table, bits, group_size, squared_error, snr_db = line
