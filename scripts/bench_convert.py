@@ -30,7 +30,8 @@ def main() -> None:
         chunks = _CHUNKS.get(arguments.family, "2")
         plain = [] if arguments.ours else names
         rounds = [_round(folder, Path(work), chunks, names, plain) for _ in range(arguments.rounds)]
-    text = _table(arguments.folder or arguments.family, rounds)
+    label = Path(arguments.folder).name if arguments.folder else arguments.family
+    text = _table(label, rounds)
     print(text)
     if arguments.write:
         put_into(Path(arguments.write), f"convert-{arguments.family}", text)
