@@ -14,6 +14,7 @@ from typing import NamedTuple
 import psutil
 
 _PAUSE = 0.1  # seconds between two looks at the memory
+_SHARED = 10  # every so many of them sort out what is shared, which is itself some work
 
 
 class Figures(NamedTuple):
@@ -34,15 +35,18 @@ def measure(command: list[str]) -> Figures:
     root = str(Path(__file__).parent.parent.parent)
     environment = {**os.environ, "PYTHONPATH": root, "OMP_WAIT_POLICY": "passive"}
     before, started = os.times(), time.perf_counter()
-    resident = memory = 0
+    resident = memory = looks = 0
     process = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     while process.poll() is None:
         try:
-            tree = [each.memory_full_info() for each in (process, *process.children(True))]
-            resident = max(resident, sum(each.rss for each in tree))
-            memory = max(memory, sum(getattr(each, "pss", each.rss) for each in tree))
+            tree = [process, *process.children(recursive=True)]
+            resident = max(resident, sum(each.memory_info().rss for each in tree))
+            if looks % _SHARED == 0:
+                full = [each.memory_full_info() for each in tree]
+                memory = max(memory, sum(getattr(each, "pss", each.rss) for each in full))
         except psutil.Error:
             pass  # one has ended meanwhile
+        looks += 1
         time.sleep(_PAUSE)
     seconds, after = time.perf_counter() - started, os.times()
     if process.returncode:
