@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from coreml_sd import __version__
 from coreml_sd.bundle import Bundle, new_bundle, open_bundle, write_manifest
+from coreml_sd.compress.early import EarlyPalettes, KeptPalettes, solving_early
 from coreml_sd.config import ConversionConfig
-from coreml_sd.convert_coreml import convert_for_coreml
 from coreml_sd.convert_scheduler_step import convert_scheduler_step
-from coreml_sd.convert_tflite import convert_for_tflite
-from coreml_sd.errors import CoremlSDError
-from coreml_sd.latent_preview import preview_of
-from coreml_sd.memory.freed import give_back
-from coreml_sd.models.component import ComponentSpec
+from coreml_sd.lean_imports import import_lean
 from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.parts import Parts
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
 from coreml_sd.room import require_room, warn_of_memory
-from coreml_sd.sources import open_source
-from coreml_sd.workers import choose_jobs, share_out, working
+from coreml_sd.workers import choose_jobs, early_component, share_out, working
 
 _PACKAGES = ("diffusers", "numpy", "torch", "transformers")
-_TARGETS = {
-    "coreml": (convert_for_coreml, ("coremltools",)),
-    "tflite": (
-        convert_for_tflite,
-        ("litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert"),
-    ),
+_TARGET_PACKAGES = {
+    "coreml": ("coremltools",),
+    "tflite": ("litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert"),
 }
 
 
@@ -70,7 +63,7 @@ def convert(
     plan = plan_conversion(config)
     for note in plan.notes:
         progress.note(note)
-    warn_of_memory(plan, verify, progress)
+    warn_of_memory(plan, verify, progress, jobs, memory)
     with contextlib.ExitStack() as stack:
         staging = stack.enter_context(new_bundle(destination, overwrite=overwrite))
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
@@ -113,10 +106,18 @@ def _convert_components(
     def finished(name: str, entry: dict[str, Any]) -> None:
         parts.add(name, entry, staging)
 
-    with working(helped, shares[1:], staging, verify, progress, finished) as workers:
+    with (
+        _solving_early(left, early_component(left, shares, jobs, memory), parts, shares) as early,
+        working(helped, shares[1:], staging, verify, progress, finished) as workers,
+    ):
+        # These load torch, which takes seconds: the other processes are at work by then.
+        import_lean()
+        from coreml_sd.convert_component import convert_component
+
         for component in rest:
             if component.name in shares[0]:
-                entry = convert_component(helped, component, staging, verify, progress)
+                ahead = early.get(component.name)
+                entry = convert_component(helped, component, staging, verify, progress, ahead)
                 finished(component.name, entry)
                 done[component.name] = entry
         for worker in workers:
@@ -124,73 +125,27 @@ def _convert_components(
     return {component.name: done[component.name] for component in plan.components}
 
 
+@contextlib.contextmanager
+def _solving_early(
+    plan: Plan, component: str | None, parts: Parts, shares: list[list[str]]
+) -> Iterator[dict[str, EarlyPalettes | KeptPalettes]]:
+    """Solve a component's palettes on the cores that loading libraries leaves idle."""
+    files = plan.model.folder.weight_files(component) if component else []
+    if component is None or plan.palettes is None or not files:
+        yield {}
+        return
+    kept = parts.palettes(component)
+    if kept is not None:
+        yield {component: KeptPalettes(kept)}
+        return
+    workers = max(1, (os.cpu_count() or 1) - len(shares))
+    keep = functools.partial(parts.add_palettes, component)
+    with solving_early(files, plan.palettes, workers, keep) as early:
+        yield {component: early}
+
+
 def _threads(processes: int) -> int | None:
     return None if processes == 1 else max(1, (os.cpu_count() or 1) // processes)
-
-
-def convert_component(
-    plan: Plan, component: ComponentSpec, staging: Path, verify: bool, progress: Progress
-) -> dict[str, Any]:
-    """Write the files of one component for every target; returns its manifest entry, and beside it
-    the `seconds` that it took."""
-    started = time.perf_counter()
-    with progress.stage(f"{component.name}: load"):
-        source = open_source(
-            component, plan.config.prune, in_memory="tflite" in plan.config.targets
-        )
-    entry: dict[str, Any] = {
-        "description": component.description,
-        "inputs": [dataclasses.asdict(spec) for spec in component.inputs],
-        "outputs": [dataclasses.asdict(spec) for spec in component.outputs],
-        "files": [],
-        "seams": [],
-        "weights": [],
-        "source_bytes": sum(2 * p.numel() for p in _used_parameters(component, source.network)),
-        "parity": {},
-    }
-    if source.pruning:
-        entry["pruning"] = source.pruning
-    if source.rescaling:
-        entry["rescaling"] = dataclasses.asdict(source.rescaling)
-        progress.note(f"{component.name}: {source.rescaling.sentence}")
-    if component.name == "vae_decoder":
-        with progress.stage(f"{component.name}: preview"):
-            # It runs the network; what is loaded for that is gone again when it is done.
-            # What a rescaled half computes is what it was.
-            vae = source.network if source.in_memory else component.load()
-            entry["preview"] = preview_of(plan.model, vae).to_json()
-            del vae
-            give_back()
-    for target in plan.config.targets:
-        write, _ = _TARGETS[target]
-        part = write(plan, component, source, staging, verify, progress)
-        entry["files"] += part.pop("files")
-        if verify:
-            entry["parity"][target] = _passed(part.pop("parity"))
-        entry |= part
-    entry["seconds"] = round(time.perf_counter() - started, 2)
-    return entry
-
-
-def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
-    """Parameters of the mobile form: half a VAE's belong to the other component."""
-    from coreml_sd.mobile import mobile_form
-    from coreml_sd.mobile.meta import storage_key
-
-    unique = {storage_key(p): p for p in mobile_form(component.form, network).parameters()}
-    return list(unique.values())
-
-
-def _passed(result: Any) -> dict[str, Any]:
-    failed = [check for check in result.checks if not check.passed]
-    if failed:
-        where = next((f" ({check.detail})" for check in failed if check.detail), "")
-        raise CoremlSDError(
-            f"{result.component}: {failed[0].shortfall} for {result.target}{where}; the bundle is "
-            "not written"
-        )
-    facts: dict[str, Any] = result.to_json()
-    return facts
 
 
 def _manifest(plan: Plan, entries: dict[str, dict[str, Any]], digest: str) -> dict[str, Any]:
@@ -231,4 +186,4 @@ def _rescaling_notes(entries: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _target_packages(plan: Plan) -> list[str]:
-    return [name for target in plan.config.targets for name in _TARGETS[target][1]]
+    return [name for target in plan.config.targets for name in _TARGET_PACKAGES[target]]

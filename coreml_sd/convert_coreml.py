@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from coreml_sd import __version__
+from coreml_sd.compress.choose import stored_bytes
 from coreml_sd.compress.limits import PaletteSpec
-from coreml_sd.compress.plan import Palettization, palettize_module, stored_bytes
+from coreml_sd.compress.plan import Palettization, palettize_module
 from coreml_sd.compress.verify import verify_stored
 from coreml_sd.mobile import MobileOptions, mobile_form
 from coreml_sd.mobile.weights import layer_weights
@@ -91,8 +92,9 @@ def _palettes(
 
     def solve() -> Palettization:
         with progress.stage(f"{component.name}: {spec.bits}-bit palettes") as advance:
+            known = source.early.finish(advance) if source.early else None
             return palettize_module(
-                mobile, spec, advance, weights=source.weights, workers=plan.threads
+                mobile, spec, advance, weights=source.weights, workers=plan.threads, known=known
             )
 
     with ThreadPoolExecutor(max_workers=1) as pool:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from coreml_sd.memory.freed import let_go
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
@@ -39,6 +40,10 @@ def convert_for_tflite(
     unquantized = path.with_suffix(".fp32")
     with progress.stage(f"{component.name}: export {path.name}"):
         export_tflite(unquantized, component.name, form.network, component.inputs)
+    # The quantizer reads the file and needs the room of what the exporter left behind, and that of
+    # the network too where nothing follows that runs it.
+    last = not verify and plan.config.targets[-1] == "tflite"
+    let_go(*((source, form.network) if last else ()))
     with progress.stage(f"{component.name}: {quantization} weights"):
         quantize_file(unquantized, path, quantization)
     written = TFLiteFile(path)

@@ -1,4 +1,4 @@
-"""Finished components of a conversion that has not ended yet, kept so that the next run goes on.
+"""Finished components and palettes of a conversion that has not ended yet, kept for the next run.
 
 They lie beside the output, in `.NAME.parts`, as hard links to the files of the conversion in work:
 they cost neither time nor space, and are gone when the bundle is whole. The name of a part is a
@@ -31,6 +31,7 @@ _LIBRARIES = (
     "litert-torch", "llvmlite", "numba", "numpy", "safetensors", "torch", "transformers",
 )  # fmt: skip
 _RECORD = "part.json"
+_PALETTES = "palettes-"
 
 
 class Parts:
@@ -78,9 +79,11 @@ class Parts:
         wanted = {self._name(component.name): component.name for component in self._plan.components}
         taken = {}
         for part in sorted(self.folder.iterdir()):
+            if part.name.removeprefix(_PALETTES) in wanted and part.is_file():
+                continue
             entry = self._taken(part, staging) if part.name in wanted else None
             if entry is None:
-                shutil.rmtree(part, ignore_errors=True)
+                _removed(part)
             else:
                 taken[wanted[part.name]] = entry
         return taken
@@ -104,6 +107,28 @@ class Parts:
             new.rename(part)  # never seen before it is whole
         except OSError:  # no hard links there, or no room: the conversion itself is not harmed
             shutil.rmtree(new, ignore_errors=True)
+
+    def add_palettes(self, component: str, lines: list[Any]) -> None:
+        """Keep the palettes of a component that is not finished."""
+        if not self._keep:
+            return
+        path = self.folder / f"{_PALETTES}{self._name(component)}"
+        new = self.folder / f"new-{component}-{os.getpid()}.palettes"
+        with contextlib.suppress(OSError):  # no room: the conversion itself is not harmed
+            self.folder.mkdir(exist_ok=True)
+            new.write_text(_sealed({"lines": lines}), "utf-8")
+            new.replace(path)  # never seen before it is whole
+
+    def palettes(self, component: str) -> list[Any] | None:
+        """Palettes that an earlier run kept, if they are those of this conversion."""
+        if not self._keep or not self.folder.is_dir():
+            return None
+        path = self.folder / f"{_PALETTES}{self._name(component)}"
+        try:
+            record = _unsealed(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return None if record is None else list(record["lines"])
 
     def remove(self) -> None:
         """Remove all of them: the bundle is whole, or they are of no use."""
@@ -172,6 +197,12 @@ def _files(entry: dict[str, Any], staging: Path) -> list[Path]:
     paths = [staging / file["path"] for file in entry["files"]]
     found = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
     return sorted(file for file in found if file.is_file())
+
+
+def _removed(part: Path) -> None:
+    shutil.rmtree(part, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        part.unlink()
 
 
 def _link(source: Path, target: Path) -> None:

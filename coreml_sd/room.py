@@ -10,19 +10,12 @@ import psutil
 
 from coreml_sd.errors import NoRoomError
 from coreml_sd.plan import Plan
+from coreml_sd.prediction import predict
+from coreml_sd.prediction.layers import tensor_shapes
+from coreml_sd.prediction.rates import rates
 from coreml_sd.progress import Progress
-from coreml_sd.workers import PROCESS_BYTES
 
 _TFLITE_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "dynamic-int8": 1.0}
-# Bytes for each parameter of the largest network: it is executed in fp32 beside the file's own
-# weights; the TFLite exporter holds about as much.
-_EXECUTED = 8
-_EXPORTED = 7
-# Parts of an autoencoder's file, told apart by the names of its tensors.
-_VAE = {
-    "vae_decoder": ("decoder.", "post_quant_conv."),
-    "vae_encoder": ("encoder.", "quant_conv."),
-}
 
 
 def require_room(plan: Plan, destination: Path, staged: Path) -> None:
@@ -44,9 +37,15 @@ def require_room(plan: Plan, destination: Path, staged: Path) -> None:
         )
 
 
-def warn_of_memory(plan: Plan, verify: bool, progress: Progress) -> None:
+def warn_of_memory(
+    plan: Plan,
+    verify: bool,
+    progress: Progress,
+    jobs: int | None = None,
+    memory: int | None = None,
+) -> None:
     """One line where less memory is free than the conversion will need at its peak."""
-    needed = predicted_memory(plan, verify)
+    needed = predicted_memory(plan, verify, jobs, memory)
     free = psutil.virtual_memory().available
     if free < needed:
         remedy = "close other programs"
@@ -73,18 +72,16 @@ def predicted_bytes(plan: Plan) -> int:
     return int(total)
 
 
-def predicted_memory(plan: Plan, verify: bool) -> int:
-    """Bytes at the peak of one process, roughly."""
-    largest = max(parameters(plan, component.name) for component in plan.components)
-    each = max(_EXECUTED if verify else 0, _EXPORTED if plan.android is not None else 0)
-    return PROCESS_BYTES + each * largest
+def predicted_memory(
+    plan: Plan, verify: bool, jobs: int | None = None, memory: int | None = None
+) -> int:
+    """Bytes at the peak of all processes together."""
+    return predict(plan, verify, jobs=jobs, memory=memory, measured=rates().probe).memory
 
 
 def parameters(plan: Plan, component: str) -> int:
     """How many numbers a component's weight files hold, from their headers."""
-    starts = _VAE.get(component, ("",))
-    shapes = plan.model.folder.tensor_shapes("vae" if component in _VAE else component)
-    return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(starts))
+    return sum(map(math.prod, tensor_shapes(plan, component).values()))
 
 
 def _existing(path: Path) -> Path:

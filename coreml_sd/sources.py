@@ -12,6 +12,7 @@ from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.weights import ModuleWeights, Weights
 
 if TYPE_CHECKING:
+    from coreml_sd.compress.early import EarlyPalettes, KeptPalettes
     from coreml_sd.vae_range import Rescaling
 
 _SEED = 0
@@ -30,12 +31,14 @@ class LoadedSource:
 
 @dataclass(frozen=True)
 class OpenedSource:
-    """A source network and the values of its weights, in memory or in files, and as above."""
+    """A source network and the values of its weights, in memory or in files, and as above. `early`
+    solves palettes of its files meanwhile."""
 
     network: Any
     weights: Weights
     pruning: dict[str, Any] | None = None
     rescaling: Rescaling | None = None
+    early: EarlyPalettes | KeptPalettes | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -44,7 +47,11 @@ class OpenedSource:
 
 
 def open_source(
-    component: ComponentSpec, prune: float | None, *, in_memory: bool = False
+    component: ComponentSpec,
+    prune: float | None,
+    *,
+    in_memory: bool = False,
+    early: EarlyPalettes | KeptPalettes | None = None,
 ) -> OpenedSource:
     """Open a component's network; its weights are loaded only where pruning or `in_memory` asks
     for it, where a VAE's activations have to be looked at, or where they lie in the files under
@@ -59,7 +66,7 @@ def open_source(
     pruned = prune is not None and component.name == PRUNED_COMPONENT
     opened = None if in_memory or pruned else component.open()
     if opened is not None and not may_leave_fp16(component, opened.module):
-        return OpenedSource(opened.module, opened.weights)
+        return OpenedSource(opened.module, opened.weights, early=early)
     loaded = load_source(component, prune)
     if opened is not None and loaded.rescaling is None:
         return OpenedSource(opened.module, opened.weights)

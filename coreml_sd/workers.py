@@ -1,25 +1,17 @@
-"""Components converted beside each other, each share in a process of its own.
-
-A worker is a fresh interpreter (`python -m coreml_sd.worker`): nothing of the caller's threads or
-memory is in it, and a caller's script is not run a second time. It gets one JSON object on stdin
-and answers in lines of JSON on stdout.
-"""
+"""Components converted beside each other, each share in a process of its own."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from coreml_sd.child import Child
 from coreml_sd.errors import CoremlSDError, KilledError, UserError
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Advance, Progress
@@ -29,6 +21,8 @@ Finished = Callable[[str, dict[str, Any]], None]
 
 # A process with the libraries and one large component in work, with room to spare.
 PROCESS_BYTES = 1_300_000_000
+# One that solves palettes: a large weight for each of a few threads.
+_EARLY_BYTES = 500_000_000
 # Below, starting an interpreter and loading its libraries costs more than it saves.
 _WORTH_A_PROCESS = 300_000_000
 _MOST_JOBS = 2  # the UNet takes as long as all the rest
@@ -69,6 +63,23 @@ def share_out(plan: Plan, jobs: int) -> list[list[str]]:
     return shares
 
 
+def early_component(
+    plan: Plan, shares: Sequence[Sequence[str]], jobs: int | None, memory: int | None
+) -> str | None:
+    """The component whose palettes pay for one more process: the largest, if its files are its own
+    and that process may run beside the others."""
+    if plan.palettes is None or plan.config.targets != ["coreml"] or not shares[0]:
+        return None
+    if jobs is not None and jobs <= len(shares):
+        return None
+    name = shares[0][0]
+    if name.startswith("vae_") or plan.config.prune is not None:
+        return None
+    room = (memory or psutil.virtual_memory().available) - len(shares) * PROCESS_BYTES
+    worth = _part_bytes(plan, name) >= _WORTH_A_PROCESS
+    return name if worth and room >= _EARLY_BYTES and (os.cpu_count() or 1) > 1 else None
+
+
 class Worker:
     """One process that converts a share of the components."""
 
@@ -97,20 +108,8 @@ class Worker:
             "verify": verify,
             "threads": plan.threads,
         }
-        with _signals_kept_from_children():
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "coreml_sd.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-        assert self._process.stdin is not None
-        # Stays open: a worker ends when it is closed, as by the death of this process.
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._stages: dict[int, tuple[contextlib.ExitStack, Advance]] = {}
+        self._child = Child("coreml_sd.worker", request, self._answered)
 
     def finish(self) -> dict[str, dict[str, Any]]:
         """Wait; gives the manifest entries of its components.
@@ -118,8 +117,8 @@ class Worker:
         Raises:
             CoremlSDError: what the worker failed with (a `UserError` or `OSError` as such).
         """
-        self._reader.join()
-        status = self._process.wait()
+        status = self._child.wait()
+        self._close_stages()
         if self._error is not None:
             raise self._error
         if status or set(self.entries) != set(self.names):
@@ -130,42 +129,37 @@ class Worker:
 
     def kill(self) -> None:
         """End the process if it still runs, without waiting for it."""
-        if self._process.poll() is None:
-            self._process.kill()
+        self._child.kill()
 
     def stop(self) -> None:
         """End the process if it still runs, and wait for that."""
-        self.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        self._child.stop()
+        self._close_stages()
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with contextlib.ExitStack() as stack:
-            stages: dict[int, tuple[contextlib.ExitStack, Advance]] = {}
-            for line in self._process.stdout:
-                kind, *rest = json.loads(line)
-                if kind == "begin":
-                    own = stack.enter_context(contextlib.ExitStack())
-                    stages[rest[0]] = own, own.enter_context(self._progress.stage(rest[1]))
-                elif kind == "advance":
-                    stages[rest[0]][1](rest[1], rest[2])
-                elif kind == "end":
-                    stages.pop(rest[0])[0].close()
-                elif kind == "entry":
-                    self._finished(rest[0], rest[1])
-                    self.entries[rest[0]] = rest[1]
-                elif kind in ("note", "warn"):
-                    getattr(self._progress, kind)(rest[0])
-                elif kind == "error":
-                    self._error = (UserError if rest[0] == 2 else CoremlSDError)(rest[1])
-                elif kind == "killed":
-                    self._error = KilledError(rest[0])
-                elif kind == "os-error":
-                    self._error = OSError(*rest)
+    def _close_stages(self) -> None:
+        while self._stages:
+            self._stages.popitem()[1][0].close()
+
+    def _answered(self, message: list[Any]) -> None:
+        kind, *rest = message
+        if kind == "begin":
+            own = contextlib.ExitStack()
+            self._stages[rest[0]] = own, own.enter_context(self._progress.stage(rest[1]))
+        elif kind == "advance":
+            self._stages[rest[0]][1](rest[1], rest[2])
+        elif kind == "end":
+            self._stages.pop(rest[0])[0].close()
+        elif kind == "entry":
+            self._finished(rest[0], rest[1])
+            self.entries[rest[0]] = rest[1]
+        elif kind in ("note", "warn"):
+            getattr(self._progress, kind)(rest[0])
+        elif kind == "error":
+            self._error = (UserError if rest[0] == 2 else CoremlSDError)(rest[1])
+        elif kind == "killed":
+            self._error = KilledError(rest[0])
+        elif kind == "os-error":
+            self._error = OSError(*rest)
 
 
 @contextlib.contextmanager
@@ -192,20 +186,6 @@ def working(
     finally:
         for worker in workers:
             worker.stop()
-
-
-@contextlib.contextmanager
-def _signals_kept_from_children() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; workers started in here are ended by this one,
-    quietly, instead of each telling of it."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield  # a child begins with the mask of the thread that starts it
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _weight_bytes(plan: Plan) -> int:

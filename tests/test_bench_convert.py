@@ -53,7 +53,7 @@ def test_both_paths_run_and_are_compared(tmp_path: Path) -> None:
     assert text.startswith("before\n<!-- convert-sdxl -->") and text.endswith("after\n")
     steps = ["ours: all", "plain: text_encoder_2"]
     assert all(f"| {step} |" in text for step in steps) and "old" not in text
-    assert "- all components: the plain steps together take" in text
+    assert "- all components: the plain path takes" in text
     assert json.loads((folder / "model_index.json").read_text("utf-8"))  # the folder is kept
 
 

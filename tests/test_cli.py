@@ -142,6 +142,8 @@ def test_a_dry_run_prints_a_config_that_can_be_fed_back(sd1_folder: Path, tmp_pa
     file.write_text(done.stdout)
     again = run("convert", "--config", file, "--dry-run", cwd=tmp_path)
     assert again.stdout == done.stdout and 'size = "16x16"' in done.stdout
+    for told in ("time", "memory", "disk", "text_encoder", "vae_decoder", "all"):
+        assert told in done.stderr and "GB" not in done.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["config.toml"]
 
 

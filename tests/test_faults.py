@@ -117,7 +117,7 @@ def conversion(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Di
 def test_a_conversion_is_killed_and_stopped(conversion: Disturber) -> None:
     """In one process or two; the last run equals the undisturbed one."""
     conversion.kills(3, jobs=(1, 2))
-    conversion.stops(1, jobs=(2,))
+    conversion.stops(1, jobs=(2,), early=True)
     assert conversion.findings.broken == []
     assert conversion.findings.counts["finished"] >= 2
 

@@ -147,7 +147,7 @@ def test_a_conversion_goes_on_where_it_stopped(
     sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that went on equals the undisturbed one byte for byte; its parts are gone."""
-    from coreml_sd import convert as module
+    from coreml_sd import convert_component as module
 
     config = ConversionConfig(model=str(sd1_folder), components=["text_encoder", "vae_encoder"])
     convert(config, tmp_path / "whole", verify=False)
@@ -189,3 +189,63 @@ def test_a_changed_weight_byte_converts_anew(sd1_folder: Path, tmp_path: Path) -
     weights.write_bytes(data)
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert plan.model.folder.digest() != before
+
+
+def test_palettes_are_kept_before_their_component_is_finished(
+    sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that goes on solves none, equals the undisturbed one, and another spec misses."""
+    from coreml_sd import convert as module
+    from coreml_sd import convert_component as component_module
+    from coreml_sd import workers
+
+    monkeypatch.setattr(workers, "_WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(workers.os, "cpu_count", lambda: 2)
+    config = ConversionConfig(model=str(sd1_folder), components=["unet"], palettize=6)
+    convert(config, tmp_path / "whole", verify=False)
+    real = component_module.convert_component
+
+    def interrupted(plan, component, staging, verify, progress, early):
+        early.finish(lambda done, of: None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(component_module, "convert_component", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(config, tmp_path / "b", verify=False)
+    (kept,) = (tmp_path / ".b.parts").iterdir()
+    assert kept.name.startswith("palettes-unet-")
+    monkeypatch.setattr(component_module, "convert_component", real)
+
+    solved = []
+    real_solving = module.solving_early
+
+    def counted(*args):
+        solved.append(args)
+        return real_solving(*args)
+
+    monkeypatch.setattr(module, "solving_early", counted)
+    convert(config, tmp_path / "b", verify=False)
+    assert not solved
+    assert contents(tmp_path / "b") == contents(tmp_path / "whole")
+
+    (tmp_path / ".c.parts").mkdir()
+    (tmp_path / ".c.parts" / kept.name).write_bytes(b"not what was written")
+    convert(config, tmp_path / "c", verify=False)
+    assert len(solved) == 1
+    assert contents(tmp_path / "c") == contents(tmp_path / "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "b", "c"}
+
+
+def test_palettes_of_another_config_are_not_taken(sd1_folder: Path, tmp_path: Path) -> None:
+    plans = [
+        plan_conversion(
+            ConversionConfig(model=str(sd1_folder), components=["unet"], palettize=bits)
+        )
+        for bits in (4, 6)
+    ]
+    four, six = (Parts(plan, tmp_path / "b", False, lambda: "m", keep=True) for plan in plans)
+    changed = Parts(plans[0], tmp_path / "b", False, lambda: "another file", keep=True)
+    four.add_palettes("unet", [["palette"]])
+    assert four.palettes("unet") == [["palette"]]
+    assert six.palettes("unet") is None
+    assert changed.palettes("unet") is None

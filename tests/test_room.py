@@ -82,7 +82,7 @@ def test_the_command_refuses_before_any_network_is_converted(
 ) -> None:
     free_disk(monkeypatch, 1000)
     monkeypatch.setattr(
-        "coreml_sd.convert.convert_component", lambda *_: pytest.fail("began to convert")
+        "coreml_sd.convert_component.convert_component", lambda *_: pytest.fail("began to convert")
     )
     done = run("convert", sd1_folder, "-o", tmp_path / "b")
     done.refused("free some space or choose another -o")
@@ -92,14 +92,14 @@ def test_the_command_refuses_before_any_network_is_converted(
 def test_memory_too_small_is_a_warning(sd1_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, told = plan_of(sd1_folder), Warned()
     needed = predicted_memory(plan, verify=True)
-    assert needed > predicted_memory(plan, verify=False)
+    assert needed >= predicted_memory(plan, verify=False)
     free_memory(monkeypatch, needed)
     warn_of_memory(plan, True, told)
     assert told.lines == []
     free_memory(monkeypatch, needed - 1)
     warn_of_memory(plan, True, told)
     (line,) = told.lines
-    assert "1.3 GB of memory" in line and "--no-verify" in line
+    assert f"about {needed / 1e9:.1f} GB of memory" in line and "--no-verify" in line
 
 
 def test_little_memory_does_not_stop_a_conversion(

@@ -80,7 +80,7 @@ def test_a_mistake_found_by_a_worker_is_told_as_one(
 
 def test_a_worker_that_dies_is_noticed(tmp_path: Path, config: ConversionConfig) -> None:
     worker = Worker(plan_conversion(config), ["unet"], tmp_path, False, Silent())
-    worker._process.kill()
+    worker.kill()
     with pytest.raises(CoremlSDError, match=r"unet: the worker ended.*--jobs 1"):
         worker.finish()
     worker.stop()

@@ -23,6 +23,9 @@ Examples:
 """
 
 
+_LONG_PROBE, _SHORT_PROBE = 1.6, 0.3  # seconds; the progress corrects itself
+
+
 @click.command("convert", epilog=_EPILOG)
 @click.argument("model", required=False)
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file; flags win.")
@@ -42,7 +45,9 @@ Examples:
     help="Begin anew after an interruption, and keep no finished components for the next run.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Print the resolved config and the plan; write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Print the resolved config, and the time, memory and disk to expect; write nothing.",
 )
 def command(
     model: str | None,
@@ -62,21 +67,37 @@ def command(
     """
     from coreml_sd.bundle import check_destination
     from coreml_sd.cli.console import ConsoleProgress, console
-    from coreml_sd.convert import convert
+    from coreml_sd.lean_imports import allow_lean_imports
     from coreml_sd.libraries import quieten
     from coreml_sd.plan import plan_conversion
-    from coreml_sd.sources import pruning_sentence
+    from coreml_sd.prediction import predict
+    from coreml_sd.prediction.probe import probe
 
     config = config_from_flags(model, file, flags)
     quieten()
     plan = plan_conversion(config)
     destination = output or Path(f"{plan.model.source.name.split('/')[-1]}.bundle")
+    limit = None if memory is None else int(memory * 1e9)
+    if not dry_run:
+        check_destination(destination, overwrite=overwrite)
+    measured = probe(_LONG_PROBE if dry_run else _SHORT_PROBE)
+    prediction = predict(plan, not no_verify, jobs=jobs, memory=limit, measured=measured)
     if dry_run:
+        from coreml_sd.cli.predicted import predicted_table
+
         click.echo(plan.config.to_toml(), nl=False)
         console.print(_describe(plan, destination), soft_wrap=True)
+        console.print(predicted_table(plan, prediction, not no_verify))
         return
-    check_destination(destination, overwrite=overwrite)
+    from coreml_sd.convert import convert
+    from coreml_sd.prediction.time_left import TimeLeft
+    from coreml_sd.sources import pruning_sentence
+
+    left = TimeLeft(prediction)
+    if plan.config.targets == ["coreml"]:
+        allow_lean_imports()
     with ConsoleProgress() as progress:
+        progress.begun, progress.left = left.begun, left.seconds
         bundle = convert(
             config,
             destination,
@@ -84,7 +105,7 @@ def command(
             verify=not no_verify,
             progress=progress,
             jobs=jobs,
-            memory=None if memory is None else int(memory * 1e9),
+            memory=limit,
             resume=not no_resume,
         )
     console.print(closing_table(bundle))

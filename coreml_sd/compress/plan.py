@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from coreml_sd.compress.choose import affordable
 from coreml_sd.compress.limits import PaletteSpec
-from coreml_sd.compress.palette import (
-    Palette,
-    PaletteSolver,
-    blob_bytes,
-    fitting_group_size,
-    palette_bytes,
-)
+from coreml_sd.compress.palette import Palette, blob_bytes
+from coreml_sd.compress.solve import Shapes, Solved, solve_palettes
 from coreml_sd.compress.weights import replaced_weights
 from coreml_sd.mobile.weights import layer_weights
-from coreml_sd.models.weights import ModuleWeights, Weights, fp16_value
-
-# Below this gain a palette is not worth its tables and its op in the program (about 500 bytes).
-_LEAST_GAIN = 0.1
-_OP_BYTES = 512
+from coreml_sd.models.weights import FileWeights, ModuleWeights, Place, Weights
 
 Progress = Callable[[int, int], None]  # tensors done, tensors in all
 
@@ -80,6 +71,7 @@ def palettize_module(
     *,
     weights: Weights | None = None,
     workers: int | None = None,
+    known: Mapping[Place, Palette] | None = None,
 ) -> Palettization:
     """Solve the palettes of all convolution, linear and embedding weights worth it.
 
@@ -87,6 +79,7 @@ def palettize_module(
         progress: called with tensors done and tensors in all.
         weights: where the values come from; the module's own parameters where not given.
         workers: threads; each holds one weight at a time.
+        known: palettes of tensors in the files of `weights` that were solved already.
 
     Raises:
         UserError: a weight holds NaN, infinity or a value beyond fp16; the message names it.
@@ -94,67 +87,48 @@ def palettize_module(
     result = Palettization(spec)
     held = weights or ModuleWeights(module)
     shapes = {name: tuple(weight.shape) for name, weight in layer_weights(module).items()}
-    solver = PaletteSolver()
+    solved = _known(shapes, spec, held, known or {})
+    count = len(solved)
 
-    def solve(name: str) -> tuple[Palette | None, str]:
-        chosen, reason = affordable(shapes[name], spec)
-        if chosen is None:
-            return None, reason
-        weight = fp16_value(held, name).reshape(shapes[name])
-        return solver.palettize(weight, chosen, name), reason
+    def each(name: str, found: Solved) -> None:
+        nonlocal count
+        count += 1
+        if progress:
+            progress(count, len(shapes))
 
-    # Large weights first: a thread that meets one last would work alone at the end.
-    order = sorted(shapes, key=lambda name: -math.prod(shapes[name]))
-    with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
-        tasks = {name: pool.submit(solve, name) for name in order}
-        try:
-            for done, task in enumerate(as_completed(tasks.values()), start=1):
-                task.result()
-                if progress:
-                    progress(done, len(tasks))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    rest = {name: shape for name, shape in shapes.items() if name not in solved}
+    solved |= solve_palettes(rest, spec, held, each, workers)
     for name, shape in shapes.items():
-        palette, reason = tasks[name].result()
+        palette, reason = solved[name]
         if palette is not None:
             result.by_parameter[name] = palette
         result.records.append(_record(name, shape, palette, reason))
     return result
 
 
-def stored_bytes(shape: tuple[int, ...], spec: PaletteSpec | None) -> int:
-    """Bytes in weight.bin of a weight of that shape, known before it is read."""
-    chosen = affordable(shape, spec)[0] if spec else None
-    if chosen is None:
-        return blob_bytes(2 * math.prod(shape))
-    size = fitting_group_size(shape[0], chosen.group_size) if chosen.group_size else None
-    return palette_bytes(math.prod(shape), chosen.bits, shape[0] // size if size else 1)
+def _known(
+    shapes: Shapes, spec: PaletteSpec, weights: Weights, known: Mapping[Place, Palette]
+) -> dict[str, Solved]:
+    """Of the palettes of whole tensors those that are the weights' own."""
+    if not known or not isinstance(weights, FileWeights):
+        return {}
+    found: dict[str, Solved] = {}
+    for name, shape in shapes.items():
+        palette = known.get(weights.place(name))
+        chosen, reason = affordable(shape, spec)
+        # A layer may have its tensor in another shape: rows, and so groups, must be the same.
+        if (
+            palette
+            and chosen
+            and palette.shape[0] == shape[0]
+            and math.prod(palette.shape) == math.prod(shape)
+        ):
+            found[name] = dataclasses.replace(palette, shape=shape), reason
+    return found
 
 
-def affordable(shape: tuple[int, ...], spec: PaletteSpec) -> tuple[PaletteSpec | None, str]:
-    """The spec for one weight: as asked, or with one palette, or None for fp16; and why."""
-    size = math.prod(shape)
-    single = PaletteSpec(spec.bits)
-    if not _gains(size, spec.bits, 1):
-        return None, "too small to gain"
-    if spec.group_size is None:
-        return single, ""
-    group_size = fitting_group_size(shape[0], spec.group_size)
-    if shape[0] <= spec.group_size:
-        return single, f"one palette: {shape[0]} channels are one group"
-    if group_size is None:
-        return single, f"one palette: no fitting group size divides {shape[0]} channels"
-    if not _gains(size, spec.bits, shape[0] // group_size):
-        return single, f"one palette: tables for groups of {group_size} would cost more than fp16"
-    if group_size != spec.group_size:
-        reason = f"groups of {group_size}: {spec.group_size} does not divide {shape[0]} channels"
-        return spec, reason
-    return spec, ""
-
-
-def _gains(size: int, bits: int, groups: int) -> bool:
-    dense = blob_bytes(2 * size)
-    return palette_bytes(size, bits, groups) + _OP_BYTES < (1 - _LEAST_GAIN) * dense
+def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[0], math.prod(shape[1:])
 
 
 def _record(

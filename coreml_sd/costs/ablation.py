@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from coreml_sd.compress.choose import stored_bytes
 from coreml_sd.compress.limits import PaletteSpec
-from coreml_sd.compress.plan import stored_bytes
 from coreml_sd.errors import UserError
 from coreml_sd.mobile import MobileOptions, mobile_form
 from coreml_sd.mobile.measure import network_costs

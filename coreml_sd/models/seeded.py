@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +80,10 @@ class SeededFolder(DiffusersFolder):
     def json_file(self, relative: str) -> dict[str, Any]:
         """One of `files`, or a file that lies in the folder."""
         return self.files[relative] if relative in self.files else super().json_file(relative)
+
+    def weight_files(self, part: str) -> list[Path]:
+        """There are none."""
+        return []
 
     def check_weights(self, part: str) -> None:
         """Nothing can be damaged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,11 +28,19 @@ class Weights(Protocol):
         ...
 
 
+Place = tuple[Path, str]  # a safetensors file and the tensor's name in it
+
+
 class FileWeights:
     """Parameters that lie in safetensors files under names that are their own."""
 
     def __init__(self, places: Mapping[str, tuple[TensorFile, str]]) -> None:
         self._places = places
+
+    def place(self, name: str) -> Place:
+        """Where a parameter lies."""
+        file, key = self._places[name]
+        return file.path, key
 
     def value(self, name: str) -> NDArray[Any]:
         """Read from the file."""

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from coreml_sd.compress.choose import stored_bytes
 from coreml_sd.compress.limits import PaletteSpec
-from coreml_sd.compress.plan import palettize_module, stored_bytes
+from coreml_sd.compress.plan import palettize_module
 from coreml_sd.compress.weights import replaced_weights
 from coreml_sd.errors import UserError
 from coreml_sd.models.weights import ModuleWeights

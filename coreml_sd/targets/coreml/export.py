@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def export_package(
     palettes = decided.by_parameter if decided else {}
     with WeightFile(weight_path(path)) as file:
         spec, names, fills = program_spec(program, stand_ins, held, palettes, file, min_os)
-        with ThreadPoolExecutor(max_workers=workers) as pool:
+        with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
             for _ in pool.map(lambda fill: fill[1](), fills):
                 pass
     _describe(spec, inputs, outputs, metadata)

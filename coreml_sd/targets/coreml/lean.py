@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import threading
 from collections.abc import Iterator
@@ -15,30 +16,43 @@ _alone = threading.RLock()
 
 @contextlib.contextmanager
 def lean_conversion() -> Iterator[None]:
-    """Programs are not formatted for debug lines that are off; the mark that keeps passes from
+    """Programs are not formatted for debug lines that are off, nor checked by coremltools (the
+    finished one is, by `passes.check_program`); what a type is called is looked up once; ops do not
+    hand on notes of where they came from, which no file holds; the mark that keeps passes from
     folding compressed constants is not propagated, because none exists before the file is written;
     and the garbage collector does not walk some million live objects again and again.
 
     What is changed belongs to the whole process, so that one thread at a time is inside.
     """
-    from coremltools.converters.mil.mil import Block
-
-    changes: dict[str, Any] = {
-        "__str__": lambda block: f"block of {len(block.operations)} ops",
-        "_propagate_nonreplaceable_vars": lambda block: None,
-    }
-    with _alone:
-        originals = {name: getattr(Block, name) for name in changes}
+    with _alone, contextlib.ExitStack() as stack:
+        for owner, name, change in _changes():
+            stack.callback(setattr, owner, name, vars(owner)[name])
+            setattr(owner, name, change)
         collecting = gc.isenabled()
         gc.disable()
         try:
-            for name, change in changes.items():
-                setattr(Block, name, change)
             yield
         finally:
-            for name, original in originals.items():
-                setattr(Block, name, original)
             if collecting:
                 gc.enable()
             gc.collect()
             give_back()
+
+
+def _changes() -> list[tuple[Any, str, Any]]:
+    from coremltools.converters.mil.mil import Block, Function, Program
+    from coremltools.converters.mil.mil.types import type_mapping
+
+    def short(block: Any, *args: Any, **kwargs: Any) -> str:
+        return f"block of {len(block.operations)} ops"
+
+    return [
+        (Block, "__str__", short),
+        (Function, "__str__", short),
+        (Function, "to_str", short),
+        (Block, "_propagate_nonreplaceable_vars", lambda block: None),
+        (Block, "_copy_scope_info", staticmethod(lambda src, dst: None)),
+        (Program, "_add_essential_scope_source", lambda program, sources: None),
+        (Program, "validate", lambda program, check_essential_scope=False: None),
+        (type_mapping, "get_type_info", functools.cache(type_mapping.get_type_info)),
+    ]

@@ -14,6 +14,7 @@ from coreml_sd.libraries import quiet_native, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.targets.tflite.exporter_faults import contiguous_weights
+from coreml_sd.targets.tflite.stand_ins import standing_in
 
 
 def export_tflite(
@@ -33,14 +34,18 @@ def export_tflite(
     quieten()
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     examples = {spec.name: _example(spec) for spec in inputs}
+    without_weights = path.with_name(f"{path.name}.empty")
     with quiet_native() as noise, contiguous_weights(network):
         try:
             import litert_torch
 
-            model = litert_torch.signature(
-                signature, _Named(network).eval(), sample_kwargs=examples
-            ).convert(lightweight_conversion=True)
-            model.export(str(path))
+            with standing_in() as stand_ins:
+                model = litert_torch.signature(
+                    signature, _Named(network).eval(), sample_kwargs=examples
+                ).convert(lightweight_conversion=True)
+                stand_ins.leave_out(model._exporter.module)
+                model.export(str(without_weights))
+            stand_ins.fill(without_weights, path)
         except Exception as error:  # the converter raises many kinds, its own included
             reason = str(error).strip() or noise()
             raise CoremlSDError(f"{path.name}: litert-torch could not convert it: {reason}") from (

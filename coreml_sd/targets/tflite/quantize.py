@@ -55,8 +55,7 @@ def quantize_file(
 
             worker = quantizer.Quantizer(str(source))
             worker.load_quantization_recipe(_recipe(quantization, ops))
-            result = worker.quantize()
-            destination.write_bytes(result.quantized_model)
+            worker.quantize(serialize_to_path=str(destination))  # else it is held in memory too
         except Exception as error:  # the quantizer raises many kinds
             reason = str(error).strip() or noise()
             raise CoremlSDError(

@@ -1,0 +1,93 @@
+"""Conversion of one component: its files for every target, proved, and its manifest entry."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from coreml_sd.compress.early import EarlyPalettes, KeptPalettes
+from coreml_sd.convert_coreml import convert_for_coreml
+from coreml_sd.convert_tflite import convert_for_tflite
+from coreml_sd.errors import CoremlSDError
+from coreml_sd.latent_preview import preview_of
+from coreml_sd.memory.freed import give_back
+from coreml_sd.models.component import ComponentSpec
+from coreml_sd.plan import Plan
+from coreml_sd.progress import Progress
+from coreml_sd.sources import open_source
+
+_TARGETS = {"coreml": convert_for_coreml, "tflite": convert_for_tflite}
+
+
+def convert_component(
+    plan: Plan,
+    component: ComponentSpec,
+    staging: Path,
+    verify: bool,
+    progress: Progress,
+    early: EarlyPalettes | KeptPalettes | None = None,
+) -> dict[str, Any]:
+    """Write the files of one component for every target; returns its manifest entry, and beside it
+    the `seconds` that it took."""
+    started = time.perf_counter()
+    with progress.stage(f"{component.name}: load"):
+        source = open_source(
+            component,
+            plan.config.prune,
+            in_memory="tflite" in plan.config.targets,
+            early=early,
+        )
+    entry: dict[str, Any] = {
+        "description": component.description,
+        "inputs": [dataclasses.asdict(spec) for spec in component.inputs],
+        "outputs": [dataclasses.asdict(spec) for spec in component.outputs],
+        "files": [],
+        "seams": [],
+        "weights": [],
+        "source_bytes": sum(2 * p.numel() for p in _used_parameters(component, source.network)),
+        "parity": {},
+    }
+    if source.pruning:
+        entry["pruning"] = source.pruning
+    if source.rescaling:
+        entry["rescaling"] = dataclasses.asdict(source.rescaling)
+        progress.note(f"{component.name}: {source.rescaling.sentence}")
+    if component.name == "vae_decoder":
+        with progress.stage(f"{component.name}: preview"):
+            # It runs the network; what is loaded for that is gone again when it is done.
+            # What a rescaled half computes is what it was.
+            vae = source.network if source.in_memory else component.load()
+            entry["preview"] = preview_of(plan.model, vae).to_json()
+            del vae
+            give_back()
+    for target in plan.config.targets:
+        part = _TARGETS[target](plan, component, source, staging, verify, progress)
+        entry["files"] += part.pop("files")
+        if verify:
+            entry["parity"][target] = _passed(part.pop("parity"))
+        entry |= part
+    entry["seconds"] = round(time.perf_counter() - started, 2)
+    return entry
+
+
+def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
+    """Parameters of the mobile form: half a VAE's belong to the other component."""
+    from coreml_sd.mobile import mobile_form
+    from coreml_sd.mobile.meta import storage_key
+
+    unique = {storage_key(p): p for p in mobile_form(component.form, network).parameters()}
+    return list(unique.values())
+
+
+def _passed(result: Any) -> dict[str, Any]:
+    failed = [check for check in result.checks if not check.passed]
+    if failed:
+        where = next((f" ({check.detail})" for check in failed if check.detail), "")
+        raise CoremlSDError(
+            f"{result.component}: {failed[0].shortfall} for {result.target}{where}; the bundle is "
+            "not written"
+        )
+    facts: dict[str, Any] = result.to_json()
+    return facts

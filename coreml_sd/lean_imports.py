@@ -1,0 +1,88 @@
+"""Import diffusers' networks and coremltools without packages that they take along and do not need.
+
+Both import transformers, torchao and others wherever they are installed, for adapters, quantized
+weights and some schedulers, and through them torch's compiler: more than half of the seconds that
+their imports cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_MODULES = {
+    "diffusers": (
+        "diffusers.models.unets.unet_2d_condition",
+        "diffusers.models.autoencoders.autoencoder_kl",
+    ),
+    "coremltools": ("coremltools",),
+}
+_OPTIONAL = ("transformers", "torchao", "peft", "scipy", "torch._dynamo")
+_UNUSED = "coremltools.optimize.torch"  # compression while a network is trained
+
+_allowed = False
+
+
+def allow_lean_imports() -> None:
+    """Say that this process does nothing but convert, before any of the libraries is loaded."""
+    global _allowed
+    _allowed = True
+
+
+def import_lean() -> None:
+    """Import both as if the optional packages were not installed.
+
+    Only where `allow_lean_imports` was called: in such a process diffusers can load neither
+    adapters nor quantized weights any more. Does nothing for what is loaded already; where a
+    version of a library cannot do without those packages, the ordinary import follows later.
+    """
+    if not _allowed:
+        return
+    import torch.compiler
+
+    for library, names in _MODULES.items():
+        if library not in sys.modules:
+            with _hidden(), _replaced(torch.compiler, "disable", _as_is):
+                _import(library, names)
+
+
+def _import(library: str, names: tuple[str, ...]) -> None:
+    try:
+        for name in names:
+            importlib.import_module(name)
+    except Exception:  # whatever a version makes of it
+        for name in [name for name in sys.modules if name.split(".")[0] == library]:
+            del sys.modules[name]
+
+
+@contextlib.contextmanager
+def _hidden() -> Iterator[None]:
+    """Packages that are not loaded yet look as if they were not installed."""
+    names = [name for name in _OPTIONAL if name not in sys.modules]
+    # Python raises ImportError for a module that is None, and find_spec finds nothing.
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
+    sys.modules.setdefault(_UNUSED, types.ModuleType(_UNUSED))
+    try:
+        yield
+    finally:
+        for name in (*names, _UNUSED):
+            del sys.modules[name]
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def _as_is(function: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+    """`torch.compiler.disable`, which loads the compiler, where nothing is compiled."""
+    return function if function is not None else _as_is

@@ -1,0 +1,196 @@
+"""Rates of a conversion's work, fitted to measured conversions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coreml_sd.config import ConversionConfig
+from coreml_sd.plan import Plan, plan_conversion
+from coreml_sd.prediction.layers import NetworkSize, network_size
+from coreml_sd.prediction.predict import predict
+from coreml_sd.prediction.rates import Rates
+from coreml_sd.prediction.work import Work, kind_of_stage, split_title
+
+# Which measures each kind of work goes by.
+_TIME = {
+    "start": ("each",),
+    "load": ("first", "each", "layers", "parameters"),
+    "load-all": ("first", "each", "parameters"),
+    "preview": ("each", "parameters", "macs"),
+    "coreml": ("first", "each", "layers", "parameters", "palettes"),
+    "coreml-verify": ("first", "layers", "parameters", "macs"),
+    "tflite": ("first", "each", "layers", "parameters"),
+    "tflite-verify": ("first", "each", "layers", "parameters", "macs"),
+    "step": ("each",),
+    "finish": ("each", "parameters"),
+}
+_MEMORY = ("each", "parameters", "activation")
+# What a rate can be at most: small models alone say nothing of what large ones take.
+_MOST_SECONDS = {"parameters": 300.0, "palettes": 300.0, "macs": 100.0}
+_MOST_BYTES = {"parameters": 9e9, "activation": 32e9}
+_SHORTEST = 1.0  # seconds: what is shorter counts no more than this
+_NOTHING = Rates({}, {}, {}, {}, {"bytes": 0, "bytes_per_palette": 0}, {})
+
+
+@dataclass
+class _Observed:
+    """One piece of work as it was measured."""
+
+    work: Work
+    seconds: float
+    memory: float
+
+
+def fit_rates(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """Fit everything in `rates.json` (see `coreml_sd.prediction.rates`) to measured cases of
+    `scripts/check_predictions.py`."""
+    reference = {
+        name: float(np.median([case["probe"][name] for case in cases]))
+        for name in cases[0]["probe"]
+    }
+    by_kind: dict[str, list[_Observed]] = defaultdict(list)
+    for case in cases:
+        for observed in _observed(case):
+            by_kind[observed.work.kind].append(observed)
+    return {
+        "probe": reference,
+        "seconds": {kind: _fit_seconds(kind, rows) for kind, rows in by_kind.items()},
+        "memory": {kind: _fit_memory(rows) for kind, rows in by_kind.items()},
+        **_fit_files(cases),
+        "measured": {
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1),
+            **{name: version(name) for name in ("torch", "coremltools")},
+        },
+    }
+
+
+def _observed(case: dict[str, Any]) -> list[_Observed]:
+    """A case's pieces of work: each lasts until the next one of the same process begins."""
+    plan = plan_conversion(ConversionConfig(**case["config"]))
+    expected = predict(plan, case["verify"], measured={}, known=_NOTHING)
+    begins: dict[tuple[str, str], float] = {}
+    ends: dict[str, float] = {}
+    targets: dict[str, str] = {}
+    for moment, event, title in case["events"]:
+        component, stage = split_title(title)
+        if event == "end":
+            ends[component] = moment
+            continue
+        if component in ("", "scheduler step"):
+            begins.setdefault((component, "step" if component else "finish"), moment)
+            continue
+        kind = kind_of_stage(stage, targets.get(component, ""))
+        if kind in plan.config.targets:
+            targets[component] = kind
+        if kind == "load" and plan.android is not None:
+            kind = "load-all"
+        begins.setdefault((component, kind), moment)
+    finished = case["started"] + case["seconds"]
+    result = []
+    spawned = case["started"]
+    for number, share in enumerate(expected.shares):
+        moments = [begins[each.work.component, each.work.kind] for each in share[1:]]
+        if number == 0:
+            first = moments[0]
+        starts = [spawned, *moments]
+        stops = [*moments, ends[share[-1].work.component]]
+        for each, start, stop in zip(share, starts, stops, strict=True):
+            held = _held(case["samples"], number, start, stop)
+            result.append(_Observed(each.work, stop - start, held))
+        spawned = first
+    for index, each in enumerate(expected.final):
+        following = expected.final[index + 1 :]
+        start = begins[each.work.component, each.work.kind]
+        stop = begins["", "finish"] if following else finished
+        held = _held(case["samples"], 0, start, stop)
+        result.append(_Observed(each.work, stop - start, held))
+    return result
+
+
+def _held(samples: list[list[float]], number: int, start: float, stop: float) -> float:
+    """Most bytes of one process between two moments."""
+    held = [s[1 + number] for s in samples if start <= s[0] <= stop and len(s) > 1 + number]
+    return max(held, default=0.0)
+
+
+def _fit_seconds(kind: str, rows: list[_Observed]) -> dict[str, float]:
+    weights = np.array([1 / max(row.seconds, _SHORTEST) for row in rows])
+    values = np.array([row.seconds for row in rows])
+    return _fit(_TIME[kind], rows, values, weights, _MOST_SECONDS)
+
+
+def _fit_memory(rows: list[_Observed]) -> dict[str, float]:
+    held = [row for row in rows if row.memory]
+    weights = np.array([1 / row.memory for row in held])
+    return _fit(_MEMORY, held, np.array([row.memory for row in held]), weights, _MOST_BYTES)
+
+
+def _fit(
+    measures: tuple[str, ...],
+    rows: list[_Observed],
+    values: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    most: dict[str, float],
+) -> dict[str, float]:
+    """Rates from zero to `most` with the least relative error."""
+    from scipy.optimize import lsq_linear
+
+    table = np.array([[row.work.size.get(m, 0.0) for m in measures] for row in rows])
+    scale = np.maximum(table.max(axis=0), 1e-12)
+    limits = np.array([most.get(m, np.inf) for m in measures]) * scale
+    found = lsq_linear(table / scale * weights[:, None], values * weights, (0.0, limits)).x
+    rates = zip(measures, found / scale, strict=True)
+    return {measure: float(f"{rate:.4g}") for measure, rate in rates if rate > 0}
+
+
+def _fit_files(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """Bytes of programs for each layer, and of the manifest."""
+    programs: dict[str, dict[str, list[float]]] = {"coreml": {}, "tflite": {}}
+    manifests, recorded = [], []
+    for case in cases:
+        plan = plan_conversion(ConversionConfig(**case["config"]))
+        sizes = {each.name: network_size(plan, each) for each in plan.components}
+        layers = sum(len(size.layers) for size in sizes.values())
+        manifests.append(float(case["files"]["manifest.json"]))
+        recorded.append([1.0, layers if plan.palettes else 0.0])
+        for component in plan.components:
+            size = sizes[component.name]
+            for target in plan.config.targets:
+                held = _program(case, plan, target, component, size)
+                programs[target].setdefault(component.name, []).append(held / len(size.layers))
+    (whole, each), *_ = np.linalg.lstsq(np.array(recorded), np.array(manifests), rcond=None)
+    return {
+        "program": {
+            target: {name: round(float(np.median(held))) for name, held in named.items()}
+            for target, named in programs.items()
+        },
+        "manifest": {"bytes": round(whole), "bytes_per_palette": round(each)},
+    }
+
+
+def _program(
+    case: dict[str, Any], plan: Plan, target: str, component: Any, size: NetworkSize
+) -> float:
+    """Bytes of a component's files beside its weights."""
+    from coreml_sd.prediction.disk import target_bytes
+
+    files = [
+        count
+        for name, count in case["files"].items()
+        if name.startswith(component.file_name)
+        and name[len(component.file_name)] in (".", "C")
+        and (".tflite" in name) == (target == "tflite")
+    ]
+    return sum(files) - target_bytes(plan, target, component.name, size)

@@ -1,0 +1,96 @@
+"""Commands as processes of their own: their seconds and memory, in a table, in a document."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+_PAUSE = 0.1  # seconds between two looks at the memory
+_SHARED = 10  # every so many of them sort out what is shared, which is itself some work
+
+
+class Figures(NamedTuple):
+    """Seconds, CPU seconds and the most memory of the whole tree of processes in GB: `resident`
+    adds up what each process has, `memory` counts pages that they share once (Linux)."""
+
+    seconds: float
+    cpu: float
+    resident: float
+    memory: float
+
+
+Rounds = Sequence[dict[str, Figures]]
+
+
+def measure(command: list[str]) -> Figures:
+    """Run a command and watch the memory of all its processes."""
+    root = str(Path(__file__).parent.parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_WAIT_POLICY": "passive"}
+    before, started = os.times(), time.perf_counter()
+    resident = memory = looks = 0
+    process = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        try:
+            tree = [process, *process.children(recursive=True)]
+            resident = max(resident, sum(each.memory_info().rss for each in tree))
+            if looks % _SHARED == 0:
+                full = [each.memory_full_info() for each in tree]
+                memory = max(memory, sum(getattr(each, "pss", each.rss) for each in full))
+        except psutil.Error:
+            pass  # one has ended meanwhile
+        looks += 1
+        time.sleep(_PAUSE)
+    seconds, after = time.perf_counter() - started, os.times()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: status {process.returncode}")
+    cpu = after.children_user + after.children_system
+    cpu -= before.children_user + before.children_system
+    return Figures(seconds, cpu, resident / 1e9, memory / 1e9)
+
+
+def table(label: str, rounds: Rounds, packages: Sequence[str]) -> list[str]:
+    """Lines of a table: medians of the rounds, the most memory of any."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    lines = [
+        f"**{label}**, {len(rounds)} rounds ({os.cpu_count()} cores; {versions}; "
+        f"{time.strftime('%Y-%m-%d')}; load {os.getloadavg()[0]:.1f} at the end):",
+        "",
+        "| | seconds (min to max) | CPU seconds | peak GB | shared pages once |",
+        "|---|---|---|---|---|",
+    ]
+    for name in rounds[0]:
+        seconds, cpu, resident, memory = zip(*(each[name] for each in rounds), strict=True)
+        lines.append(
+            f"| {name} | {statistics.median(seconds):.1f} ({min(seconds):.1f} to "
+            f"{max(seconds):.1f}) | {statistics.median(cpu):.0f} | {max(resident):.2f} | "
+            f"{max(memory):.2f} |"
+        )
+    return [*lines, ""]
+
+
+def ratio(label: str, rounds: Rounds, ours: str, plain: Sequence[str]) -> str:
+    """One line: how much longer the plain steps take together, round by round."""
+    ratios = [sum(each[name].seconds for name in plain) / each[ours].seconds for each in rounds]
+    return (
+        f"- {label}: the plain path takes {statistics.median(ratios):.1f} times as long "
+        f"({min(ratios):.1f} to {max(ratios):.1f})"
+    )
+
+
+def put_into(document: Path, marker: str, text: str) -> None:
+    """Replace what stands between a document's markers."""
+    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+    old = document.read_text("utf-8")
+    if begin not in old or end not in old:
+        raise SystemExit(f"{document}: no markers {begin} ... {end}")
+    head, rest = old.split(begin, 1)
+    tail = rest.split(end, 1)[1]
+    document.write_text(f"{head}{begin}\n{text}{end}{tail}", "utf-8")
