@@ -17,6 +17,8 @@ from coreml_sd.models.component import TensorSpec
 from coreml_sd.models.weights import ModuleWeights, Weights
 from coreml_sd.targets.coreml.precision import Precision
 
+_MOST_WRITERS = 3  # each holds a weight, its indices and its bytes; more are hardly faster
+
 
 @dataclass(frozen=True)
 class PackageMetadata:
@@ -83,7 +85,8 @@ def export_package(
     palettes = decided.by_parameter if decided else {}
     with WeightFile(weight_path(path)) as file:
         spec, names, fills = program_spec(program, stand_ins, held, palettes, file, min_os)
-        with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
+        threads = min(_MOST_WRITERS, workers or os.cpu_count() or 1)
+        with ThreadPoolExecutor(max_workers=threads) as pool:
             for _ in pool.map(lambda fill: fill[1](), fills):
                 pass
     _describe(spec, inputs, outputs, metadata)
