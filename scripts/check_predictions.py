@@ -190,9 +190,12 @@ class _Recorder:
 def _convert(case: dict[str, Any]) -> int:
     """In a process of its own: convert, and print what happened when."""
     from coreml_sd.convert import convert
+    from coreml_sd.lean_imports import allow_lean_imports
     from coreml_sd.libraries import quieten
 
     quieten()
+    if case["config"].get("targets", ["coreml"]) == ["coreml"]:
+        allow_lean_imports()  # as the command does
     told, recorder = os.fdopen(os.dup(1), "w"), _Recorder()
     os.dup2(2, 1)  # libraries print what they like
     config = ConversionConfig(**case["config"])
