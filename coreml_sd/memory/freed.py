@@ -5,13 +5,33 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+from pathlib import Path
 from typing import Any
+
+_DONTNEED = 4  # MADV_DONTNEED of Linux
 
 
 def give_back() -> None:
     """glibc keeps freed blocks for itself; the next network should find the memory free."""
     if os.name == "posix" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def let_pages_go(path: Path) -> None:
+    """Pages of a file's read-only mappings leave this process, and are read again if need be.
+
+    The system could take them at any time; until then they count as memory of the process.
+    """
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return
+    name = str(path.resolve())
+    library = ctypes.CDLL(None)
+    for line in maps.read_text("utf-8", errors="surrogateescape").splitlines():
+        place, rights, *_, mapped = line.split(maxsplit=5)
+        if mapped == name and "w" not in rights:
+            begin, end = (int(each, 16) for each in place.split("-"))
+            library.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _DONTNEED)
 
 
 def let_go(*networks: Any) -> None:

@@ -1,10 +1,15 @@
 """Weights freed under modules that are still held."""
 
+import mmap
+import re
+import sys
 import weakref
+from pathlib import Path
 
+import pytest
 import torch
 
-from coreml_sd.memory.freed import let_go
+from coreml_sd.memory.freed import let_go, let_pages_go
 
 
 def test_weights_go_and_shapes_stay() -> None:
@@ -25,3 +30,38 @@ def test_others_keep_theirs() -> None:
     assert torch.equal(kept.weight, before) and kept.weight.untyped_storage().nbytes() == 64
     let_go()
     assert torch.equal(kept.weight, before)
+
+
+def mapped(path: Path, access: int) -> mmap.mmap:
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), 0, access=access)
+
+
+def resident(path: Path) -> int:
+    """Bytes of a file's mappings that count as memory of this process."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    starts = [i for i, line in enumerate(lines) if line.endswith(str(path))]
+    sizes = [next(line for line in lines[i:] if line.startswith("Rss:")) for i in starts]
+    return sum(1024 * int(re.findall(r"\d+", line)[0]) for line in sizes)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts in /proc")
+def test_pages_of_a_file_leave_and_come_back(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4096
+    files = [tmp_path / "read", tmp_path / "other"]
+    for path in files:
+        path.write_bytes(content)
+    maps = [mapped(path, mmap.ACCESS_READ) for path in files]
+    written = mapped(files[0], mmap.ACCESS_COPY)
+    written[:4] = b"kept"
+    assert all(bytes(each) == content for each in maps)
+    let_pages_go(files[0])
+    assert resident(files[1]) == len(content)
+    assert written[:4] == b"kept"  # what nobody could read again
+    assert resident(files[0]) < len(content) // 2
+    assert bytes(maps[0]) == content
+    assert resident(files[0]) >= len(content)
+
+
+def test_pages_of_a_file_that_is_not_mapped(tmp_path: Path) -> None:
+    let_pages_go(tmp_path / "none")

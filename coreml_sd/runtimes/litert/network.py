@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
 
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.libraries import quiet_native
+from coreml_sd.memory.freed import let_pages_go
 from coreml_sd.runtimes.base import Array, TensorInfo, check_inputs
 from coreml_sd.runtimes.litert.extra import require_android
 from coreml_sd.runtimes.litert.file import TFLiteFile
@@ -24,6 +27,9 @@ from coreml_sd.runtimes.litert.refusal import rejected
 Accelerator = Literal["cpu", "gpu"]
 ACCELERATORS: tuple[Accelerator, ...] = ("cpu", "gpu")
 
+_WORTH_A_FILE = 1 << 30  # bytes of packed weights
+_SPARE = 2  # times that much must be free on the disk
+
 
 class LiteRTNetwork:
     """One .tflite run by LiteRT (see `coreml_sd.runtimes.base.Network`).
@@ -31,7 +37,8 @@ class LiteRTNetwork:
     Inputs and outputs live in LiteRT's own buffers, made once, so that what does not change between
     runs is written once. A buffer can be handed to another network of the same accelerator (see
     `bind`): what one network gives is then what the next reads. With `exact` the GPU computes in
-    fp32.
+    fp32. With `scratch`, a folder, the CPU's packed copy of the weights is a mapped file there, of
+    which the system can take back what it needs, and not private memory; results are the same.
 
     Raises:
         UserError: the extra `android` is missing, the file is damaged, or the accelerator is not
@@ -45,6 +52,7 @@ class LiteRTNetwork:
         accelerator: Accelerator = "cpu",
         threads: int | None = None,
         exact: bool = False,
+        scratch: Path | None = None,
     ) -> None:
         require_android()
         self.path, self.accelerator = path, accelerator
@@ -63,7 +71,7 @@ class LiteRTNetwork:
         # The GPU delegate writes straight to the terminal, and tells only there why it refuses.
         with quiet_native() if accelerator == "gpu" else contextlib.nullcontext(str) as noise:
             try:
-                self._model = _compiled(path, accelerator, threads or _threads(), exact)
+                self._model = _compiled(path, accelerator, threads or _threads(), exact, scratch)
             except LiteRTError as error:
                 raise UserError(_refusal(path, accelerator, noise(), error)) from None
             self._own = {name: self.new_buffer(name) for name in (*self._inputs, *self._outputs)}
@@ -190,13 +198,39 @@ def label(accelerator: Accelerator) -> str:
     )
 
 
-def _compiled(path: Path, accelerator: Accelerator, threads: int, exact: bool) -> Model:
+def _compiled(
+    path: Path, accelerator: Accelerator, threads: int, exact: bool, scratch: Path | None
+) -> Model:
     if accelerator == "cpu":
-        return Model(path, CPU, threads=threads)
+        return _packed(path, threads, scratch) or Model(path, CPU, threads=threads)
     model = Model(path, GPU, exact=exact)
     if not model.is_fully_accelerated():
         raise UserError(f"{path}: only a part of it runs on the GPU; use the cpu runtime")
     return model
+
+
+def _packed(path: Path, threads: int, scratch: Path | None) -> Model | None:
+    """With its packed weights in a file without a name; None where that cannot or need not be."""
+    if scratch is None or os.name != "posix":  # elsewhere a file in use keeps its name
+        return None
+    size = _packed_bytes(path)
+    # XNNPACK ends the process when the disk is full, so it has to be far from that.
+    if size < _WORTH_A_FILE or shutil.disk_usage(scratch).free < _SPARE * size:
+        return None
+    try:
+        with TemporaryDirectory(prefix=".packed-", dir=scratch) as folder:
+            model = Model(path, CPU, threads=threads, packed=Path(folder) / "weights")
+    except (LiteRTError, OSError):  # if it is the model's fault, that is told without
+        return None
+    let_pages_go(path)  # the weights are read where they were packed
+    return model
+
+
+def _packed_bytes(path: Path) -> int:
+    """Bytes of all constants in fp32."""
+    tensors = (tensor for graph in TFLiteFile(path).graphs for tensor in graph.tensors)
+    elements = {tensor.buffer: tensor.elements for tensor in tensors if tensor.is_constant}
+    return 4 * sum(elements.values())
 
 
 def _threads() -> int:

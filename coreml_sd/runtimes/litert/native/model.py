@@ -39,6 +39,8 @@ class Model:
         accelerator: `options.CPU` or `options.GPU`.
         threads: for the CPU.
         exact: 32-bit arithmetic on the GPU.
+        packed: a file, not there yet, for the CPU's packed weights. It may be removed once the
+            model is made.
 
     Raises:
         UserError: the extra `android` is missing or not of a known version.
@@ -46,7 +48,13 @@ class Model:
     """
 
     def __init__(
-        self, path: Path, accelerator: int, *, threads: int = 1, exact: bool = False
+        self,
+        path: Path,
+        accelerator: int,
+        *,
+        threads: int = 1,
+        exact: bool = False,
+        packed: Path | None = None,
     ) -> None:
         self._environment = environment()
         self._lock = threading.Lock()
@@ -55,7 +63,7 @@ class Model:
             model = made("LiteRtCreateModelFromFile", self._environment, os.fsencode(path))
             stack.callback(library().LiteRtDestroyModel, model)
             self._signature = made("LiteRtGetModelSignature", model, 0)
-            with options(accelerator, threads=threads, exact=exact) as chosen:
+            with options(accelerator, threads=threads, exact=exact, packed=packed) as chosen:
                 self._handle = made("LiteRtCreateCompiledModel", self._environment, model, chosen)
             stack.callback(library().LiteRtDestroyCompiledModel, self._handle)
             self.inputs, self.outputs = self._names("Input"), self._names("Output")

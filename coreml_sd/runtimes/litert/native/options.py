@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 from collections.abc import Iterator
 from ctypes import c_void_p
+from pathlib import Path
 
 from coreml_sd.runtimes.litert.native.library import Destructor, call, library, made
 
@@ -20,13 +22,16 @@ _KEEP = Destructor(lambda address: None)
 
 
 @contextlib.contextmanager
-def options(accelerator: int, *, threads: int = 1, exact: bool = False) -> Iterator[c_void_p]:
+def options(
+    accelerator: int, *, threads: int = 1, exact: bool = False, packed: Path | None = None
+) -> Iterator[c_void_p]:
     """Options for the length of a compilation.
 
     Args:
         accelerator: `CPU` or `GPU`; ops that it does not take are an error.
         threads: for the CPU.
         exact: 32-bit arithmetic on the GPU, which takes 16 bits by itself.
+        packed: a file for the weights as the CPU's kernels want them; in memory without.
 
     Raises:
         LiteRTError: LiteRT refuses them.
@@ -36,6 +41,8 @@ def options(accelerator: int, *, threads: int = 1, exact: bool = False) -> Itera
         call("LiteRtSetOptionsHardwareAccelerators", handle, accelerator)
         if accelerator == CPU:
             name, text = b"xnnpack", f"num_threads = {threads}\n"
+            if packed is not None:
+                text += f"weight_cache_file_path = {json.dumps(str(packed))}\n"
         else:
             name, text = b"gpu_options", f"precision = {_FP32}\n" if exact else ""
         payload = ctypes.create_string_buffer(text.encode())
