@@ -14,9 +14,10 @@ from coreml_sd.errors import CoremlSDError
 from coreml_sd.latent_preview import preview_of
 from coreml_sd.memory.freed import give_back
 from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.weights import ModuleWeights
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
-from coreml_sd.sources import open_source
+from coreml_sd.sources import OpenedSource, open_source
 
 _TARGETS = {"coreml": convert_for_coreml, "tflite": convert_for_tflite}
 
@@ -33,12 +34,7 @@ def convert_component(
     the `seconds` that it took."""
     started = time.perf_counter()
     with progress.stage(f"{component.name}: load"):
-        source = open_source(
-            component,
-            plan.config.prune,
-            in_memory="tflite" in plan.config.targets,
-            early=early,
-        )
+        source = open_source(component, plan.config.prune, early=early)
     entry: dict[str, Any] = {
         "description": component.description,
         "inputs": [dataclasses.asdict(spec) for spec in component.inputs],
@@ -63,13 +59,24 @@ def convert_component(
             del vae
             give_back()
     for target in plan.config.targets:
-        part = _TARGETS[target](plan, component, source, staging, verify, progress)
+        opened = _in_memory(component, source) if target == "tflite" else source
+        part = _TARGETS[target](plan, component, opened, staging, verify, progress)
+        del opened
+        give_back()
         entry["files"] += part.pop("files")
         if verify:
             entry["parity"][target] = _passed(part.pop("parity"))
         entry |= part
     entry["seconds"] = round(time.perf_counter() - started, 2)
     return entry
+
+
+def _in_memory(component: ComponentSpec, source: OpenedSource) -> OpenedSource:
+    """A source that holds its weights."""
+    if source.in_memory:
+        return source
+    network = component.load()
+    return dataclasses.replace(source, network=network, weights=ModuleWeights(network))
 
 
 def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:

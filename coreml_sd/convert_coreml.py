@@ -71,12 +71,15 @@ def convert_for_coreml(
     }
     if verify:
         from coreml_sd.parity.coreml import component_parity
+        from coreml_sd.parity.reference import reference
 
         with progress.stage(f"{component.name}: execute and compare"):
             paths = [staging / file["path"] for file in files]
-            network = source.network if source.in_memory else component.load()
-            loaded = mobile_form(component.form, network, mobile_options(plan))
-            entry["parity"] = component_parity(component, network, loaded, decided, paths)
+            held = reference(component, source)
+            form = mobile_form(component.form, held.network, mobile_options(plan))
+            entry["parity"] = component_parity(
+                component, held.network, form, decided, paths, held.weights
+            )
     return entry
 
 

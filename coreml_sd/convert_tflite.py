@@ -26,6 +26,7 @@ def convert_for_tflite(
     Raises:
         CoremlSDError: the file fails its gates.
     """
+    from coreml_sd.parity.reference import reference
     from coreml_sd.runtimes.litert.file import TFLiteFile
     from coreml_sd.targets.tflite.export import export_tflite
     from coreml_sd.targets.tflite.quantize import quantize_file
@@ -42,8 +43,9 @@ def convert_for_tflite(
         export_tflite(unquantized, component.name, form.network, component.inputs)
     # The quantizer reads the file and needs the room of what the exporter left behind, and that of
     # the network too where nothing follows that runs it.
-    last = not verify and plan.config.targets[-1] == "tflite"
-    let_go(*((source, form.network) if last else ()))
+    held = reference(component, opened) if verify else None
+    last = held is None and plan.config.targets[-1] == "tflite"
+    let_go(*((source, form.network) if last or (held and held.is_lean) else ()))
     with progress.stage(f"{component.name}: {quantization} weights"):
         quantize_file(unquantized, path, quantization)
     written = TFLiteFile(path)
@@ -65,9 +67,12 @@ def convert_for_tflite(
         from coreml_sd.parity.tflite import component_parity
 
         with progress.stage(f"{component.name}: execute and compare"):
+            assert held is not None
+            network = android_form(component, held.network, profile).network
             before = unquantized if unquantized.exists() else None
             entry["parity"] = component_parity(
-                component, source, form.network, path, quantization, profile.gelu, before
-            )
+                component, held.network, network, path, quantization, profile.gelu, before,
+                weights=held.weights, scratch=staging,
+            )  # fmt: skip
     unquantized.unlink(missing_ok=True)
     return entry

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +14,6 @@ from coreml_sd.compress.choose import affordable
 from coreml_sd.compress.limits import PaletteSpec
 from coreml_sd.compress.palette import Palette, blob_bytes
 from coreml_sd.compress.solve import Shapes, Solved, solve_palettes
-from coreml_sd.compress.weights import replaced_weights
 from coreml_sd.mobile.weights import layer_weights
 from coreml_sd.models.weights import FileWeights, ModuleWeights, Place, Weights
 
@@ -46,22 +44,12 @@ class Palettization:
     records: list[WeightRecord] = field(default_factory=list)
     by_parameter: dict[str, Palette] = field(default_factory=dict)
 
-    @contextlib.contextmanager
-    def applied_to(self, module: nn.Module) -> Iterator[None]:
-        """The network with the weights of the file: palettes decoded, everything else fp16.
-
-        Works in place on the parameters (and so on every module that shares their storage);
-        the original values return at the end.
-        """
-
-        def decoded(name: str, parameter: torch.Tensor) -> torch.Tensor:
-            palette = self.by_parameter.get(name)
-            if palette is None:
-                return parameter.half()
-            return torch.from_numpy(palette.decoded(parameter.half().contiguous().numpy()))
-
-        with replaced_weights(module, decoded):
-            yield
+    def decoded(self, name: str, parameter: torch.Tensor) -> torch.Tensor:
+        """What the file holds instead of a parameter: its palette decoded, or else fp16."""
+        palette = self.by_parameter.get(name)
+        if palette is None:
+            return parameter.half()
+        return torch.from_numpy(palette.decoded(parameter.half().contiguous().numpy()))
 
 
 def palettize_module(

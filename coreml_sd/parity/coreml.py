@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from torch import nn
 
 from coreml_sd.compress.plan import Palettization
-from coreml_sd.compress.weights import replaced_weights
+from coreml_sd.compress.weights import in_fp16
+from coreml_sd.memory.freed import give_back
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import Arrays, ComponentSpec
+from coreml_sd.models.weights import Weights
 from coreml_sd.parity.checks import (
     GATE_FILE,
     GATE_FP16,
@@ -22,6 +23,7 @@ from coreml_sd.parity.checks import (
     decibels,
     run_mobile,
 )
+from coreml_sd.parity.reference import source_weights
 from coreml_sd.runtimes.chain import Chain
 from coreml_sd.runtimes.mil import MilNetwork, Mode
 from coreml_sd.runtimes.mil.trace import LIMIT
@@ -34,6 +36,7 @@ def component_parity(
     mobile: StepSequence,
     palettization: Palettization | None,
     paths: Sequence[Path],
+    weights: Weights | None = None,
 ) -> ComponentParity:
     """Execute the files of a component (chunks chained) and compare with torch.
 
@@ -43,34 +46,47 @@ def component_parity(
         source: the network as published. `mobile` shares its weights.
         palettization: the solver's decision; the reference carries the same weights.
         paths: the component's files in running order.
+        weights: those of a source on `meta`.
     """
-    published = SourceNetwork(component, source)
     inputs = [component.sample_inputs(seed) for seed in SEEDS]
-    exact = [published.run(given) for given in inputs]
-    mobile_outputs = [run_mobile(component, mobile, given) for given in inputs]
-    with _file_weights(mobile, palettization):
-        same_weights = [published.run(given) for given in inputs]
+    exact, mobile_outputs, same_weights = _expected(
+        component, source, mobile, palettization, weights, inputs
+    )
     in_fp32, _ = _evaluate(component, paths, "fp32", inputs)
     in_fp16, traces = _evaluate(component, paths, "fp16", inputs)
-    weights = f"{palettization.spec.bits}-bit" if palettization else "fp16-rounded"
+    stored = f"{palettization.spec.bits}-bit" if palettization else "fp16-rounded"
     checks = (
         decibels("mobile form against the source", exact, mobile_outputs, GATE_MOBILE),
-        decibels(
-            f"file in fp32 against torch, {weights} weights", same_weights, in_fp32, GATE_FILE
-        ),
-        decibels(
-            f"file in fp16 against torch, {weights} weights", same_weights, in_fp16, GATE_FP16
-        ),
+        decibels(f"file in fp32 against torch, {stored} weights", same_weights, in_fp32, GATE_FILE),
+        decibels(f"file in fp16 against torch, {stored} weights", same_weights, in_fp16, GATE_FP16),
         decibels("fp16 against the source", exact, in_fp16, None if palettization else GATE_FP16),
         _peak(traces),
     )
     return ComponentParity(component.name, "coreml", MilNetwork.LABEL, checks[2].name, checks)
 
 
-def _file_weights(
-    mobile: StepSequence, palettization: Palettization | None
-) -> AbstractContextManager[None]:
-    return palettization.applied_to(mobile) if palettization else replaced_weights(mobile)
+def _expected(
+    component: ComponentSpec,
+    source: nn.Module,
+    mobile: StepSequence,
+    palettization: Palettization | None,
+    weights: Weights | None,
+    inputs: Sequence[Arrays],
+) -> tuple[list[Arrays], list[Arrays], list[Arrays]]:
+    """Outputs of the source, of the mobile form, and of the source with the weights of the file.
+
+    What held weights for them is gone before a file is executed.
+    """
+    published = SourceNetwork(component, source)
+    held = source_weights(source, weights)
+    with held.given_to(published.module):
+        exact = [published.run(given) for given in inputs]
+    with held.given_to(mobile):
+        mobile_outputs = [run_mobile(component, mobile, given) for given in inputs]
+    values = palettization.decoded if palettization else in_fp16
+    with held.given_to(published.module, mobile, values):
+        same_weights = [published.run(given) for given in inputs]
+    return exact, mobile_outputs, same_weights
 
 
 def _evaluate(
@@ -78,7 +94,10 @@ def _evaluate(
 ) -> tuple[list[Arrays], list[MilNetwork]]:
     networks = [MilNetwork(path, mode=mode, record=mode == "fp16") for path in paths]
     chain = Chain(component.name, networks)
-    return [chain.run(given) for given in inputs], networks
+    outputs = [chain.run(given) for given in inputs]
+    chain.close()
+    give_back()
+    return outputs, networks
 
 
 def _peak(networks: Sequence[MilNetwork]) -> Check:

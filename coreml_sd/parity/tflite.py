@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -12,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from coreml_sd.compress.weights import replaced_weights
+from coreml_sd.compress.weights import Values
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import Arrays, ComponentSpec
+from coreml_sd.models.weights import Weights
 from coreml_sd.parity.checks import (
     GATE_DYNAMIC,
     GATE_FILE,
@@ -26,6 +28,7 @@ from coreml_sd.parity.checks import (
     decibels,
     run_mobile,
 )
+from coreml_sd.parity.reference import source_weights
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.litert.network import LiteRTNetwork, label
 from coreml_sd.runtimes.source import SourceNetwork
@@ -43,6 +46,8 @@ def component_parity(
     quantization: Quantization,
     gelu: Gelu,
     unquantized: Path | None = None,
+    weights: Weights | None = None,
+    scratch: Path | None = None,
 ) -> ComponentParity:
     """Execute a component's file and compare with torch.
 
@@ -50,28 +55,21 @@ def component_parity(
         source: the network as published. `mobile` shares its weights.
         quantization: of the weights in the file; the reference carries the same.
         unquantized: the file before quantization, checked too where it is at hand.
+        weights: those of a source on `meta`.
+        scratch: a folder for what would else be in memory: twice the weights in fp32, at most.
     """
-    published = SourceNetwork(component, source)
     inputs = [component.sample_inputs(seed) for seed in SEEDS]
-    exact = _published(published, inputs)
-    in_file = _execute(path, inputs)
-    checks = _mobile_checks(component, published, mobile, inputs, exact, gelu)
-    with _gelu(source, gelu):
-        if unquantized is not None:
-            checks.append(
-                decibels(
-                    "file before quantization against torch",
-                    _published(published, inputs),
-                    _execute(unquantized, inputs),
-                    GATE_TFLITE,
-                )
-            )
-        with _file_weights(mobile, quantization):
-            same_weights = _published(published, inputs)
+    expected = _expected(component, source, mobile, quantization, gelu, weights, inputs)
+    in_file = _execute(path, inputs, scratch)
+    checks = _mobile_checks(expected, gelu)
+    if unquantized is not None:
+        before = _execute(unquantized, inputs, scratch)
+        name = "file before quantization against torch"
+        checks.append(decibels(name, expected.with_gelu, before, GATE_TFLITE))
     gate = GATE_DYNAMIC if quantization == "dynamic-int8" else GATE_FILE
     name = f"file against torch, {_weights(quantization)} weights"
-    checks.append(decibels(name, same_weights, in_file, gate))
-    checks.append(decibels("file against the source", exact, in_file, None))
+    checks.append(decibels(name, expected.same_weights, in_file, gate))
+    checks.append(decibels("file against the source", expected.exact, in_file, None))
     if quantization != "dynamic-int8":
         checks.append(weight_only(path))
     return ComponentParity(component.name, "tflite", label("cpu"), name, tuple(checks))
@@ -94,22 +92,49 @@ def weight_only(path: Path) -> Check:
     return Check("ops that round activations", len(hybrid), "", 1, not hybrid, detail)
 
 
-def _mobile_checks(
+@dataclass(frozen=True)
+class _Expected:
+    """Outputs of torch: of the source, of the mobile form, of the source with the file's GELU
+    (`exact` itself where that is the source's), and with the file's weights too."""
+
+    exact: list[Arrays]
+    mobile: list[Arrays]
+    with_gelu: list[Arrays]
+    same_weights: list[Arrays]
+
+
+def _expected(
     component: ComponentSpec,
-    published: SourceNetwork,
+    source: nn.Module,
     mobile: StepSequence,
-    inputs: Sequence[Arrays],
-    exact: Sequence[Arrays],
+    quantization: Quantization,
     gelu: Gelu,
-) -> list[Check]:
-    outputs = [run_mobile(component, mobile, given) for given in inputs]
+    weights: Weights | None,
+    inputs: Sequence[Arrays],
+) -> _Expected:
+    """What held weights for these is gone before a file is executed."""
+    published = SourceNetwork(component, source)
+    held = source_weights(source, weights)
+    with held.given_to(published.module):
+        exact = _published(published, inputs)
+        with _gelu(source, gelu):
+            with_gelu = exact if gelu == "exact" else _published(published, inputs)
+    with held.given_to(mobile):
+        outputs = [run_mobile(component, mobile, given) for given in inputs]
+    stored = _stored(mobile, quantization)
+    with _gelu(source, gelu), held.given_to(published.module, mobile, stored):
+        same_weights = _published(published, inputs)
+    return _Expected(exact, outputs, with_gelu, same_weights)
+
+
+def _mobile_checks(expected: _Expected, gelu: Gelu) -> list[Check]:
     if gelu == "exact":
-        return [decibels("mobile form against the source", exact, outputs, GATE_MOBILE)]
-    with _gelu(published.module, gelu):
-        by_tanh = _published(published, inputs)
+        name = "mobile form against the source"
+        return [decibels(name, expected.exact, expected.mobile, GATE_MOBILE)]
+    name = "mobile form against the source with tanh GELU"
     return [
-        decibels("mobile form against the source with tanh GELU", by_tanh, outputs, GATE_MOBILE),
-        decibels("tanh GELU against the source", exact, by_tanh, None),
+        decibels(name, expected.with_gelu, expected.mobile, GATE_MOBILE),
+        decibels("tanh GELU against the source", expected.exact, expected.with_gelu, None),
     ]
 
 
@@ -117,8 +142,8 @@ def _published(network: SourceNetwork, inputs: Sequence[Arrays]) -> list[Arrays]
     return [network.run(given) for given in inputs]
 
 
-def _execute(path: Path, inputs: Sequence[Arrays]) -> list[Arrays]:
-    network = LiteRTNetwork(path)
+def _execute(path: Path, inputs: Sequence[Arrays], scratch: Path | None) -> list[Arrays]:
+    network = LiteRTNetwork(path, scratch=scratch)
     results = [network.run(given) for given in inputs]
     network.close()
     return [{name: array.astype(np.float32) for name, array in r.items()} for r in results]
@@ -128,8 +153,7 @@ def _weights(quantization: Quantization) -> str:
     return {"fp32": "the same", "fp16": "fp16-rounded"}.get(quantization, "int8-rounded")
 
 
-@contextlib.contextmanager
-def _file_weights(mobile: nn.Module, quantization: Quantization) -> Iterator[None]:
+def _stored(mobile: nn.Module, quantization: Quantization) -> Values:
     """The weights as the file stores them: convolutions and, with int8, looked-up embeddings."""
     kinds = (nn.Conv2d, nn.Embedding) if stores_lookups_small(quantization) else (nn.Conv2d,)
     rounded = {
@@ -145,8 +169,7 @@ def _file_weights(mobile: nn.Module, quantization: Quantization) -> Iterator[Non
             return parameter.half()
         return torch.from_numpy(int8_weight(parameter.numpy()))
 
-    with replaced_weights(mobile, stored):
-        yield
+    return stored
 
 
 @contextlib.contextmanager

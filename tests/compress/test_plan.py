@@ -10,7 +10,6 @@ from torch import nn
 from coreml_sd.compress.choose import stored_bytes
 from coreml_sd.compress.limits import PaletteSpec
 from coreml_sd.compress.plan import palettize_module
-from coreml_sd.compress.weights import replaced_weights
 from coreml_sd.errors import UserError
 from coreml_sd.models.weights import ModuleWeights
 
@@ -69,33 +68,13 @@ def test_tables_that_would_outweigh_the_weights_are_not_made(module: Small) -> N
     assert all(r.stored_bytes <= r.dense_bytes for r in palettization.records)
 
 
-def test_the_reference_carries_the_weights_of_the_file(module: Small) -> None:
-    before = state(module)
+def test_what_the_file_holds_instead_of_each_parameter(module: Small) -> None:
     palettization = palettize_module(module, PaletteSpec(4))
-    weight = module.conv.weight.detach().half().numpy()
-    decoded = palettization.by_parameter["conv.weight"].decoded(weight)
-    with palettization.applied_to(module):
-        assert np.array_equal(module.conv.weight.detach().numpy(), decoded.astype(np.float32))
-        assert torch.equal(module.conv.bias, before["conv.bias"].half().float())
-        assert torch.equal(module.tiny.weight, before["tiny.weight"].half().float())
-    assert all(torch.equal(value, before[name]) for name, value in state(module).items())
-
-
-def test_weights_return_after_an_error_and_when_storage_is_shared(module: Small) -> None:
-    module.twin = nn.Linear(48, 40)
-    module.twin.weight = nn.Parameter(module.linear.weight.detach())
-    before = state(module)
-    with pytest.raises(RuntimeError), replaced_weights(module):
-        raise RuntimeError
-    assert all(torch.equal(value, before[name]) for name, value in state(module).items())
-    assert not torch.equal(before["linear.weight"], before["linear.weight"].half().float())
-
-
-def test_the_fp16_reference_rounds_everything(module: Small) -> None:
-    before = state(module)
-    with replaced_weights(module):
-        for name, value in module.named_parameters():
-            assert torch.equal(value, before[name].half().float())
+    weight = module.conv.weight.detach()
+    expected = palettization.by_parameter["conv.weight"].decoded(weight.half().numpy())
+    assert np.array_equal(palettization.decoded("conv.weight", weight), expected)
+    for name, parameter in (("conv.bias", module.conv.bias), ("tiny.weight", module.tiny.weight)):
+        assert torch.equal(palettization.decoded(name, parameter), parameter.half())
 
 
 @pytest.mark.parametrize(

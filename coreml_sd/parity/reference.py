@@ -1,0 +1,104 @@
+"""The source network that files are held against, run without being in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from coreml_sd.compress.weights import NetworkWeights
+from coreml_sd.errors import UserError
+from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.weights import FileWeights, Weights
+from coreml_sd.sources import OpenedSource
+
+_POSITIONS = "position_ids"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A network as published and, where it is on `meta`, its weights."""
+
+    network: nn.Module
+    weights: Weights | None
+
+    @property
+    def is_lean(self) -> bool:
+        """Whether its weights lie elsewhere."""
+        return self.weights is not None
+
+
+def reference(component: ComponentSpec, opened: OpenedSource) -> Reference:
+    """What a component's files are held against.
+
+    A network that was changed is only in memory. Any other is opened: none of it is.
+
+    Raises:
+        UserError: the files are missing or damaged.
+    """
+    if opened.pruning is not None or opened.rescaling is not None:
+        return Reference(opened.network, None)
+    lean = component.open()
+    if lean is not None and _filled(lean.module):
+        return Reference(lean.module, lean.weights)
+    return Reference(opened.network if opened.in_memory else component.load(), None)
+
+
+def _filled(network: nn.Module) -> bool:
+    """Give it the buffers that no file holds; False where one is not known."""
+    for name, buffer in list(network.named_buffers()):
+        if not name.endswith(_POSITIONS):
+            return False
+        owner, _, leaf = name.rpartition(".")
+        positions = torch.arange(buffer.numel()).reshape(buffer.shape)
+        network.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
+    return True
+
+
+def source_weights(network: nn.Module, weights: Weights | None) -> NetworkWeights:
+    """The weights of a source network, which holds them itself where none are given."""
+    return NetworkWeights(network, None if weights is None else ReferenceValues(weights))
+
+
+class ReferenceValues:
+    """Values of an opened network's parameters, as `coreml_sd.compress.weights.TensorSource`.
+
+    Those of files are read by safetensors itself: what is exported is read by `TensorFile`. Those
+    that are drawn are kept, in fp16, for drawing takes longer than most ops.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._drawn: dict[str, torch.Tensor] = {}
+        self._checked: set[str] = set()
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A parameter's values, in the width that they are stored in.
+
+        Raises:
+            UserError: they hold NaN or infinity, or the file is damaged.
+        """
+        if isinstance(self._weights, FileWeights):
+            value = _read(self._weights, name)
+            if name not in self._checked and not torch.isfinite(value).all():
+                where = self._weights.origin(name)
+                raise UserError(f"{where} holds NaN or inf; get an intact checkpoint")
+            self._checked.add(name)
+            return value
+        if name not in self._drawn:
+            self._drawn[name] = torch.from_numpy(self._weights.value(name))
+        return self._drawn[name]
+
+
+def _read(weights: FileWeights, name: str) -> torch.Tensor:
+    from safetensors import SafetensorError, safe_open
+
+    path, key = weights.place(name)
+    try:
+        # Opened for each: pages of an open file's mapping stay with the process.
+        with safe_open(path, framework="pt") as tensors:
+            value: torch.Tensor = tensors.get_tensor(key)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: truncated or damaged ({error}); download it again") from None
+    return value
