@@ -29,6 +29,7 @@ _TIME = {
     "coreml": ("first", "each", "layers", "parameters", "palettes"),
     "coreml-verify": ("first", "layers", "parameters", "macs"),
     "tflite": ("first", "each", "layers", "parameters"),
+    "tflite-all": ("first", "each", "layers", "parameters"),
     "tflite-verify": ("first", "each", "layers", "parameters", "macs"),
     "step": ("each",),
     "finish": ("each", "parameters"),
@@ -94,8 +95,8 @@ def _observed(case: dict[str, Any]) -> list[_Observed]:
         kind = kind_of_stage(stage, targets.get(component, ""))
         if kind in plan.config.targets:
             targets[component] = kind
-        if kind == "load" and plan.android is not None:
-            kind = "load-all"
+        if kind in ("load", "tflite") and plan.android is not None and case["verify"]:
+            kind += "-all"
         begins.setdefault((component, kind), moment)
     finished = case["started"] + case["seconds"]
     result = []
