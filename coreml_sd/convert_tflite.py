@@ -51,7 +51,7 @@ def convert_for_tflite(
         map_large_blocks()
         with unread_weights(form.network, source, opened.weights) as unread:
             with exporting:
-                exported = export(component.name, form.network, component.inputs, unread)
+                exported = export(path.name, component.name, form.network, component.inputs, unread)
             give_back()
             with quantizing:
                 quantize_exported(exported, path, quantization)

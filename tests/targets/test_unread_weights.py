@@ -45,7 +45,7 @@ def from_files(folder: Path, then: Any) -> None:
     network = android_form(spec, opened.module, profile("gpu")).network
     cut_tables(network, TABLE_LIMIT)
     with unread_weights(network, opened.module, opened.weights) as unread:
-        then(export(spec.name, network, spec.inputs, unread))
+        then(export("x.tflite", spec.name, network, spec.inputs, unread))
     assert all(parameter.is_meta for parameter in network.parameters())
 
 

@@ -24,15 +24,20 @@ def export_tflite(
     path: Path, signature: str, network: StepSequence, inputs: Sequence[TensorSpec]
 ) -> None:
     """Export one network whose weights are in memory to a file; see `export`."""
-    export(signature, network, inputs, UnreadWeights()).write(path)
+    export(path.name, signature, network, inputs, UnreadWeights()).write(path)
 
 
 def export(
-    signature: str, network: StepSequence, inputs: Sequence[TensorSpec], unread: UnreadWeights
+    file_name: str,
+    signature: str,
+    network: StepSequence,
+    inputs: Sequence[TensorSpec],
+    unread: UnreadWeights,
 ) -> Exported:
     """Trace and convert one network; weights and arithmetic are fp32.
 
     Args:
+        file_name: what an error is about.
         signature: name of the file's only signature; its tensors are the network's.
         inputs: shapes of the network's inputs, in order. Token ids are int32 here, everything
             else is float32.
@@ -59,7 +64,7 @@ def export(
             raise
         except Exception as error:  # the converter raises many kinds, its own included
             reason = str(error).strip() or noise()
-            raise CoremlSDError(f"{signature}: litert-torch could not convert it: {reason}") from (
+            raise CoremlSDError(f"{file_name}: litert-torch could not convert it: {reason}") from (
                 error
             )
 
