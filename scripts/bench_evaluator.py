@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +20,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.bench_convert import _random_folder, _replace
+from scripts.bench.processes import heading, put_into
+from scripts.bench.random_folder import random_folder
 
 _RUNTIMES = ("torch fp32", "evaluator fp32", "evaluator fp16")
 
@@ -62,7 +62,7 @@ def main() -> None:
         large = arguments.family == "sd15"
         model = "demo"
         if large:
-            model = arguments.folder or str(_random_folder(Path(work)))
+            model = arguments.folder or str(random_folder(Path(work)))
         only: dict[str, Any] = {"components": ["unet"]} if large else {}
         config = ConversionConfig(model=model, palettize=6, chunks="2" if large else "1", **only)
         made = Path(arguments.bundle or Path(work) / "bundle")
@@ -80,7 +80,7 @@ def main() -> None:
     text = _table(arguments.family, arguments.rounds, rows)
     print(text)
     if arguments.write:
-        _replace(Path(arguments.write), f"evaluator-{arguments.family}", text)
+        put_into(Path(arguments.write), f"evaluator-{arguments.family}", text)
 
 
 def _arguments() -> argparse.Namespace:
@@ -188,10 +188,8 @@ def _peak() -> float:
 
 
 def _table(label: str, rounds: int, rows: list[Row]) -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "numba"))
     lines = [
-        f"**{label}**, {rounds} rounds ({os.cpu_count()} cores; {versions}; "
-        f"{time.strftime('%Y-%m-%d')}; load {os.getloadavg()[0]:.1f} at the end):",
+        heading(label, rounds, ("torch", "diffusers", "numba")),
         "",
         "| | threads | load s | first step s | later steps s (min to max) | by torch's | CPU s | "
         "by torch's | peak GB |",

@@ -56,12 +56,19 @@ def measure(command: list[str]) -> Figures:
     return Figures(seconds, cpu, resident / 1e9, memory / 1e9)
 
 
+def heading(label: str, rounds: int, packages: Sequence[str]) -> str:
+    """What stands above a table: what was measured how often, where, with what, and when."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return (
+        f"**{label}**, {rounds} rounds ({os.cpu_count()} cores; {versions}; "
+        f"{time.strftime('%Y-%m-%d')}; load {os.getloadavg()[0]:.1f} at the end):"
+    )
+
+
 def table(label: str, rounds: Rounds, packages: Sequence[str]) -> list[str]:
     """Lines of a table: medians of the rounds, the most memory of any."""
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     lines = [
-        f"**{label}**, {len(rounds)} rounds ({os.cpu_count()} cores; {versions}; "
-        f"{time.strftime('%Y-%m-%d')}; load {os.getloadavg()[0]:.1f} at the end):",
+        heading(label, len(rounds), packages),
         "",
         "| | seconds (min to max) | CPU seconds | peak GB | shared pages once |",
         "|---|---|---|---|---|",
