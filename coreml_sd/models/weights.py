@@ -69,6 +69,14 @@ class ModuleWeights:
         return name
 
 
+def set_tensor(module: Any, name: str, value: Any) -> None:
+    """Give a torch module's parameter or buffer, named by its path, another tensor."""
+    *path, leaf = name.split(".")
+    for step in path:
+        module = getattr(module, step)
+    setattr(module, leaf, value)
+
+
 def fp16_value(weights: Weights, name: str) -> NDArray[np.float16]:
     """A parameter in fp16, contiguous.
 
