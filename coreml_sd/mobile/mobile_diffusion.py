@@ -11,7 +11,6 @@ from torch import nn
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.attention import attend
 from coreml_sd.mobile.gelu import GELUS
-from coreml_sd.mobile.group_norm import SafeGroupNorm
 from coreml_sd.mobile.layer_norm import ChannelLayerNorm
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
@@ -113,14 +112,8 @@ class MobileTransformerLayer(nn.Module):
 class MobileMiddleTransformer(MobileTransformer):
     """`MiddleTransformer` on `(B, C, H, W)` with context `(B, C_text, 1, T)`."""
 
-    def __init__(self, source: Any, options: MobileOptions) -> None:
-        if type(source) is not MiddleTransformer:
-            raise UserError(f"transformer of type {type(source).__name__} has no mobile form")
-        nn.Module.__init__(self)
-        self.keep_map = options.layout == "channels-last"
-        self.norm = SafeGroupNorm(source.norm, options)
-        self.proj_in = linear_to_conv(source.proj_in)
-        self.transformer_blocks = nn.ModuleList(
-            [MobileTransformerLayer(layer, options) for layer in source.transformer_blocks]
-        )
-        self.proj_out = linear_to_conv(source.proj_out)
+    source_class = MiddleTransformer
+    block_class = MobileTransformerLayer
+
+    def _check(self, source: Any) -> None:
+        """It has blocks alone."""
