@@ -11,8 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from scripts.bench.document import put_into
 from scripts.bench.families import FAMILIES
-from scripts.bench.processes import Figures, Rounds, measure, put_into, ratio, table
+from scripts.bench.processes import Figures, Rounds, measure, ratio, table
 from scripts.bench.random_folder import random_folder
 
 _BITS = 6

@@ -20,7 +20,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.bench.processes import heading, put_into
+from scripts.bench.document import put_into
+from scripts.bench.processes import heading
 from scripts.bench.random_folder import random_folder
 
 _RUNTIMES = ("torch fp32", "evaluator fp32", "evaluator fp16")

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.networks import Measured
 from coreml_sd.targets.tflite.profiles import Quantization
+from scripts.bench.networks import Measured
 
 Array = NDArray[np.float32]
 Feeds = dict[str, NDArray[Any]]
