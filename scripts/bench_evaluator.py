@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from scripts.bench.document import put_into
 from scripts.bench.processes import heading
 from scripts.bench.random_folder import random_folder
+from scripts.bench.resident import resident
 
 _RUNTIMES = ("torch fp32", "evaluator fp32", "evaluator fp16")
 
@@ -146,7 +147,7 @@ def _serve(asked: Asked, pipe: Connection) -> None:
             question = pipe.recv()
         except EOFError:  # whoever asked has gone
             return
-        pipe.send(_timed(run) if question == "step" else _peak())
+        pipe.send(_timed(run) if question == "step" else resident("VmHWM"))
 
 
 def _open(asked: Asked) -> Any:
@@ -178,14 +179,6 @@ def _timed(run: Any) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     run()
     return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def _peak() -> float:
-    """The most that was resident in this process, mapped files included, in GB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e9
-    raise SystemExit("this system does not say VmHWM")
 
 
 def _table(label: str, rounds: int, rows: list[Row]) -> str:
