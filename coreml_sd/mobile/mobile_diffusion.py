@@ -10,6 +10,7 @@ from torch import nn
 
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.attention import attend
+from coreml_sd.mobile.feed_forward import Gate, MobileFeedForward
 from coreml_sd.mobile.gelu import GELUS
 from coreml_sd.mobile.layer_norm import ChannelLayerNorm
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
@@ -66,26 +67,11 @@ class SharedAttention(nn.Module):
         return self.to_out[0](mixed)  # type: ignore[no-any-return]
 
 
-class _GatedProjection(nn.Module):
-    def __init__(self, source: Any, options: MobileOptions) -> None:
-        super().__init__()
-        self.proj = linear_to_conv(source.proj)
-        self.gate = F.silu if source.gate == "silu" else GELUS[options.gelu]
+class _FeedForward(MobileFeedForward):
+    """`GatedFeedForward` on `(B, C, 1, S)` or `(B, C, H, W)`."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden, gate = self.proj(x).chunk(2, dim=1)
-        return hidden * self.gate(gate)  # type: ignore[no-any-return]
-
-
-class _FeedForward(nn.Module):
-    def __init__(self, source: Any, options: MobileOptions) -> None:
-        super().__init__()
-        self.net = nn.ModuleList(
-            [_GatedProjection(source.net[0], options), nn.Identity(), linear_to_conv(source.net[2])]
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net[2](self.net[0](x))  # type: ignore[no-any-return]
+    def _gate(self, source: Any, options: MobileOptions) -> Gate:
+        return F.silu if source.net[0].gate == "silu" else GELUS[options.gelu]
 
 
 class MobileTransformerLayer(nn.Module):
