@@ -14,6 +14,7 @@ from coreml_sd.libraries import quiet_native, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.targets.tflite.exporter_faults import contiguous_weights
+from coreml_sd.targets.tflite.lean_export import lean_export
 from coreml_sd.targets.tflite.stand_ins import standing_in
 
 
@@ -39,7 +40,7 @@ def export_tflite(
         try:
             import litert_torch
 
-            with standing_in() as stand_ins:
+            with lean_export(), standing_in() as stand_ins:
                 model = litert_torch.signature(
                     signature, _Named(network).eval(), sample_kwargs=examples
                 ).convert(lightweight_conversion=True)

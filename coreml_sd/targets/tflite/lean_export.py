@@ -1,0 +1,64 @@
+"""Keep torch and litert-torch from work whose result nobody reads, while a network is exported."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def lean_export() -> Iterator[None]:
+    """Graphs become Python code only where one is called, and most never are, for they are
+    interpreted; what a node was made from is shared by those made from it, not copied each time;
+    and the garbage collector does not walk some million live objects again and again.
+
+    The file is the same byte for byte.
+    """
+    from torch.fx import GraphModule
+    from torch.fx.traceback import NodeSource
+
+    changes: list[tuple[Any, str, Any]] = [
+        (GraphModule, "recompile", _deferred(GraphModule.recompile)),
+        (NodeSource, "__init__", _sharing(NodeSource.__init__)),
+    ]
+    with contextlib.ExitStack() as stack:
+        for owner, name, change in changes:
+            stack.callback(setattr, owner, name, vars(owner)[name])
+            setattr(owner, name, change)
+        if gc.isenabled():
+            gc.disable()
+            stack.callback(gc.enable)
+        yield
+
+
+def _deferred(compile_now: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Of `GraphModule.recompile`: the first call of the module does it. Each module has a class of
+    its own."""
+
+    def forward(module: Any, *args: Any, **kwargs: Any) -> Any:
+        compile_now(module)
+        return module(*args, **kwargs)
+
+    def recompile(module: Any) -> None:
+        tree = getattr(module.graph._codegen, "pytree_info", None)
+        if tree is not None:
+            module._in_spec, module._out_spec = tree.in_spec, tree.out_spec
+        type(module).forward = forward
+
+    return recompile
+
+
+def _sharing(initialize: Callable[..., None]) -> Callable[..., None]:
+    """Of `NodeSource.__init__`, which copies the whole line of ancestors of every node."""
+
+    def share(source: Any, node: Any, pass_name: str = "", action: Any = None) -> None:
+        initialize(source, None, pass_name, action)
+        if node:
+            source.node_info = source.NodeInfo(
+                name=node.name, target=str(node.target), graph_id=id(node.graph)
+            )
+            source.from_node = list(node.meta.get("from_node", ()))
+
+    return share

@@ -1,0 +1,78 @@
+"""What is left out of an export changes no byte of the file."""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch.fx import GraphModule
+from torch.fx.traceback import NodeSource
+
+pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
+
+from coreml_sd.config import ConversionConfig
+from coreml_sd.models.open_model import open_model
+from coreml_sd.targets.tflite import export, lean_export
+from coreml_sd.targets.tflite.export import export_tflite
+from coreml_sd.targets.tflite.profiles import profile
+from coreml_sd.targets.tflite.rewrites import android_form
+
+
+@contextlib.contextmanager
+def nothing() -> Iterator[None]:
+    yield
+
+
+@pytest.fixture(scope="module")
+def plain(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "lean_export", nothing)
+        return exported(sd1_folder, tmp_path_factory.mktemp("plain"))
+
+
+def exported(folder: Path, work: Path) -> bytes:
+    model = open_model(ConversionConfig(model=str(folder), targets=["tflite"]))
+    encoder = model.component("text_encoder")
+    form = android_form(encoder, encoder.load(), profile("gpu"))
+    export_tflite(work / "x.tflite", encoder.name, form.network, encoder.inputs)
+    return (work / "x.tflite").read_bytes()
+
+
+def test_the_file_is_the_same_byte_for_byte(sd1_folder: Path, tmp_path: Path, plain: bytes) -> None:
+    assert exported(sd1_folder, tmp_path) == plain
+
+
+def test_negative_control_without_ancestors_names_are_lost(
+    sd1_folder: Path, tmp_path: Path, plain: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forget(initialize: object) -> object:
+        def initialized(source: NodeSource, *args: object, **kwargs: object) -> None:
+            initialize(source, None)  # type: ignore[operator]
+
+        return initialized
+
+    monkeypatch.setattr(lean_export, "_sharing", forget)
+    assert exported(sd1_folder, tmp_path) != plain
+
+
+def test_everything_is_put_back() -> None:
+    before = GraphModule.recompile, NodeSource.__init__
+    with pytest.raises(ZeroDivisionError), lean_export.lean_export():
+        assert (GraphModule.recompile, NodeSource.__init__) != before and not gc.isenabled()
+        raise ZeroDivisionError
+    assert (GraphModule.recompile, NodeSource.__init__) == before and gc.isenabled()
+
+
+def test_a_graph_is_compiled_when_it_is_called() -> None:
+    with lean_export.lean_export():
+        module = torch.fx.symbolic_trace(torch.nn.Sequential(torch.nn.ReLU()))
+        for node in module.graph.find_nodes(op="call_module"):
+            with module.graph.inserting_after(node):
+                doubled = module.graph.call_function(torch.mul, (node, 2))
+            node.replace_all_uses_with(doubled)
+            doubled.args = (node, 2)
+        module.recompile()
+        assert module(torch.tensor(3.0)) == 6
+    assert module(torch.tensor(4.0)) == 8
