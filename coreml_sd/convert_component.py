@@ -36,7 +36,7 @@ def convert_component(
         source = open_source(
             component,
             plan.config.prune,
-            in_memory="tflite" in plan.config.targets,
+            in_memory=verify and "tflite" in plan.config.targets,
             early=early,
         )
     entry: dict[str, Any] = {

@@ -7,11 +7,20 @@ import gc
 import os
 from typing import Any
 
+_M_MMAP_THRESHOLD = -3  # <malloc.h>
+
 
 def give_back() -> None:
     """glibc keeps freed blocks for itself; the next network should find the memory free."""
     if os.name == "posix" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def map_large_blocks() -> None:
+    """From now on glibc asks the system for each block above 1 MiB and gives it back when it is
+    freed; it would soon take them from a heap that only grows."""
+    if os.name == "posix" and hasattr(ctypes.CDLL(None), "mallopt"):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def let_go(*networks: Any) -> None:

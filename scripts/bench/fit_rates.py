@@ -31,6 +31,7 @@ _TIME = {
     "coreml": ("first", "each", "layers", "parameters", "palettes"),
     "coreml-verify": ("first", "layers", "parameters", "macs"),
     "tflite": ("first", "each", "layers", "parameters"),
+    "tflite-all": ("first", "each", "layers", "parameters"),
     "tflite-verify": ("first", "each", "layers", "parameters", "macs"),
     "step": ("each",),
     "finish": ("each", "parameters"),
@@ -122,8 +123,8 @@ def _begins_and_ends(
         kind = kind_of_stage(stage, targets.get(component, ""))
         if kind in plan.config.targets:
             targets[component] = kind
-        if kind == "load" and plan.android is not None:
-            kind = "load-all"
+        if kind in ("load", "tflite") and plan.android is not None and case["verify"]:
+            kind += "-all"
         begins.setdefault((component, kind), moment)
     return begins, ends
 
