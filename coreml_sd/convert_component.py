@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.compress.early import EarlyPalettes, KeptPalettes
+from coreml_sd.compress.early import PalettesAhead
 from coreml_sd.convert_coreml import convert_for_coreml
 from coreml_sd.convert_tflite import convert_for_tflite
 from coreml_sd.errors import CoremlSDError
@@ -27,7 +27,7 @@ def convert_component(
     staging: Path,
     verify: bool,
     progress: Progress,
-    early: EarlyPalettes | KeptPalettes | None = None,
+    early: PalettesAhead | None = None,
 ) -> dict[str, Any]:
     """Write the files of one component for every target; returns its manifest entry, and beside it
     the `seconds` that it took."""

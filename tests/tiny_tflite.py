@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import nn
 
 from coreml_sd.config import ConversionConfig
+from coreml_sd.convert import convert
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import ComponentSpec, TensorSpec
@@ -101,6 +104,22 @@ class TinyFiles:
             if not path.exists():
                 self.exporter(path, component, form.network, spec.inputs)
         return TinyFile(spec, source, form, path)
+
+    @contextlib.contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Meanwhile a conversion copies what was exported in this run before."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "export_tflite", self.exporter)
+            yield
+
+    def bundle(self, name: str, model: Path, *, verify: bool = True, **knobs: Any) -> Path:
+        """A model's bundle, converted once in this run."""
+
+        def make(path: Path) -> None:
+            with self.exporting():
+                convert(ConversionConfig(model=str(model), **knobs), path, verify=verify)
+
+        return self.folder.once(f"{name}.bundle", make)
 
 
 def scales(path: Path, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
