@@ -14,7 +14,7 @@ from typing import Any
 
 from coreml_sd import __version__
 from coreml_sd.bundle import Bundle, new_bundle, open_bundle, write_manifest
-from coreml_sd.compress.early import EarlyPalettes, KeptPalettes, solving_early
+from coreml_sd.compress.early import KeptPalettes, PalettesAhead, solving_early
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert_scheduler_step import convert_scheduler_step
 from coreml_sd.lean_imports import import_lean
@@ -128,7 +128,7 @@ def _convert_components(
 @contextlib.contextmanager
 def _solving_early(
     plan: Plan, component: str | None, parts: Parts, shares: list[list[str]]
-) -> Iterator[dict[str, EarlyPalettes | KeptPalettes]]:
+) -> Iterator[dict[str, PalettesAhead]]:
     """Solve a component's palettes on the cores that loading libraries leaves idle."""
     files = plan.model.folder.weight_files(component) if component else []
     if component is None or plan.palettes is None or not files:

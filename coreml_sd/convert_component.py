@@ -7,17 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.compress.early import EarlyPalettes, KeptPalettes
+from coreml_sd.compress.early import PalettesAhead
 from coreml_sd.convert_coreml import convert_for_coreml
 from coreml_sd.convert_tflite import convert_for_tflite
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.latent_preview import preview_of
-from coreml_sd.memory.freed import give_back
+from coreml_sd.memory.freed import give_back, map_large_blocks
 from coreml_sd.models.component import ComponentSpec
-from coreml_sd.models.weights import ModuleWeights
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
-from coreml_sd.sources import OpenedSource, open_source
+from coreml_sd.sources import open_source
 
 _TARGETS = {"coreml": convert_for_coreml, "tflite": convert_for_tflite}
 
@@ -28,11 +27,13 @@ def convert_component(
     staging: Path,
     verify: bool,
     progress: Progress,
-    early: EarlyPalettes | KeptPalettes | None = None,
+    early: PalettesAhead | None = None,
 ) -> dict[str, Any]:
     """Write the files of one component for every target; returns its manifest entry, and beside it
     the `seconds` that it took."""
     started = time.perf_counter()
+    if verify:  # networks are run, and what they need is large
+        map_large_blocks()
     with progress.stage(f"{component.name}: load"):
         source = open_source(component, plan.config.prune, early=early)
     entry: dict[str, Any] = {
@@ -59,9 +60,7 @@ def convert_component(
             del vae
             give_back()
     for target in plan.config.targets:
-        opened = _in_memory(component, source) if target == "tflite" else source
-        part = _TARGETS[target](plan, component, opened, staging, verify, progress)
-        del opened
+        part = _TARGETS[target](plan, component, source, staging, verify, progress)
         give_back()
         entry["files"] += part.pop("files")
         if verify:
@@ -69,14 +68,6 @@ def convert_component(
         entry |= part
     entry["seconds"] = round(time.perf_counter() - started, 2)
     return entry
-
-
-def _in_memory(component: ComponentSpec, source: OpenedSource) -> OpenedSource:
-    """A source that holds its weights."""
-    if source.in_memory:
-        return source
-    network = component.load()
-    return dataclasses.replace(source, network=network, weights=ModuleWeights(network))
 
 
 def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:

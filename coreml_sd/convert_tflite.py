@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.memory.freed import let_go
+from coreml_sd.memory.freed import give_back, let_go, map_large_blocks
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
@@ -26,28 +26,35 @@ def convert_for_tflite(
     Raises:
         CoremlSDError: the file fails its gates.
     """
-    from coreml_sd.parity.reference import reference
     from coreml_sd.runtimes.litert.file import TFLiteFile
-    from coreml_sd.targets.tflite.export import export_tflite
-    from coreml_sd.targets.tflite.quantize import quantize_file
+    from coreml_sd.targets.tflite.export import export, export_tflite
+    from coreml_sd.targets.tflite.quantize import quantize_exported, quantize_file
     from coreml_sd.targets.tflite.rewrites import android_form
+    from coreml_sd.targets.tflite.unread_weights import unread_weights
 
-    assert plan.android is not None and opened.in_memory
+    assert plan.android is not None
     source = opened.network
     profile = plan.android.profile
     quantization = plan.android.quantization_of(component.name)
     form = android_form(component, source, profile)
     path = staging / f"{component.file_name}.tflite"
     unquantized = path.with_suffix(".fp32")
-    with progress.stage(f"{component.name}: export {path.name}"):
-        export_tflite(unquantized, component.name, form.network, component.inputs)
-    # The quantizer reads the file and needs the room of what the exporter left behind, and that of
-    # the network too where nothing follows that runs it.
-    held = reference(component, opened) if verify else None
-    last = held is None and plan.config.targets[-1] == "tflite"
-    let_go(*((source, form.network) if last or (held and held.is_lean) else ()))
-    with progress.stage(f"{component.name}: {quantization} weights"):
-        quantize_file(unquantized, path, quantization)
+    exporting = progress.stage(f"{component.name}: export {path.name}")
+    quantizing = progress.stage(f"{component.name}: {quantization} weights")
+    map_large_blocks()
+    with unread_weights(form.network, source, opened.weights) as unread:
+        if verify:  # which executes the file before quantization too
+            with exporting:
+                export_tflite(unquantized, component.name, form.network, component.inputs, unread)
+            let_go()  # what the exporter left behind
+            with quantizing:
+                quantize_file(unquantized, path, quantization)
+        else:
+            with exporting:
+                exported = export(path.name, component.name, form.network, component.inputs, unread)
+            give_back()
+            with quantizing:
+                quantize_exported(exported, path, quantization)
     written = TFLiteFile(path)
     entry: dict[str, Any] = {
         "files": [
@@ -64,10 +71,11 @@ def convert_for_tflite(
         "splits": [dataclasses.asdict(split) for split in form.splits],
     }
     if verify:
+        from coreml_sd.parity.reference import reference
         from coreml_sd.parity.tflite import component_parity
 
         with progress.stage(f"{component.name}: execute and compare"):
-            assert held is not None
+            held = reference(component, opened)
             network = android_form(component, held.network, profile).network
             before = unquantized if unquantized.exists() else None
             entry["parity"] = component_parity(

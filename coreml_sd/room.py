@@ -11,11 +11,10 @@ import psutil
 from coreml_sd.errors import NoRoomError
 from coreml_sd.plan import Plan
 from coreml_sd.prediction import predict
+from coreml_sd.prediction.disk import TFLITE_WEIGHT_BYTES
 from coreml_sd.prediction.layers import tensor_shapes
 from coreml_sd.prediction.rates import rates
 from coreml_sd.progress import Progress
-
-_TFLITE_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "dynamic-int8": 1.0}
 
 
 def require_room(plan: Plan, destination: Path, staged: Path) -> None:
@@ -66,7 +65,7 @@ def predicted_bytes(plan: Plan) -> int:
         if "coreml" in plan.config.targets:
             total += count * bits / 8
         if plan.android is not None:
-            total += count * _TFLITE_BYTES[plan.android.quantization_of(component.name)]
+            total += count * TFLITE_WEIGHT_BYTES[plan.android.quantization_of(component.name)]
     if plan.config.prune is not None:
         total *= 1 - plan.config.prune
     return int(total)

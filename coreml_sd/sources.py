@@ -12,7 +12,7 @@ from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.weights import ModuleWeights, Weights
 
 if TYPE_CHECKING:
-    from coreml_sd.compress.early import EarlyPalettes, KeptPalettes
+    from coreml_sd.compress.early import PalettesAhead
     from coreml_sd.vae_range import Rescaling
 
 _SEED = 0
@@ -38,7 +38,7 @@ class OpenedSource:
     weights: Weights
     pruning: dict[str, Any] | None = None
     rescaling: Rescaling | None = None
-    early: EarlyPalettes | KeptPalettes | None = None
+    early: PalettesAhead | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -51,7 +51,7 @@ def open_source(
     prune: float | None,
     *,
     in_memory: bool = False,
-    early: EarlyPalettes | KeptPalettes | None = None,
+    early: PalettesAhead | None = None,
 ) -> OpenedSource:
     """Open a component's network; its weights are loaded only where pruning or `in_memory` asks
     for it, where a VAE's activations have to be looked at, or where they lie in the files under

@@ -11,8 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from scripts.bench.document import put_into
 from scripts.bench.families import FAMILIES
-from scripts.bench.processes import Figures, Rounds, measure, put_into, ratio, table
+from scripts.bench.processes import Figures, Rounds, measure, ratio, table
+from scripts.bench.random_folder import random_folder
 
 _BITS = 6
 _CHUNKS = {"sdxl": "auto"}  # 2 elsewhere
@@ -87,14 +89,6 @@ def _components(folder: Path) -> list[str]:
     from coreml_sd.models.open_model import open_model
 
     return [each.name for each in open_model(ConversionConfig(model=str(folder))).components]
-
-
-def random_folder(work: Path, family: str) -> Path:
-    """A folder of random weights in the family's shapes."""
-    from coreml_sd.models.source import DEMO_FOLDER
-    from scripts.bench.random_folder import write_folder
-
-    return write_folder(work / "model", DEMO_FOLDER / "tokenizer", family)
 
 
 def _table(label: str, rounds: Rounds) -> str:

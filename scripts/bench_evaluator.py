@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +20,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.bench_convert import _random_folder, _replace
+from scripts.bench.document import put_into
+from scripts.bench.processes import heading
+from scripts.bench.random_folder import random_folder
+from scripts.bench.resident import resident
 
 _RUNTIMES = ("torch fp32", "evaluator fp32", "evaluator fp16")
 
@@ -62,7 +64,7 @@ def main() -> None:
         large = arguments.family == "sd15"
         model = "demo"
         if large:
-            model = arguments.folder or str(_random_folder(Path(work)))
+            model = arguments.folder or str(random_folder(Path(work)))
         only: dict[str, Any] = {"components": ["unet"]} if large else {}
         config = ConversionConfig(model=model, palettize=6, chunks="2" if large else "1", **only)
         made = Path(arguments.bundle or Path(work) / "bundle")
@@ -80,7 +82,7 @@ def main() -> None:
     text = _table(arguments.family, arguments.rounds, rows)
     print(text)
     if arguments.write:
-        _replace(Path(arguments.write), f"evaluator-{arguments.family}", text)
+        put_into(Path(arguments.write), f"evaluator-{arguments.family}", text)
 
 
 def _arguments() -> argparse.Namespace:
@@ -145,7 +147,7 @@ def _serve(asked: Asked, pipe: Connection) -> None:
             question = pipe.recv()
         except EOFError:  # whoever asked has gone
             return
-        pipe.send(_timed(run) if question == "step" else _peak())
+        pipe.send(_timed(run) if question == "step" else resident("VmHWM"))
 
 
 def _open(asked: Asked) -> Any:
@@ -179,19 +181,9 @@ def _timed(run: Any) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def _peak() -> float:
-    """The most that was resident in this process, mapped files included, in GB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e9
-    raise SystemExit("this system does not say VmHWM")
-
-
 def _table(label: str, rounds: int, rows: list[Row]) -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "numba"))
     lines = [
-        f"**{label}**, {rounds} rounds ({os.cpu_count()} cores; {versions}; "
-        f"{time.strftime('%Y-%m-%d')}; load {os.getloadavg()[0]:.1f} at the end):",
+        heading(label, rounds, ("torch", "diffusers", "numba")),
         "",
         "| | threads | load s | first step s | later steps s (min to max) | by torch's | CPU s | "
         "by torch's | peak GB |",

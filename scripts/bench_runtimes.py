@@ -16,11 +16,10 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench import contest, report
-from bench.contestant import Contestant
-from bench.networks import SD15, Measured, prepare, prepare_folders
-
 from coreml_sd.models.source import DEMO
+from scripts.bench import contest, report
+from scripts.bench.contestant import Contestant
+from scripts.bench.networks import SD15, Measured, prepare, prepare_folders
 
 MOBILE, STRAIGHT = "cpu", "straight"  # the profile for CPUs, and diffusers' UNet as it is
 CONTESTANTS = (
@@ -88,7 +87,7 @@ def main() -> None:
         measured = Measured(model, arguments.batch, arguments.size, arguments.work.resolve())
         print(f"{model}, batch {arguments.batch}", flush=True)
         if arguments.gpu_compile:
-            from bench import gpu
+            from scripts.bench import gpu
 
             sections.append(gpu.compile_all(measured, arguments.memory, say))
         else:

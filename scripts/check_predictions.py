@@ -32,6 +32,7 @@ from coreml_sd.prediction import predict
 from coreml_sd.prediction.probe import probe
 from coreml_sd.prediction.rates import RATES_FILE
 from scripts.bench.fit_rates import fit_rates
+from scripts.bench.random_folder import random_folder
 
 _ALLOWED = 0.30  # of time and memory
 _ALLOWED_DISK = 0.05
@@ -67,7 +68,7 @@ def main() -> int:
         sd15 = arguments.sd15
         for name in [] if arguments.reuse and not arguments.cases else chosen or list(CASES):
             if sd15 is None and CASES[name][0] == "sd15":
-                sd15 = _random_folder(Path(folder))
+                sd15 = random_folder(Path(folder))
             measured = [each for each in measured if each["case"] != name]
             measured.append(_measure(name, sd15, Path(folder)))
             print(_line(measured[-1]), flush=True)
@@ -202,13 +203,6 @@ def _convert(case: dict[str, Any]) -> int:
     convert(config, Path(case["out"]), verify=case["verify"], progress=recorder)
     print(json.dumps({"events": recorder.events}), file=told, flush=True)
     return 0
-
-
-def _random_folder(work: Path) -> Path:
-    from coreml_sd.models.source import DEMO_FOLDER
-    from scripts.bench.random_folder import write_folder
-
-    return write_folder(work / "model", DEMO_FOLDER / "tokenizer")
 
 
 def _line(case: dict[str, Any]) -> str:

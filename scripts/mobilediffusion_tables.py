@@ -14,8 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.bench.document import replaced
+
 PAGE = ROOT / "docs" / "mobilediffusion.md"
-BEGIN, END = "<!-- counted: scripts/mobilediffusion_tables.py -->", "<!-- end of counted -->"
+MARKER = "scripts/mobilediffusion_tables.py"
 # Millions of parameters, and G MACs of the denoiser; None where the paper's are not known.
 PAPER = {
     "md": {"unet": (386.0, 182.0), "vae_decoder": (9.8, None), "all three": (520.0, None)},
@@ -91,9 +93,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     check = parser.parse_args().check
     page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    fresh = f"{before}{BEGIN}\n\n{counted()}{END}{after}"
+    fresh = replaced(page, MARKER, f"\n{counted()}")
     if fresh == page:
         return 0
     if check:

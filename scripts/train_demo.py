@@ -9,23 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import nn
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from training.demo import (
-    autoencoder,
-    captions,
-    denoiser,
-    export,
-    render,
-    samples,
-    subjects,
-    tokenizer,
-)
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +28,21 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from training.demo import (
+        autoencoder,
+        captions,
+        denoiser,
+        export,
+        render,
+        samples,
+        subjects,
+        tokenizer,
+    )
+
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     arguments.runs.mkdir(parents=True, exist_ok=True)
@@ -84,6 +83,11 @@ def main() -> None:
 
 def show_reconstructions(runs, vae, latents, pictures) -> None:  # type: ignore[no-untyped-def]
     """Print the VAE's figure and save some renders beside their reconstructions."""
+    import numpy as np
+    from PIL import Image
+
+    from training.demo import autoencoder
+
     decoded = autoencoder.reconstruct(vae, latents)
     print(f"VAE: {autoencoder.mean_psnr(pictures, decoded):.2f} dB", flush=True)
     chosen = np.linspace(0, len(pictures) - 1, 64).astype(int)

@@ -4,20 +4,28 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+_PARTS = {
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+    "tokenizer": CLIPTokenizer,
+    "tokenizer_2": CLIPTokenizer,
+    "unet": UNet2DConditionModel,
+    "scheduler": DDIMScheduler,
+}
+_SD = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+_SDXL = {"add_watermarker": False}
 
 
 def diffusers_pipeline(kind: Any, folder: Path) -> Any:
-    """A pipeline of class `kind`, without progress."""
-    pipeline = kind(
-        vae=AutoencoderKL.from_pretrained(folder / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
-        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    """A pipeline of class `kind` with DDIM, without progress."""
+    parts = {
+        name: part.from_pretrained(folder / name)
+        for name, part in _PARTS.items()
+        if (folder / name).exists()
+    }
+    pipeline = kind(**parts, **(_SDXL if "text_encoder_2" in parts else _SD))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -220,6 +220,9 @@ def test_inspect_counts_what_the_model_has(
     assert of_bundle["parameters"] == pytest.approx(expected, rel=1e-3)
     assert of_bundle["macs"] == of_model["macs"]
     assert of_bundle["seams"][0]["tensors"]
+    drawn = [each["pictures"][form] for each, form in ((bundle, "coreml"), (model, "mobile form"))]
+    assert [c["macs"] for c in drawn[0]] == [c["macs"] for c in drawn[1]]
+    assert [c["steps"] for c in drawn[0]] == [1, 8, 20]
 
 
 def test_parity_reports_and_passes(sd1_bundle: Path, tmp_path: Path) -> None:
@@ -227,8 +230,10 @@ def test_parity_reports_and_passes(sd1_bundle: Path, tmp_path: Path) -> None:
         "parity", sd1_bundle, "--no-pictures", "--json", "p.json", "--html", "p.html", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "p.json").read_text())["passed"] is True
-    assert (tmp_path / "p.html").read_text().startswith("<!doctype html>")
+    report, html = json.loads((tmp_path / "p.json").read_text()), (tmp_path / "p.html").read_text()
+    assert report["passed"] is True and html.startswith("<!doctype html>")
+    twenty = report["picture_costs"]["coreml"][-1]
+    assert twenty["steps"] == 20 and f"{twenty['macs'] / 1e9:,.1f} G" in html
 
 
 def test_doctor_shows_versions_and_runtimes(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from coreml_sd.runtimes.mil import MilPackage
 from coreml_sd.targets.tflite import quantize
 from coreml_sd.targets.tflite.profiles import PROFILES
 from tests.command import Run, runner
-from tests.conftest import WIDTH, randomize
+from tests.tiny_folder import WIDTH, randomize
 from tests.tiny_tflite import SharedFolder, TinyFiles
 
 COUNTS = ("parameters_before", "parameters_after", "macs_before", "macs_after")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from coreml_sd.errors import UserError
-from scripts.fault_harness import CONVERT, Disturber, flip_bits
+from scripts.fault_harness import CONVERT
+from scripts.faults.disturber import Disturber
+from scripts.faults.flips import flip_bits
 
 # Conversions in small: four files, one after the other, then a manifest.
 _FILES = """
@@ -156,9 +158,9 @@ def test_a_reader_that_fails_with_a_traceback_is_found(
     def worse(*_: object) -> None:
         raise KeyError("not fine")
 
-    monkeypatch.setattr("scripts.fault_harness._read", fail)
+    monkeypatch.setattr("scripts.faults.flips._read", fail)
     assert flip_bits(sd1_bundle, tmp_path / "copy", count=3, seed=5).broken == []
-    monkeypatch.setattr("scripts.fault_harness._read", worse)
+    monkeypatch.setattr("scripts.faults.flips._read", worse)
     assert len(flip_bits(sd1_bundle, tmp_path / "copy", count=3, seed=5).broken) == 3
 
 

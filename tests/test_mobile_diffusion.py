@@ -26,6 +26,7 @@ from coreml_sd.models.mobile_diffusion.presets import PRESETS
 from coreml_sd.models.open_model import open_model
 from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.open_runtime import open_runtime
+from tests.tiny_folder import change_json
 from tests.tiny_md import TINY
 
 NAMES = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
@@ -201,11 +202,6 @@ def test_a_pruned_unet_keeps_its_separable_blocks(md_folder: Path) -> None:
         load_source(model.component("unet"), 0.1)
 
 
-def change(folder: Path, relative: str, **values: Any) -> None:
-    path = folder / relative
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}), "utf-8")
-
-
 @pytest.mark.parametrize(
     ("relative", "values", "message"),
     [
@@ -221,7 +217,7 @@ def test_what_does_not_fit_is_refused(
     md_folder: Path, tmp_path: Path, relative: str, values: dict[str, Any], message: str
 ) -> None:
     folder = Path(shutil.copytree(md_folder, tmp_path / "model"))
-    change(folder, relative, **values)
+    change_json(folder / relative, **values)
     with pytest.raises(UserError, match=message):
         open_model(ConversionConfig(model=str(folder)))
 

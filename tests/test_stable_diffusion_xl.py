@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from diffusers import StableDiffusionXLPipeline
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from coreml_sd.bundle import open_bundle
 from coreml_sd.cli.main import cli
@@ -27,7 +22,9 @@ from coreml_sd.metrics import psnr_db
 from coreml_sd.models.open_model import open_model
 from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.open_runtime import open_runtime
+from tests.diffusers_pipeline import diffusers_pipeline
 from tests.test_apple_names import tensors
+from tests.tiny_folder import change_json
 from tests.tiny_xl import POOLED, WIDTHS
 
 NAMES = ["text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder"]
@@ -40,18 +37,7 @@ def draw(path: Path, request: GenerationRequest, runtime: str = "mil") -> np.nda
 
 @pytest.fixture(scope="module")
 def pipeline(xl_folder: Path) -> StableDiffusionXLPipeline:
-    made = StableDiffusionXLPipeline(
-        vae=AutoencoderKL.from_pretrained(xl_folder / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(xl_folder / "text_encoder"),
-        text_encoder_2=CLIPTextModelWithProjection.from_pretrained(xl_folder / "text_encoder_2"),
-        tokenizer=CLIPTokenizer.from_pretrained(xl_folder / "tokenizer"),
-        tokenizer_2=CLIPTokenizer.from_pretrained(xl_folder / "tokenizer_2"),
-        unet=UNet2DConditionModel.from_pretrained(xl_folder / "unet"),
-        scheduler=DDIMScheduler.from_pretrained(xl_folder / "scheduler"),
-        add_watermarker=False,
-    )
-    made.set_progress_bar_config(disable=True)
-    return made
+    return diffusers_pipeline(StableDiffusionXLPipeline, xl_folder)
 
 
 @pytest.mark.parametrize(
@@ -191,11 +177,6 @@ def test_inspect_and_dry_run_take_the_folder(xl_folder: Path) -> None:
     assert planned.exit_code == 0 and '"text_encoder_2"' in planned.stdout
 
 
-def change(folder: Path, relative: str, **values: Any) -> None:
-    path = folder / relative
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}), "utf-8")
-
-
 @pytest.mark.parametrize(
     ("relative", "values", "message"),
     [
@@ -213,7 +194,7 @@ def test_relatives_are_refused(
     xl_folder: Path, tmp_path: Path, relative: str, values: dict[str, Any], message: str
 ) -> None:
     folder = Path(shutil.copytree(xl_folder, tmp_path / "model"))
-    change(folder, relative, **values)
+    change_json(folder / relative, **values)
     with pytest.raises(UserError, match=message):
         open_model(ConversionConfig(model=str(folder)))
 

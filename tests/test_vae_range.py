@@ -1,6 +1,5 @@
 """A VAE whose activations leave fp16: the evaluator finds it, rescaling cures it, outputs stay."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.mil import MilNetwork, Mode
 from coreml_sd.runtimes.mil.trace import OpRange
 from coreml_sd.sources import load_source, open_source
-from tests.conftest import randomize
-from tests.tiny_xl import tiny_vae
+from tests.tiny_folder import change_json, randomize
+from tests.tiny_xl import tiny_xl_vae
 
 VAES = ["vae_decoder", "vae_encoder"]
 _LOUD = 3e4
@@ -42,7 +41,7 @@ def loud_folder(xl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     shutil.copytree(xl_folder, folder)
     shutil.rmtree(folder / "vae")
     torch.manual_seed(0)
-    make_loud(randomize(tiny_vae())).half().save_pretrained(folder / "vae")
+    make_loud(randomize(tiny_xl_vae())).half().save_pretrained(folder / "vae")
     return folder
 
 
@@ -55,7 +54,7 @@ def config(folder: Path, **knobs) -> ConversionConfig:
 @torch.no_grad()
 def test_rescaling_keeps_the_output(half: str, factor: float) -> None:
     torch.manual_seed(0)
-    vae = randomize(tiny_vae())
+    vae = randomize(tiny_xl_vae())
     network = getattr(vae, half)
     x = torch.randn(1, 4, 6, 4) if half == "decoder" else torch.randn(1, 3, 12, 8)
     stream: list[torch.Tensor] = []
@@ -70,7 +69,7 @@ def test_rescaling_keeps_the_output(half: str, factor: float) -> None:
 def test_what_is_forgotten_is_noticed(name: str) -> None:
     """Negative control: without the epsilons the output of a quiet stream changes."""
     torch.manual_seed(0)
-    vae = randomize(tiny_vae())
+    vae = randomize(tiny_xl_vae())
     network = vae.decoder if name == "vae_decoder" else vae.encoder
     x = torch.randn(1, 4, 6, 4) if name == "vae_decoder" else torch.randn(1, 3, 12, 8)
     with torch.no_grad():
@@ -167,7 +166,6 @@ def test_only_what_needs_it_is_touched(xl_folder: Path, loud_folder: Path, tmp_p
         opened = open_source(component, None)
         assert opened.rescaling is None and not opened.in_memory
     folder = Path(shutil.copytree(loud_folder, tmp_path / "model"))
-    path = folder / "vae/config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "force_upcast": False}))
+    change_json(folder / "vae/config.json", force_upcast=False)
     with pytest.raises(CoremlSDError, match="the bundle is not written"):
         convert(config(folder), tmp_path / "b")

@@ -1,15 +1,14 @@
 """A tiny MobileDiffusion folder with seeded random weights."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
 from coreml_sd.models.mobile_diffusion import MobileDiffusionUNet, MobileDiffusionVAE
 from coreml_sd.models.mobile_diffusion.presets import INDEX
-from tests.conftest import WIDTH, randomize, write_tokenizer
+from tests.tiny_folder import WIDTH, randomize, text_config, write_configs, write_tokenizer
 
 TINY: dict[str, Any] = {
     "sample_size": 8,
@@ -49,30 +48,8 @@ def write_md_pipeline(folder: Path, **changes: Any) -> Path:
     """A folder as `save_pretrained` writes it; `changes` are the UNet's."""
     torch.manual_seed(0)
     vocabulary = write_tokenizer(folder / "tokenizer")
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=vocabulary,
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            bos_token_id=vocabulary - 2,
-            eos_token_id=vocabulary - 1,
-        )
-    )
-    randomize(text).save_pretrained(folder / "text_encoder")
+    randomize(CLIPTextModel(text_config(vocabulary))).save_pretrained(folder / "text_encoder")
     tiny_unet(**changes).save_pretrained(folder / "unet")
     tiny_vae().save_pretrained(folder / "vae")
-    scheduler = {
-        "_class_name": "DDIMScheduler",
-        "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "prediction_type": "v_prediction",
-        "clip_sample": False,
-        "steps_offset": 1,
-    }
-    (folder / "scheduler").mkdir()
-    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler), "utf-8")
-    (folder / "model_index.json").write_text(json.dumps(INDEX), "utf-8")
+    write_configs(folder, INDEX, _class_name="DDIMScheduler", prediction_type="v_prediction")
     return folder

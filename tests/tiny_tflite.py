@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import nn
 
 from coreml_sd.config import ConversionConfig
+from coreml_sd.convert import convert
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import ComponentSpec, TensorSpec
@@ -24,6 +28,7 @@ from coreml_sd.targets.tflite import export
 from coreml_sd.targets.tflite.profiles import Quantization, profile
 from coreml_sd.targets.tflite.quantize import quantize_file
 from coreml_sd.targets.tflite.rewrites import AndroidForm, android_form
+from coreml_sd.targets.tflite.unread_weights import Read, UnreadWeights
 
 _EXPORT = export.export_tflite
 
@@ -57,12 +62,18 @@ class MemoizedExporter:
         self.folder = folder
 
     def __call__(
-        self, path: Path, signature: str, network: StepSequence, inputs: Sequence[TensorSpec]
+        self,
+        path: Path,
+        signature: str,
+        network: StepSequence,
+        inputs: Sequence[TensorSpec],
+        unread: UnreadWeights | None = None,
     ) -> None:
         def make(target: Path) -> None:
-            _EXPORT(target, signature, network, inputs)
+            _EXPORT(target, signature, network, inputs, unread)
 
-        name = f"{signature}-{_digest(signature, network, inputs)}.tflite"
+        read = (unread or UnreadWeights()).read
+        name = f"{signature}-{_digest(signature, network, inputs, read)}.tflite"
         shutil.copyfile(self.folder.once(name, make), path)
 
 
@@ -102,6 +113,22 @@ class TinyFiles:
                 self.exporter(path, component, form.network, spec.inputs)
         return TinyFile(spec, source, form, path)
 
+    @contextlib.contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Meanwhile a conversion copies what was exported in this run before."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "export_tflite", self.exporter)
+            yield
+
+    def bundle(self, name: str, model: Path, *, verify: bool = True, **knobs: Any) -> Path:
+        """A model's bundle, converted once in this run."""
+
+        def make(path: Path) -> None:
+            with self.exporting():
+                convert(ConversionConfig(model=str(model), **knobs), path, verify=verify)
+
+        return self.folder.once(f"{name}.bundle", make)
+
 
 def scales(path: Path, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Scales and zero points of one tensor of the main graph, read by the schema alone."""
@@ -112,7 +139,12 @@ def scales(path: Path, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.array(stored.ScaleAsNumpy()), np.array(stored.ZeroPointAsNumpy())
 
 
-def _digest(signature: str, network: StepSequence, inputs: Sequence[TensorSpec]) -> str:
+def _digest(
+    signature: str,
+    network: StepSequence,
+    inputs: Sequence[TensorSpec],
+    read: Callable[[torch.Tensor], Read],
+) -> str:
     digest = hashlib.sha256(
         repr((signature, network.inputs, network.outputs, list(inputs))).encode()
     )
@@ -126,7 +158,7 @@ def _digest(signature: str, network: StepSequence, inputs: Sequence[TensorSpec])
         tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
         for key, tensor in tensors:
             digest.update(repr((key, tensor.shape)).encode())
-            digest.update(tensor.detach().contiguous().numpy().tobytes())
+            digest.update(read(tensor)().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

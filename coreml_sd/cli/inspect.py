@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from coreml_sd.bundle import Bundle
 
 _LARGEST = 5
@@ -62,12 +64,13 @@ def _bundle_facts(path: Path) -> dict[str, Any]:
     for name, entry in bundle.components.items():
         targets = dict.fromkeys(file["target"] for file in entry["files"])
         components[name] = {target: _file_facts(bundle, name, target) for target in targets}
-    return {"name": str(path), "kind": "bundle", "components": components}
+    return _facts(str(path), "bundle", components)
 
 
 def _file_facts(bundle: Bundle, name: str, target: str) -> dict[str, Any]:
     """What the files of one component say for one target, and what the manifest adds."""
     from coreml_sd.costs.file_costs import file_costs, merged_histogram
+    from coreml_sd.costs.picture import rows
 
     costs = [file_costs(file) for file in bundle.files(name, target)]
     weights = sorted((w for c in costs for w in c.weights), key=lambda w: -w.stored_bytes)
@@ -76,7 +79,9 @@ def _file_facts(bundle: Bundle, name: str, target: str) -> dict[str, Any]:
         "parameters": sum(cost.parameters for cost in costs),
         "macs": sum(cost.macs for cost in costs),
         "weight_bytes": sum(cost.weight_bytes for cost in costs),
+        "activation_bytes": max(cost.activation_bytes for cost in costs),
         "peak_bytes": max(cost.peak_bytes for cost in costs),
+        "batch": rows(bundle.component(name)),
         "ops": merged_histogram(costs),
         "largest": [dataclasses.asdict(weight) for weight in weights[:_LARGEST]],
         **({"attention": _attention_facts(bundle.files(name, target))} if name == "unet" else {}),
@@ -130,7 +135,9 @@ def _model_facts(target: str) -> dict[str, Any]:
                 "parameters": sum(p.numel() for _, p in weights),
                 "macs": costs.macs,
                 "weight_bytes": sum(mobile.step_bytes()),
+                "activation_bytes": costs.activation_bytes,
                 "peak_bytes": sum(mobile.step_bytes()) + costs.activation_bytes,
+                "batch": component.inputs[0].shape[0],
                 "ops": costs.ops,
                 "largest": [
                     {
@@ -144,7 +151,22 @@ def _model_facts(target: str) -> dict[str, Any]:
                 ],
             }
         }
-    return {"name": target, "kind": "model", "components": components}
+    return _facts(target, "model", components)
+
+
+def _facts(name: str, kind: str, components: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Of all components, and of a picture in each form that has all it takes."""
+    from coreml_sd.costs.picture import PartCosts, picture_costs
+
+    counted = [field.name for field in dataclasses.fields(PartCosts)]
+    parts: dict[str, dict[str, PartCosts]] = {}
+    for component, forms in components.items():
+        for form, entry in forms.items():
+            costs = PartCosts(**{each: entry[each] for each in counted})
+            parts.setdefault(form, {})[component] = costs
+    pictures = {form: picture_costs(held) for form, held in parts.items()}
+    shown = {form: [dataclasses.asdict(c) for c in costs] for form, costs in pictures.items()}
+    return {"name": name, "kind": kind, "components": components, "pictures": shown}
 
 
 def _show_ablation(target: str, as_json: bool) -> None:
@@ -192,12 +214,33 @@ def _show(facts: dict[str, Any]) -> None:
     ]
     columns = ["component", "form", "parameters", "MACs", "weights", "peak"]
     console.print(table(f"{facts['name']} ({facts['kind']})", columns, rows))
+    _show_pictures(facts["pictures"], console)
     for name, form, entry in forms:
         ops = ", ".join(f"{kind} {count}" for kind, count in entry["ops"].items())
         total = sum(entry["ops"].values())
         console.print(f"[bold]{name}, {form}[/bold]: {total} ops: {ops}")
         for line in _details(entry):
             console.print(f"  {line}", markup=False)
+
+
+def _show_pictures(pictures: dict[str, list[dict[str, Any]]], console: Console) -> None:
+    from coreml_sd.cli.console import megabytes, table
+
+    shown = [
+        [
+            form,
+            str(costs["steps"]),
+            f"{costs['macs'] / 1e9:,.1f} G",
+            megabytes(costs["staged_bytes"]),
+            megabytes(costs["resident_bytes"]),
+        ]
+        for form, held in pictures.items()
+        for costs in held
+    ]
+    if shown:
+        columns = ["one picture", "steps", "MACs", "peak, staged", "peak, resident"]
+        console.print(table("", columns, shown, text_columns=1))
+        console.print("staged: one component in memory at a time; resident: all of them\n")
 
 
 def _details(entry: dict[str, Any]) -> Iterator[str]:

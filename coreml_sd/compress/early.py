@@ -89,6 +89,9 @@ class KeptPalettes:
         return palettes_of(self._lines)
 
 
+PalettesAhead = EarlyPalettes | KeptPalettes  # whoever needs them asks for `finish`
+
+
 @contextmanager
 def solving_early(
     files: Sequence[Path],
@@ -109,7 +112,7 @@ def _work(request: dict[str, Any], send: Send) -> None:
     from coreml_sd.compress.choose import affordable
     from coreml_sd.compress.solve import Solved, solve_palettes
     from coreml_sd.models.tensor_file import TensorFile
-    from coreml_sd.models.weights import FileWeights
+    from coreml_sd.models.weights import FileWeights, is_layer
 
     bits, granularity, group_size = request["spec"]
     spec = PaletteSpec(bits, granularity, group_size)
@@ -117,7 +120,7 @@ def _work(request: dict[str, Any], send: Send) -> None:
     for number, path in enumerate(request["files"]):
         file = TensorFile(Path(path))
         for key, entry in file.entries.items():
-            worth = len(entry.shape) > 1 and affordable(entry.shape, spec)[0] is not None
+            worth = is_layer(key, entry.shape) and affordable(entry.shape, spec)[0] is not None
             if worth and entry.dtype in ("F16", "BF16", "F32"):
                 places[f"{number}/{key}"] = (file, key)
                 shapes[f"{number}/{key}"] = entry.shape

@@ -105,17 +105,13 @@ def _known(
         palette = known.get(weights.place(name))
         chosen, reason = affordable(shape, spec)
         # A layer may have its tensor in another shape: rows, and so groups, must be the same.
-        if (
-            palette
-            and chosen
-            and palette.shape[0] == shape[0]
-            and math.prod(palette.shape) == math.prod(shape)
-        ):
+        if palette and chosen and _rows(palette.shape) == _rows(shape):
             found[name] = dataclasses.replace(palette, shape=shape), reason
     return found
 
 
 def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many, and their length."""
     return shape[0], math.prod(shape[1:])
 
 

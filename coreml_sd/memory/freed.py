@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _DONTNEED = 4  # MADV_DONTNEED of Linux
+_M_MMAP_THRESHOLD = -3  # <malloc.h>
 
 
 def give_back() -> None:
@@ -32,6 +33,13 @@ def let_pages_go(path: Path) -> None:
         if mapped == name and "w" not in rights:
             begin, end = (int(each, 16) for each in place.split("-"))
             library.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _DONTNEED)
+
+
+def map_large_blocks() -> None:
+    """From now on glibc asks the system for each block above 1 MiB and gives it back when it is
+    freed; it would soon take them from a heap that only grows."""
+    if os.name == "posix" and hasattr(ctypes.CDLL(None), "mallopt"):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def let_go(*networks: Any) -> None:

@@ -19,13 +19,28 @@ from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.shapes import sizes
 
+_NEIGHBOURS = 256  # fp16 numbers on either side of a root that are tried as a factor
+_MASKED = -1e4
+# Parts of diffusers' attention that change what it computes.
+_UNKNOWN_PARTS = (
+    "spatial_norm",
+    "norm_q",
+    "norm_k",
+    "norm_cross",
+    "added_kv_proj_dim",
+    "only_cross_attention",
+    "pre_only",
+    "is_causal",
+    "fused_projections",
+)
+
 
 def causal_mask(length: int) -> torch.Tensor:
     """What is added to the scores `(1, 1, query, key)` so that no token sees a later one.
 
     -10,000 is enough: its exponential is zero in fp16 and in fp32, and -inf breaks some phones.
     """
-    return torch.full((length, length), -1e4).triu(1)[None, None]
+    return torch.full((length, length), _MASKED).triu(1)[None, None]
 
 
 def attend(
@@ -78,8 +93,9 @@ def _split_einsum(
     values = _split(value, width, 1)
     bias = None if mask is None else mask.permute(0, 3, 1, 2)  # (1, K, 1, Q), as the scores
     pieces = []
-    for begin, piece in _pieces(query, query_chunk or length):
-        end = begin + sizes(piece)[3]
+    end = 0
+    for piece in _split(query, query_chunk or length, 3):
+        begin, end = end, end + sizes(piece)[3]
         mixed = []
         for q, k, v in zip(_split(piece, width, 1), keys, values, strict=True):
             scores = torch.einsum("bchq,bkhc->bkhq", q, k)
@@ -121,6 +137,7 @@ def _fused(
 
 
 def _scaled(key: torch.Tensor, width: int) -> torch.Tensor:
+    """The keys times 1/sqrt(width), for heads of that width."""
     return _times(key, width**-0.5)
 
 
@@ -128,11 +145,6 @@ def _times(x: torch.Tensor, scale: float) -> torch.Tensor:
     for factor in fp16_factors(scale):
         x = x * factor
     return x
-
-
-def scale_factors(width: int) -> tuple[float, ...]:
-    """1/sqrt(width) as a product of fp16 numbers."""
-    return fp16_factors(width**-0.5)
 
 
 @functools.cache
@@ -144,28 +156,27 @@ def fp16_factors(scale: float) -> tuple[float, ...]:
     """
     if float(np.float16(scale)) == scale:
         return (scale,)
-    start = np.float16(scale**0.5).view(np.uint16)
-    first = np.arange(start - 256, start + 256, dtype=np.uint16).view(np.float16).astype(float)
+    root = np.float16(scale**0.5).view(np.uint16)
+    patterns = np.arange(root - _NEIGHBOURS, root + _NEIGHBOURS, dtype=np.uint16)
+    first = patterns.view(np.float16).astype(float)
     second = (scale / first).astype(np.float16).astype(float)
     best = int(np.argmin(np.abs(first * second - scale)))
     return float(first[best]), float(second[best])
 
 
 def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """`(B, C, 1, S)` to `(B, heads, C / heads, S)`."""
     batch, channels, _, length = sizes(x)
     return x.reshape(batch, heads, channels // heads, length)
 
 
 def _split(x: torch.Tensor, width: int, dim: int) -> tuple[torch.Tensor, ...]:
+    """Pieces of that width along an axis, the last one perhaps narrower."""
     size = sizes(x)[dim]
     if size <= width:
         return (x,)
     # Explicit sizes: with a single number the converter computes them in the program.
     return x.split([min(width, size - begin) for begin in range(0, size, width)], dim=dim)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def _pieces(query: torch.Tensor, length: int) -> list[tuple[int, torch.Tensor]]:
-    return [(i * length, piece) for i, piece in enumerate(_split(query, length, 3))]
 
 
 class MobileAttention(nn.Module):
@@ -203,18 +214,7 @@ def _check_plain(source: Any) -> None:
             f"attention processor {type(source.processor).__name__} has no mobile form: "
             "load the network without adapters"
         )
-    unknown = (
-        "spatial_norm",
-        "norm_q",
-        "norm_k",
-        "norm_cross",
-        "added_kv_proj_dim",
-        "only_cross_attention",
-        "pre_only",
-        "is_causal",
-        "fused_projections",
-    )
-    for name in unknown:
+    for name in _UNKNOWN_PARTS:
         if getattr(source, name, None):
             raise UserError(f"attention with {name} has no mobile form")
     width = source.inner_dim // source.heads

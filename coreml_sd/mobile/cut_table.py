@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import CoremlSDError, UserError
-from coreml_sd.mobile.serialized_conv import even_split
+from coreml_sd.mobile.serialized_conv import SLICE, even_split
 from coreml_sd.mobile.text_encoder import TextEmbeddings
 from coreml_sd.mobile.weights import not_plain, shared
 
 _FLOAT_BYTES = 4  # the GPU delegate holds tables at fp32, however they are stored
-_SLICE = 4  # channels that share a texel: parts that are multiples of it are joined by copies
 
 
 class CutEmbedding(nn.Module):
@@ -63,10 +62,10 @@ def cut_tables(network: nn.Module, limit: int) -> None:
 
 
 def _fitting_cut(rows: int, channels: int, limit: int) -> tuple[int, ...]:
-    slices_each = limit // (_FLOAT_BYTES * _SLICE * rows)
+    slices_each = limit // (_FLOAT_BYTES * SLICE * rows)
     if slices_each == 0:
         raise UserError(
             f"the table of {rows} tokens does not fit, however it is cut along its channels: "
             "choose the Android profile `cpu`"
         )
-    return even_split(channels, ceil(ceil(channels / _SLICE) / slices_each))
+    return even_split(channels, ceil(ceil(channels / SLICE) / slices_each))

@@ -10,8 +10,8 @@ from torch import nn
 
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.attention import attend
+from coreml_sd.mobile.feed_forward import Gate, MobileFeedForward
 from coreml_sd.mobile.gelu import GELUS
-from coreml_sd.mobile.group_norm import SafeGroupNorm
 from coreml_sd.mobile.layer_norm import ChannelLayerNorm
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
@@ -67,26 +67,11 @@ class SharedAttention(nn.Module):
         return self.to_out[0](mixed)  # type: ignore[no-any-return]
 
 
-class _GatedProjection(nn.Module):
-    def __init__(self, source: Any, options: MobileOptions) -> None:
-        super().__init__()
-        self.proj = linear_to_conv(source.proj)
-        self.gate = F.silu if source.gate == "silu" else GELUS[options.gelu]
+class _FeedForward(MobileFeedForward):
+    """`GatedFeedForward` on `(B, C, 1, S)` or `(B, C, H, W)`."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden, gate = self.proj(x).chunk(2, dim=1)
-        return hidden * self.gate(gate)  # type: ignore[no-any-return]
-
-
-class _FeedForward(nn.Module):
-    def __init__(self, source: Any, options: MobileOptions) -> None:
-        super().__init__()
-        self.net = nn.ModuleList(
-            [_GatedProjection(source.net[0], options), nn.Identity(), linear_to_conv(source.net[2])]
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net[2](self.net[0](x))  # type: ignore[no-any-return]
+    def _gate(self, source: Any, options: MobileOptions) -> Gate:
+        return F.silu if source.net[0].gate == "silu" else GELUS[options.gelu]
 
 
 class MobileTransformerLayer(nn.Module):
@@ -113,14 +98,8 @@ class MobileTransformerLayer(nn.Module):
 class MobileMiddleTransformer(MobileTransformer):
     """`MiddleTransformer` on `(B, C, H, W)` with context `(B, C_text, 1, T)`."""
 
-    def __init__(self, source: Any, options: MobileOptions) -> None:
-        if type(source) is not MiddleTransformer:
-            raise UserError(f"transformer of type {type(source).__name__} has no mobile form")
-        nn.Module.__init__(self)
-        self.keep_map = options.layout == "channels-last"
-        self.norm = SafeGroupNorm(source.norm, options)
-        self.proj_in = linear_to_conv(source.proj_in)
-        self.transformer_blocks = nn.ModuleList(
-            [MobileTransformerLayer(layer, options) for layer in source.transformer_blocks]
-        )
-        self.proj_out = linear_to_conv(source.proj_out)
+    source_class = MiddleTransformer
+    block_class = MobileTransformerLayer
+
+    def _check(self, source: Any) -> None:
+        """It has blocks alone."""

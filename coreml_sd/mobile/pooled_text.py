@@ -19,7 +19,11 @@ _CLIP_VOCABULARY = 49_408
 
 
 def end_of(config: Any) -> int:
-    """The id of the end token, which an old config does not say: the highest."""
+    """The id of the end token; an old config does not say it, and it is the highest.
+
+    Raises:
+        UserError: an old config with more tokens than CLIP has: the end token is not the last.
+    """
     if config.eos_token_id != _LEGACY_END_TOKEN:
         return int(config.eos_token_id)
     if config.vocab_size > _CLIP_VOCABULARY:

@@ -21,7 +21,8 @@ from coreml_sd.models.component import TensorSpec
 Along = Literal["input", "output"]
 Fits = Callable[[int, int, int, int], bool]  # channels in, channels out, height, width
 
-_SLICE = 4  # channels that share a texel of a GPU image
+# Channels that share a texel of a GPU image: parts that are multiples of it are joined by copies.
+SLICE = 4
 
 # Up to this many, parts of equal size are preferred (the paper splits 640 into 8, though 6 uneven
 # parts would fit): one kernel then runs them all.
@@ -113,8 +114,8 @@ def even_split(channels: int, count: int) -> tuple[int, ...]:
 
     All are multiples of four, but the last one where `channels` is none.
     """
-    slices = ceil(channels / _SLICE)
-    ends = [min(channels, _SLICE * (slices * i // count)) for i in range(count)] + [channels]
+    slices = ceil(channels / SLICE)
+    ends = [min(channels, SLICE * (slices * i // count)) for i in range(count)] + [channels]
     return tuple(end - begin for begin, end in pairwise(ends))
 
 
@@ -124,9 +125,9 @@ def _fitting_split(
     channels = channels_in if along == "input" else channels_out
 
     def uneven(count: int) -> bool:
-        return count > _MOST_EQUAL_PARTS or channels % (_SLICE * count) != 0
+        return count > _MOST_EQUAL_PARTS or channels % (SLICE * count) != 0
 
-    for count in sorted(range(2, ceil(channels / _SLICE) + 1), key=uneven):
+    for count in sorted(range(2, ceil(channels / SLICE) + 1), key=uneven):
         sizes = even_split(channels, count)
         shapes = ((s, channels_out) if along == "input" else (channels_in, s) for s in sizes)
         if all(fits(*shape, height, width) for shape in shapes):

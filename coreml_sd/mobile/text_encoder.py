@@ -40,9 +40,8 @@ def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequenc
         builder.add("text_outputs", TextStates(), "last_hidden_state")
         return builder.sequence("last_hidden_state")
     pooling = TextOutputs(builder.end_token, builder.length)
-    outputs = ("last_hidden_state", "pooled_outputs")
-    builder.steps.append(Step("text_outputs", pooling, (builder.current, "input_ids"), outputs))
-    return builder.sequence(*outputs)
+    builder.add("text_outputs", pooling, "last_hidden_state", "pooled_outputs", ids=True)
+    return builder.sequence("last_hidden_state", "pooled_outputs")
 
 
 def penultimate_text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
@@ -74,9 +73,8 @@ def penultimate_text_encoder_steps(source: nn.Module, options: MobileOptions) ->
     if not options.pooled:
         pooling = LookupPooledText(end_of(builder.model.config), builder.vocabulary, builder.length)
     last = "pooled_states" if projected else "pooled_outputs"
-    builder.steps.append(Step("pooled_states", pooling, (builder.current, "input_ids"), (last,)))
+    builder.add("pooled_states", pooling, last, ids=True)
     if projected:
-        builder.current = last
         projection = PooledProjection(source.text_projection)
         builder.add("text_projection", projection, "pooled_outputs")
     return builder.sequence("hidden_embeds", "pooled_outputs")
@@ -101,9 +99,11 @@ class _Builder:
         self.current = "input_ids"
         self.add(f"{self.prefix}embeddings", embeddings, "embeddings")
 
-    def add(self, path: str, module: nn.Module, writes: str) -> None:
-        self.steps.append(Step(path, module, (self.current,), (writes,)))
-        self.current = writes
+    def add(self, path: str, module: nn.Module, *writes: str, ids: bool = False) -> None:
+        """A step that reads the newest tensor and, where it asks for them, the token ids."""
+        reads = (self.current, "input_ids") if ids else (self.current,)
+        self.steps.append(Step(path, module, reads, writes))
+        self.current = writes[0]
 
     def layer(self, i: int) -> None:
         module = TextLayer(self.layers[i], self.options, self.mask)
@@ -215,7 +215,7 @@ class TextStates(nn.Module):
     """States `(B, C, 1, T)` to `(B, T, C)`."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return states.permute(0, 2, 3, 1).squeeze(1)
+        return _tokens_first(states)
 
 
 class TextOutputs(PooledText):
@@ -225,7 +225,11 @@ class TextOutputs(PooledText):
         self, states: torch.Tensor, input_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         pooled = super().forward(states, input_ids)
-        return states.permute(0, 2, 3, 1).squeeze(1), pooled
+        return _tokens_first(states), pooled
+
+
+def _tokens_first(states: torch.Tensor) -> torch.Tensor:
+    return states.permute(0, 2, 3, 1).squeeze(1)
 
 
 def _quick_gelu(x: torch.Tensor) -> torch.Tensor:

@@ -35,8 +35,10 @@ class TimestepSinusoid(nn.Module):
 
     def __init__(self, source: Any, count: int = 1) -> None:
         super().__init__()
-        if type(source) is not Timesteps or source.num_channels % 2:
-            raise UserError(f"time embedding {type(source).__name__} has no mobile form")
+        if type(source) is not Timesteps:
+            raise UserError(f"time embedding of type {type(source).__name__} has no mobile form")
+        if source.num_channels % 2:
+            raise UserError("time embedding of an odd number of channels has no mobile form")
         half = source.num_channels // 2
         exponent = -math.log(_LONGEST_PERIOD) * torch.arange(half, dtype=torch.float32)
         exponent = exponent / (half - source.downscale_freq_shift)
@@ -67,7 +69,9 @@ class Embedding(nn.Module):
 
     def __init__(self, source: Any) -> None:
         super().__init__()
-        if type(source) is not TimestepEmbedding or source.cond_proj is not None:
+        if type(source) is not TimestepEmbedding:
+            raise UserError(f"time embedding of type {type(source).__name__} has no mobile form")
+        if source.cond_proj is not None:
             raise UserError("time embedding with time_cond_proj_dim has no mobile form")
         if not isinstance(source.act, nn.SiLU) or source.post_act is not None:
             raise UserError("time embedding with an activation but SiLU has no mobile form")

@@ -51,19 +51,26 @@ class MobileTransformer(nn.Module):
         UserError: vector or patch inputs, or a block that has no mobile form.
     """
 
+    source_class: type[Any] = Transformer2DModel
+    block_class: type[nn.Module] = MobileTransformerBlock
+
     def __init__(self, source: Any, options: MobileOptions) -> None:
         super().__init__()
-        if type(source) is not Transformer2DModel:
+        if type(source) is not self.source_class:
             raise UserError(f"transformer of type {type(source).__name__} has no mobile form")
-        if not source.is_input_continuous:
-            raise UserError("transformer with vector or patch inputs has no mobile form")
+        self._check(source)
         self.keep_map = options.layout == "channels-last"
         self.norm = SafeGroupNorm(source.norm, options)
         self.proj_in = linear_to_conv(source.proj_in)
         self.transformer_blocks = nn.ModuleList(
-            [MobileTransformerBlock(block, options) for block in source.transformer_blocks]
+            [self.block_class(block, options) for block in source.transformer_blocks]
         )
         self.proj_out = linear_to_conv(source.proj_out)
+
+    def _check(self, source: Any) -> None:
+        """What the source may not have beside its blocks."""
+        if not source.is_input_continuous:
+            raise UserError("transformer with vector or patch inputs has no mobile form")
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = sizes(x)

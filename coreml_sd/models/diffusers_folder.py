@@ -61,11 +61,11 @@ class DiffusersFolder:
         Raises:
             UserError: there are none.
         """
-        files = sorted((self.path / part).glob("*.safetensors"))
+        found = sorted((self.path / part).glob("*.safetensors"))
+        files = [file for file in found if ".non_ema" not in file.name]
         plain = [file for file in files if ".fp16" not in file.name]
-        plain = [file for file in plain if ".non_ema" not in file.name]
-        if plain or files:
-            return plain or [file for file in files if ".fp16" in file.name]
+        if files:
+            return plain or files
         pickled = any((self.path / part).glob("*.bin"))
         why = (
             "only pickled weights (.bin); save it with safe_serialization" if pickled else "missing"

@@ -1,4 +1,4 @@
-"""Load one network of a diffusers folder in fp32, strictly: every weight present and used."""
+"""Load one network of a diffusers folder in fp32; every weight that it has must be there."""
 
 from __future__ import annotations
 

@@ -8,28 +8,26 @@ import torch
 from torch import nn
 
 
-class PublishedTextEncoder(nn.Module):
-    """input_ids `(1, T)` as floats -> last_hidden_state `(1, T, C)`, pooled_outputs `(1, C)`."""
-
+class _Published(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
+
+
+class PublishedTextEncoder(_Published):
+    """input_ids `(1, T)` as floats -> last_hidden_state `(1, T, C)`, pooled_outputs `(1, C)`."""
 
     def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         result = self.network(input_ids.long())
         return result.last_hidden_state, result.pooler_output
 
 
-class PublishedPenultimateText(nn.Module):
+class PublishedPenultimateText(_Published):
     """input_ids `(1, T)` as floats -> hidden_embeds `(1, T, C)`, pooled_outputs `(1, P)`.
 
     The states before the last layer, and the pooled output after it, projected where the network
     has a projection.
     """
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         result = self.network(input_ids.long(), output_hidden_states=True)
@@ -37,12 +35,8 @@ class PublishedPenultimateText(nn.Module):
         return result.hidden_states[-2], pooled
 
 
-class PublishedUNet(nn.Module):
+class PublishedUNet(_Published):
     """sample, timestep `(B,)`, encoder_hidden_states `(B, C, 1, T)` -> noise_pred."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor
@@ -51,12 +45,8 @@ class PublishedUNet(nn.Module):
         return (self.network(sample, timestep, context).sample,)
 
 
-class PublishedUNetXL(nn.Module):
+class PublishedUNetXL(_Published):
     """As `PublishedUNet`, with time_ids `(B, 6)` and text_embeds `(B, P)` after its inputs."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(
         self,
@@ -71,23 +61,15 @@ class PublishedUNetXL(nn.Module):
         return (self.network(sample, timestep, context, added_cond_kwargs=added).sample,)
 
 
-class PublishedVAEDecoder(nn.Module):
+class PublishedVAEDecoder(_Published):
     """z `(1, 4, h, w)` -> image `(1, 3, H, W)`, -1 to 1."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, z: torch.Tensor) -> tuple[torch.Tensor]:
         return (self.network.decode(z).sample,)
 
 
-class PublishedVAEEncoder(nn.Module):
+class PublishedVAEEncoder(_Published):
     """x `(1, 3, H, W)` -> latent `(1, 8, h, w)`: mean, then log variance, unclipped."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         hidden = self.network.encoder(x)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.weights import set_tensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,9 +115,9 @@ class SeededFolder(DiffusersFolder):
         weights = self.weights(part, module)
         for name in [name for name, _ in module.named_parameters()]:
             value = torch.from_numpy(weights.value(name)).float()
-            _put(module, name, torch.nn.Parameter(value, requires_grad=False))
+            set_tensor(module, name, torch.nn.Parameter(value, requires_grad=False))
         for name, buffer in list(module.named_buffers()):  # positions of tokens, counted
-            _put(module, name, torch.arange(buffer.numel()).reshape(buffer.shape))
+            set_tensor(module, name, torch.arange(buffer.numel()).reshape(buffer.shape))
         return module.eval()
 
     def digest(self) -> str:
@@ -141,10 +142,3 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
         name: tuple(parameter.shape)
         for name, parameter in module.named_parameters(remove_duplicate=False)
     }
-
-
-def _put(module: Any, name: str, value: Any) -> None:
-    *path, leaf = name.split(".")
-    for step in path:
-        module = getattr(module, step)
-    setattr(module, leaf, value)

@@ -69,6 +69,20 @@ class ModuleWeights:
         return name
 
 
+def is_layer(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is the weight of a convolution, a linear layer or a table of tokens; a
+    table of positions is read whole and stays as it is (see `mobile.weights.layer_weights`)."""
+    return len(shape) in (2, 4) and "position_embedding" not in name
+
+
+def set_tensor(module: Any, name: str, value: Any) -> None:
+    """Give a torch module's parameter or buffer, named by its path, another tensor."""
+    *path, leaf = name.split(".")
+    for step in path:
+        module = getattr(module, step)
+    setattr(module, leaf, value)
+
+
 def fp16_value(weights: Weights, name: str) -> NDArray[np.float16]:
     """A parameter in fp16, contiguous.
 

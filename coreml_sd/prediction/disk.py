@@ -11,7 +11,7 @@ from coreml_sd.prediction.rates import Rates
 
 _FP16, _FP32 = 2, 4
 _PER_CHANNEL = 12  # int8 in a .tflite: a scale and a zero point
-_WEIGHT_TYPE = {"fp32": 4, "fp16": 2, "int8": 1, "dynamic-int8": 1}
+TFLITE_WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "dynamic-int8": 1}
 
 
 def bundle_bytes(plan: Plan, sizes: dict[str, NetworkSize], rates: Rates) -> int:
@@ -59,7 +59,7 @@ def _tflite_bytes(quantization: str, size: NetworkSize) -> int:
         small = name in layers
         if "token_embedding" in name:
             small = stores_lookups_small(quantization)  # type: ignore[arg-type]
-        total += math.prod(shape) * (_WEIGHT_TYPE[quantization] if small else _FP32)
+        total += math.prod(shape) * (TFLITE_WEIGHT_BYTES[quantization] if small else _FP32)
         if small and "int8" in quantization:
             total += _PER_CHANNEL * shape[0]
     return total

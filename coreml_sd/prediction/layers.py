@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.weights import is_layer
 from coreml_sd.plan import Plan
 
 # Parts of an autoencoder's file, told apart by the names of its tensors.
@@ -62,12 +63,6 @@ def tensor_shapes(plan: Plan, component: str) -> dict[str, tuple[int, ...]]:
     starts = _VAE.get(component, ("",))
     held = plan.model.folder.tensor_shapes("vae" if component in _VAE else component)
     return {name: shape for name, shape in held.items() if name.startswith(starts)}
-
-
-def is_layer(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor is the weight of a convolution, a linear layer or a table of tokens; a
-    table of positions is read whole and stays as it is (see `mobile.weights.layer_weights`)."""
-    return len(shape) in (2, 4) and "position_embedding" not in name
 
 
 class _Places:

@@ -82,8 +82,10 @@ def measures(plan: Plan, size: NetworkSize, *, first: bool) -> Sizes:
 
 
 def _kinds(plan: Plan, component: str, verify: bool) -> list[str]:
-    loads = "load" if plan.android is None else "load-all"
-    kinds = [loads, *(["preview"] if component == "vae_decoder" else [])]
+    loaded = plan.android is not None and verify  # the network, for files of both targets
+    kinds = ["load-all" if loaded else "load"]
+    kinds += ["preview"] if component == "vae_decoder" else []
     for target in plan.config.targets:
-        kinds += [target, *([f"{target}-verify"] if verify else [])]
+        kinds.append("tflite-all" if loaded and target == "tflite" else target)
+        kinds += [f"{target}-verify"] if verify else []
     return kinds

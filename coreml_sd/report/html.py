@@ -34,6 +34,7 @@ def render(report: ParityReport) -> str:
             {entry.label for entry in report.components} | {r.label for r in report.runtimes}
         ),
         sizes=_sizes(report),
+        picture_costs=report.picture_costs,
         memory_plot=_png_url(plot_memory(report.memory)) if report.memory else None,
         palettes=_palettes(report),
         amplification=AMPLIFICATION,

@@ -16,6 +16,7 @@ from coreml_sd import __version__
 from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
 from coreml_sd.convert_coreml import export_whole, mobile_options
+from coreml_sd.costs.picture import PictureCosts, bundle_picture_costs
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.memory.report import MemoryReport, measure_memory
@@ -75,6 +76,12 @@ class ParityReport:
         said: list[str] = self.bundle.manifest.get("notes", [])
         return said + [pruning_sentence(name, facts) for name, facts in pruned.items()]
 
+    @property
+    def picture_costs(self) -> dict[str, list[PictureCosts]]:
+        """What a picture costs with the files of each target that has all it takes."""
+        counted = {name: bundle_picture_costs(self.bundle, name) for name in self.bundle.targets}
+        return {name: costs for name, costs in counted.items() if costs}
+
     def to_json(self) -> dict[str, Any]:
         """Machine-readable form."""
         return {
@@ -89,6 +96,10 @@ class ParityReport:
                 for entry in self.components
             ],
             "pictures": [self._row(row) for row in self.pictures],
+            "picture_costs": {
+                name: [dataclasses.asdict(each) for each in costs]
+                for name, costs in self.picture_costs.items()
+            },
             "memory": self.memory.to_json() if self.memory else None,
         }
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bench.contestant import Array, Child, Contestant
-from bench.networks import Measured
-from bench.turns import in_turn
 from coreml_sd.metrics import psnr_db
+from scripts.bench.contestant import Array, Child, Contestant
+from scripts.bench.networks import Measured
+from scripts.bench.turns import in_turn
 
 Say = Callable[[str], None]
 _TRIED_TURNS = 3

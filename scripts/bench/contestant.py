@@ -14,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.networks import Measured
 from coreml_sd.targets.tflite.profiles import Quantization
+from scripts.bench.networks import Measured
+from scripts.bench.resident import resident
 
 Array = NDArray[np.float32]
 Feeds = dict[str, NDArray[Any]]
@@ -103,7 +104,7 @@ def _serve(measured: Measured, contestant: Contestant, threads: int, pipe: Conne
             case "output":
                 pipe.send(run())
             case "memory":
-                pipe.send((_resident("VmHWM"), _resident("RssAnon") + _resident("RssShmem")))
+                pipe.send((resident("VmHWM"), resident("RssAnon") + resident("RssShmem")))
 
 
 def open_runner(measured: Measured, contestant: Contestant, threads: int) -> Runner:
@@ -143,11 +144,3 @@ def _torch_runner(measured: Measured, weights: str, threads: int, feeds: Feeds) 
         return np.asarray(result.float().numpy())
 
     return step
-
-
-def _resident(figure: str) -> float:
-    """A line of /proc/self/status in GB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{figure}:"):
-            return int(line.split()[1]) * 1024 / 1e9
-    raise SystemExit(f"this system does not say {figure}")

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.config import ConversionConfig
+from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan, plan_conversion
+from coreml_sd.prediction.disk import target_bytes
 from coreml_sd.prediction.layers import NetworkSize, network_size
 from coreml_sd.prediction.predict import predict
 from coreml_sd.prediction.rates import Rates
@@ -29,6 +31,7 @@ _TIME = {
     "coreml": ("first", "each", "layers", "parameters", "palettes"),
     "coreml-verify": ("first", "layers", "parameters", "macs"),
     "tflite": ("first", "each", "layers", "parameters"),
+    "tflite-all": ("first", "each", "layers", "parameters"),
     "tflite-verify": ("first", "each", "layers", "parameters", "macs"),
     "step": ("each",),
     "finish": ("each", "parameters"),
@@ -37,6 +40,7 @@ _MEMORY = ("each", "parameters", "activation")
 # What a rate can be at most: small models alone say nothing of what large ones take.
 _MOST_SECONDS = {"parameters": 300.0, "palettes": 300.0, "macs": 100.0}
 _MOST_BYTES = {"parameters": 9e9, "activation": 32e9}
+_AFTER_NAME = ".C"  # of a component in the names of its files: an ending, or Chunk1
 _SHORTEST = 1.0  # seconds: what is shorter counts no more than this
 _NOTHING = Rates({}, {}, {}, {}, {"bytes": 0, "bytes_per_palette": 0}, {})
 
@@ -80,9 +84,34 @@ def _observed(case: dict[str, Any]) -> list[_Observed]:
     """A case's pieces of work: each lasts until the next one of the same process begins."""
     plan = plan_conversion(ConversionConfig(**case["config"]))
     expected = predict(plan, case["verify"], measured={}, known=_NOTHING)
+    begins, ends = _begins_and_ends(case, plan)
+    finished = case["started"] + case["seconds"]
+    result = []
+
+    def observe(work: Work, number: int, start: float, stop: float) -> None:
+        result.append(_Observed(work, stop - start, _held(case["samples"], number, start, stop)))
+
+    spawned = case["started"]
+    for number, share in enumerate(expected.shares):
+        starts = [spawned, *(begins[each.work.component, each.work.kind] for each in share[1:])]
+        stops = [*starts[1:], ends[share[-1].work.component]]
+        for each, start, stop in zip(share, starts, stops, strict=True):
+            observe(each.work, number, start, stop)
+        if number == 0:  # the others are started when the first has been
+            spawned = starts[1]
+    for each in expected.final:
+        stop = finished if each is expected.final[-1] else begins["", "finish"]
+        observe(each.work, 0, begins[each.work.component, each.work.kind], stop)
+    return result
+
+
+def _begins_and_ends(
+    case: dict[str, Any], plan: Plan
+) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
+    """When each kind of work on a component began, and when the last one on it ended."""
     begins: dict[tuple[str, str], float] = {}
     ends: dict[str, float] = {}
-    targets: dict[str, str] = {}
+    targets: dict[str, str] = {}  # what each component is being converted to
     for moment, event, title in case["events"]:
         component, stage = split_title(title)
         if event == "end":
@@ -94,29 +123,10 @@ def _observed(case: dict[str, Any]) -> list[_Observed]:
         kind = kind_of_stage(stage, targets.get(component, ""))
         if kind in plan.config.targets:
             targets[component] = kind
-        if kind == "load" and plan.android is not None:
-            kind = "load-all"
+        if kind in ("load", "tflite") and plan.android is not None and case["verify"]:
+            kind += "-all"
         begins.setdefault((component, kind), moment)
-    finished = case["started"] + case["seconds"]
-    result = []
-    spawned = case["started"]
-    for number, share in enumerate(expected.shares):
-        moments = [begins[each.work.component, each.work.kind] for each in share[1:]]
-        if number == 0:
-            first = moments[0]
-        starts = [spawned, *moments]
-        stops = [*moments, ends[share[-1].work.component]]
-        for each, start, stop in zip(share, starts, stops, strict=True):
-            held = _held(case["samples"], number, start, stop)
-            result.append(_Observed(each.work, stop - start, held))
-        spawned = first
-    for index, each in enumerate(expected.final):
-        following = expected.final[index + 1 :]
-        start = begins[each.work.component, each.work.kind]
-        stop = begins["", "finish"] if following else finished
-        held = _held(case["samples"], 0, start, stop)
-        result.append(_Observed(each.work, stop - start, held))
-    return result
+    return begins, ends
 
 
 def _held(samples: list[list[float]], number: int, start: float, stop: float) -> float:
@@ -181,16 +191,14 @@ def _fit_files(cases: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _program(
-    case: dict[str, Any], plan: Plan, target: str, component: Any, size: NetworkSize
+    case: dict[str, Any], plan: Plan, target: str, component: ComponentSpec, size: NetworkSize
 ) -> float:
     """Bytes of a component's files beside its weights."""
-    from coreml_sd.prediction.disk import target_bytes
-
     files = [
         count
         for name, count in case["files"].items()
         if name.startswith(component.file_name)
-        and name[len(component.file_name)] in (".", "C")
+        and name[len(component.file_name)] in _AFTER_NAME
         and (".tflite" in name) == (target == "tflite")
     ]
     return sum(files) - target_bytes(plan, target, component.name, size)

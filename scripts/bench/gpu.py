@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import psutil
 
-from bench.networks import Measured, prepare, prepare_folders
-from bench.report import Section, machine
 from coreml_sd.runtimes.litert.gpu_gate import GpuVerdict, check_on_gpu
 from coreml_sd.runtimes.litert.vulkan import why_no_gpu
 from coreml_sd.targets.tflite.profiles import Quantization
+from scripts.bench.networks import Measured, prepare, prepare_folders
+from scripts.bench.report import Section, machine
 
 FILES: tuple[tuple[str, Quantization], ...] = (("gpu", "fp16"), ("adreno7xx", "int8"))
 TIME_LIMIT = 900.0

@@ -1,4 +1,4 @@
-"""Commands as processes of their own: their seconds and memory, in a table, in a document."""
+"""Commands as processes of their own: their seconds and memory, in a table."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+
+from scripts.bench.document import put_into as put_into
 
 _PAUSE = 0.1  # seconds between two looks at the memory
 _SHARED = 10  # every so many of them sort out what is shared, which is itself some work
@@ -56,12 +58,19 @@ def measure(command: list[str]) -> Figures:
     return Figures(seconds, cpu, resident / 1e9, memory / 1e9)
 
 
+def heading(label: str, rounds: int, packages: Sequence[str]) -> str:
+    """What stands above a table: what was measured how often, where, with what, and when."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return (
+        f"**{label}**, {rounds} rounds ({os.cpu_count()} cores; {versions}; "
+        f"{time.strftime('%Y-%m-%d')}; load {os.getloadavg()[0]:.1f} at the end):"
+    )
+
+
 def table(label: str, rounds: Rounds, packages: Sequence[str]) -> list[str]:
     """Lines of a table: medians of the rounds, the most memory of any."""
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     lines = [
-        f"**{label}**, {len(rounds)} rounds ({os.cpu_count()} cores; {versions}; "
-        f"{time.strftime('%Y-%m-%d')}; load {os.getloadavg()[0]:.1f} at the end):",
+        heading(label, len(rounds), packages),
         "",
         "| | seconds (min to max) | CPU seconds | peak GB | shared pages once |",
         "|---|---|---|---|---|",
@@ -83,14 +92,3 @@ def ratio(label: str, rounds: Rounds, ours: str, plain: Sequence[str]) -> str:
         f"- {label}: the plain path takes {statistics.median(ratios):.1f} times as long "
         f"({min(ratios):.1f} to {max(ratios):.1f})"
     )
-
-
-def put_into(document: Path, marker: str, text: str) -> None:
-    """Replace what stands between a document's markers."""
-    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
-    old = document.read_text("utf-8")
-    if begin not in old or end not in old:
-        raise SystemExit(f"{document}: no markers {begin} ... {end}")
-    head, rest = old.split(begin, 1)
-    tail = rest.split(end, 1)[1]
-    document.write_text(f"{head}{begin}\n{text}{end}{tail}", "utf-8")

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from coreml_sd.models.source import DEMO_FOLDER
 from scripts.bench.families import NETWORKS, Networks, narrow
 
 _SCHEDULER = {
@@ -23,11 +22,18 @@ _SCHEDULER = {
 }
 
 
+def random_folder(work: Path, family: str = "sd15") -> Path:
+    """A folder in `work` with a family's shapes and the demo's tokenizer."""
+    return write_folder(work / "model", DEMO_FOLDER / "tokenizer", family)
+
+
 def write_folder(
     folder: Path, tokenizer: Path, family: str = "sd15", *, small: bool = False
 ) -> Path:
     """Write a model of a family with random weights, at full size or with narrow networks;
     `tokenizer` is a folder to copy."""
+    import torch
+
     networks = narrow(NETWORKS[family]) if small else NETWORKS[family]
     folder.mkdir(parents=True)
     for seed, (name, make) in enumerate(_parts(networks).items()):

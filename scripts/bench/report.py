@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.contest import Result
-from bench.networks import Measured
+from scripts.bench.contest import Result
+from scripts.bench.document import markers, replaced
+from scripts.bench.networks import Measured
 
 FASTER, LEANER = 1.3, 2 / 3  # dynamic int8 against the best torch run
 NOISE = 0.03  # two equal files differ by this much between runs
@@ -24,7 +25,7 @@ _PACKAGES = ("torch", "diffusers", "ai-edge-litert", "litert-torch")
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: `name` marks its place there, `facts` is what goes into JSON."""
+    """A part of the page: `name` is that of its markers there, `facts` is what goes into JSON."""
 
     name: str
     text: str
@@ -117,14 +118,11 @@ def _verdict(met: bool) -> str:
 
 
 def write(page: Path, sections: Sequence[Section]) -> None:
-    """Put each section between its marks, at the end of the page where it has none yet."""
+    """Put each section between its markers, at the end of the page where it has none yet."""
     text = page.read_text() if page.exists() else "# Benchmarks\n"
     for section in sections:
-        begin, end = f"<!-- {section.name} -->", f"<!-- end of {section.name} -->"
-        fresh = f"{begin}\n{section.text}\n{end}"
-        if begin in text and end in text:
-            before, rest = text.split(begin, 1)
-            text = before + fresh + rest.split(end, 1)[1]
-        else:
-            text = f"{text.rstrip()}\n\n{fresh}\n"
+        begin, end = markers(section.name)
+        if begin not in text:
+            text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+        text = replaced(text, section.name, f"{section.text}\n")
     page.write_text(text)

@@ -56,9 +56,9 @@ class Held:
 
 def alive() -> int:
     """Bytes of all tensors that Python knows, each storage once."""
-    tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
-    storages = {each.untyped_storage() for each in tensors if each.device.type == "cpu"}
-    return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
+    tensors = [each for each in gc.get_objects() if type(each) in (torch.Tensor, nn.Parameter)]
+    storages = [each.untyped_storage() for each in tensors if each.device.type == "cpu"]
+    return sum({each._cdata: each.nbytes() for each in storages}.values())
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import MobileOptions, mobile_form
-from coreml_sd.mobile.attention import scale_factors
+from coreml_sd.mobile.attention import fp16_factors
 from coreml_sd.models.published import (
     PublishedPenultimateText,
     PublishedTextEncoder,
@@ -273,7 +273,7 @@ def test_unknown_components_and_options_are_refused(make_unet) -> None:
 
 @pytest.mark.parametrize("width", [8, 10, 12, 16, 24, 40, 48, 64, 80, 128, 160])
 def test_the_scale_survives_being_stored_in_fp16(width: int) -> None:
-    factors = scale_factors(width)
+    factors = fp16_factors(width**-0.5)
     assert all(float(torch.tensor(factor).half()) == factor for factor in factors)
     assert math.prod(factors) * width**0.5 == pytest.approx(1, abs=1e-5)
     assert len(factors) == (1 if width in (16, 64) else 2)

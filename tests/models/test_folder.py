@@ -1,6 +1,5 @@
 """Diffusers folders in the variants that people have."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.open_model import open_model
 from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.prompt import PromptEncoder
+from tests.tiny_folder import change_json
 
 
 @pytest.fixture
@@ -44,6 +44,13 @@ def test_the_fp16_variant_is_found(model: Path) -> None:
         component.load()
 
 
+def test_weights_from_before_the_averaging_are_none(model: Path) -> None:
+    (file,) = (model / "unet").glob("*.safetensors")
+    file.rename(file.with_suffix(".non_ema.safetensors"))
+    with pytest.raises(UserError, match="no safetensors weights: missing"):
+        DiffusersFolder(model).weight_files("unet")
+
+
 def test_pickled_weights_are_refused_with_the_remedy(model: Path) -> None:
     (file,) = (model / "unet").glob("*.safetensors")
     file.rename(file.with_suffix(".bin"))
@@ -54,8 +61,7 @@ def test_pickled_weights_are_refused_with_the_remedy(model: Path) -> None:
 def test_the_digest_tells_models_apart(model: Path) -> None:
     before = DiffusersFolder(model).digest()
     assert DiffusersFolder(model).digest() == before
-    config = model / "scheduler/scheduler_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "beta_end": 0.02}))
+    change_json(model / "scheduler/scheduler_config.json", beta_end=0.02)
     assert DiffusersFolder(model).digest() != before
 
 

@@ -76,9 +76,11 @@ def test_while_it_runs_a_small_part_of_it_is_in_memory(
     read = torch.isfinite  # asked once for every weight that is read
 
     def counted(tensor: torch.Tensor) -> torch.Tensor:
-        tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+        kinds = (torch.Tensor, torch.nn.Parameter)
+        tensors = [each for each in gc.get_objects() if type(each) in kinds]
         sized = [each for each in tensors if each.device.type == "cpu" and each.numel() in sizes]
-        kept = {each.data_ptr(): each.untyped_storage().nbytes() for each in sized}
+        storages = [each.untyped_storage() for each in sized]
+        kept = {each._cdata: each.nbytes() for each in storages}
         most.append(sum(kept.values()))
         return read(tensor)
 

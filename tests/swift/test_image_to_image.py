@@ -9,27 +9,17 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
-from coreml_sd.config import ConversionConfig
-from coreml_sd.convert import convert
 from coreml_sd.denoising.schedulers import make_scheduler
-from coreml_sd.targets.tflite import export
 from tests.diffusers_pipeline import diffusers_pipeline
-from tests.tiny_tflite import SharedFolder, TinyFiles
+from tests.tiny_tflite import TinyFiles
 
 PROMPT, STEPS, SEED = "a cat", 10, 0
 
 
 @pytest.fixture(scope="module")
-def exact_bundle(shared_folder: SharedFolder, tiny_files: TinyFiles, sd1_folder: Path) -> Path:
+def exact_bundle(tiny_files: TinyFiles, sd1_folder: Path) -> Path:
     """The tiny SD 1.x model with fp32 weights."""
-
-    def make(path: Path) -> None:
-        config = ConversionConfig(model=str(sd1_folder), targets=["tflite"], quantize="fp32")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(export, "export_tflite", tiny_files.exporter)
-            convert(config, path, verify=False)
-
-    return shared_folder.once("exact.bundle", make)
+    return tiny_files.bundle("exact", sd1_folder, targets=["tflite"], quantize="fp32", verify=False)
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """What `coreml-sd-run` says when something is wrong: one line with the remedy, and its status."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.tiny_folder import change_json
 
 
 @pytest.fixture
@@ -51,8 +52,7 @@ def test_a_missing_file(coreml_sd_run: Path, swift_environment: dict[str, str], 
 def test_a_newer_manifest(
     coreml_sd_run: Path, swift_environment: dict[str, str], copy: Path
 ) -> None:
-    path = copy / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "manifest_version": 99}))
+    change_json(copy / "manifest.json", manifest_version=99)
     line = refused(
         coreml_sd_run, swift_environment, "a cat", "--bundle", copy, "--backend", "litert"
     )

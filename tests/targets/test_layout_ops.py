@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -19,27 +17,16 @@ from coreml_sd.models.component import TensorSpec
 from coreml_sd.models.open_model import open_model
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.targets.tflite.export import export_tflite
+from scripts.bench.layout_forms import component_forms, counts
 
 HEADS, MAP = 2, (1, 16, 8, 8)
 ALL_SCORES = 4 * HEADS * 64 * 64  # bytes
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "scripts/count_layout_ops.py"
-    spec = importlib.util.spec_from_file_location("count_layout_ops", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_mobile_form_moves_less_and_the_naive_way_more(
-    script: ModuleType, sd1_folder: Path
-) -> None:
+def test_the_mobile_form_moves_less_and_the_naive_way_more(sd1_folder: Path) -> None:
     component = open_model(ConversionConfig(model=str(sd1_folder))).component("text_encoder")
-    forms = script.component_forms(component)
-    found = {form: script.counts(network, inputs) for form, network, inputs in forms}
+    forms = component_forms(component)
+    found = {form: counts(network, inputs) for form, network, inputs in forms}
     published, naive, mobile = found["published"], found["naive"], found["mobile"]
     assert naive["TRANSPOSE"] > 2 * published["TRANSPOSE"] >= 2 * mobile["TRANSPOSE"]
     assert mobile["RESHAPE"] < published["RESHAPE"] < naive["RESHAPE"]
@@ -59,10 +46,10 @@ class Attention(torch.nn.Module):
 
 
 @pytest.mark.parametrize("pieces", [1, 4])
-def test_attention_in_pieces_transposes_no_more_than_whole(script: ModuleType, pieces: int) -> None:
+def test_attention_in_pieces_transposes_no_more_than_whole(pieces: int) -> None:
     inputs = (TensorSpec("x", MAP, "float32", ""),)
     step = Step("attention", Attention(ALL_SCORES // pieces), ("x",), ("y",))
-    ops = script.counts(StepSequence([step], ("x",), ("y",)), inputs)
+    ops = counts(StepSequence([step], ("x",), ("y",)), inputs)
     assert ops["SOFTMAX"] == pieces
     # The map enters three times and leaves once; each part and the result are split or joined.
     assert ops["TRANSPOSE"] == 3 + 1 + 4

@@ -19,6 +19,7 @@ from coreml_sd.runtimes.litert.network import LiteRTNetwork
 from coreml_sd.targets.tflite import export, stand_ins
 from coreml_sd.targets.tflite.quantize import quantize_file
 from coreml_sd.targets.tflite.stand_ins import StandIns
+from coreml_sd.targets.tflite.unread_weights import UnreadWeights
 
 X = TensorSpec("x", (1, 8, 8, 8), "float32", "")
 
@@ -44,7 +45,7 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def none() -> Iterator[StandIns]:
+def none(unread: UnreadWeights) -> Iterator[StandIns]:
     yield StandIns()
 
 

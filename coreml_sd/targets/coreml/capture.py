@@ -12,7 +12,7 @@ from coreml_sd.mobile.meta import on_meta
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.mobile.weights import layer_weights
 from coreml_sd.models.component import TensorSpec
-from coreml_sd.models.weights import Weights, fp32_value
+from coreml_sd.models.weights import Weights, fp32_value, set_tensor
 from coreml_sd.targets.coreml.precision import Precision
 from coreml_sd.targets.coreml.stand_ins import StandIns
 
@@ -68,20 +68,13 @@ def _fill(traced: Any, network: StepSequence, weights: Weights, stand_ins: Stand
     """Give the traced module's tensors their values, or stand-ins."""
     buffers = dict(network.named_buffers(remove_duplicate=False))
     for name in [name for name, _ in traced.named_buffers(remove_duplicate=False)]:
-        _set(traced, name, buffers[name])
+        set_tensor(traced, name, buffers[name])
     for name in [name for name, _ in traced.named_parameters(remove_duplicate=False)]:
         if name in stand_ins.shapes:
             value = stand_ins.tensor(name)
         else:
             value = torch.from_numpy(fp32_value(weights, name))
-        _set(traced, name, torch.nn.Parameter(value, requires_grad=False))
-
-
-def _set(module: Any, name: str, value: torch.Tensor) -> None:
-    *path, leaf = name.split(".")
-    for step in path:
-        module = getattr(module, step)
-    setattr(module, leaf, value)
+        set_tensor(traced, name, torch.nn.Parameter(value, requires_grad=False))
 
 
 def _tensor_type(spec: TensorSpec, precision: Precision) -> Any:

@@ -1,4 +1,4 @@
-"""Export one network in its mobile form as one fp32 .tflite with a named signature."""
+"""Export one network in its mobile form as a .tflite with one named signature."""
 
 from __future__ import annotations
 
@@ -9,47 +9,66 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from coreml_sd.errors import CoremlSDError
+from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.libraries import quiet_native, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
+from coreml_sd.targets.tflite.exported import Exported
 from coreml_sd.targets.tflite.exporter_faults import contiguous_weights
 from coreml_sd.targets.tflite.lean_export import lean_export
 from coreml_sd.targets.tflite.stand_ins import standing_in
+from coreml_sd.targets.tflite.unread_weights import UnreadWeights
 
 
 def export_tflite(
-    path: Path, signature: str, network: StepSequence, inputs: Sequence[TensorSpec]
+    path: Path,
+    signature: str,
+    network: StepSequence,
+    inputs: Sequence[TensorSpec],
+    unread: UnreadWeights | None = None,
 ) -> None:
-    """Trace, convert and save one network; weights and arithmetic are fp32.
+    """Export one network to a file in fp32, its weights in memory unless `unread`; see `export`."""
+    export(path.name, signature, network, inputs, unread or UnreadWeights()).write(path)
+
+
+def export(
+    file_name: str,
+    signature: str,
+    network: StepSequence,
+    inputs: Sequence[TensorSpec],
+    unread: UnreadWeights,
+) -> Exported:
+    """Trace and convert one network; weights and arithmetic are fp32.
 
     Args:
-        path: where the file goes.
+        file_name: what an error is about.
         signature: name of the file's only signature; its tensors are the network's.
         inputs: shapes of the network's inputs, in order. Token ids are int32 here, everything
             else is float32.
+        unread: how to read the weights that are not in memory.
 
     Raises:
         CoremlSDError: the conversion fails.
+        UserError: a weight holds NaN or inf.
     """
     quieten()
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     examples = {spec.name: _example(spec) for spec in inputs}
-    without_weights = path.with_name(f"{path.name}.empty")
     with quiet_native() as noise, contiguous_weights(network):
         try:
             import litert_torch
 
-            with lean_export(), standing_in() as stand_ins:
+            with lean_export(), standing_in(unread) as stand_ins:
                 model = litert_torch.signature(
                     signature, _Named(network).eval(), sample_kwargs=examples
                 ).convert(lightweight_conversion=True)
                 stand_ins.leave_out(model._exporter.module)
-                model.export(str(without_weights))
-            stand_ins.fill(without_weights, path)
+                return Exported(model.model_content(), stand_ins)
+        except UserError:
+            raise
         except Exception as error:  # the converter raises many kinds, its own included
             reason = str(error).strip() or noise()
-            raise CoremlSDError(f"{path.name}: litert-torch could not convert it: {reason}") from (
+            raise CoremlSDError(f"{file_name}: litert-torch could not convert it: {reason}") from (
                 error
             )
 

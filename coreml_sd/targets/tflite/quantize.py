@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_sd.errors import CoremlSDError
+from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.libraries import quiet_native
+from coreml_sd.targets.tflite.exported import Exported
 from coreml_sd.targets.tflite.profiles import Quantization
 from coreml_sd.targets.tflite.quantizer_faults import refuses_fp16_lookup, worked_around
 
@@ -46,20 +47,45 @@ def quantize_file(
     Raises:
         CoremlSDError: the quantizer fails.
     """
+    from ai_edge_quantizer import quantizer
+
     if quantization == "fp32":
         source.replace(destination)
         return
+    _quantize(source.name, lambda: quantizer.Quantizer(str(source)), destination, quantization, ops)
+
+
+def quantize_exported(exported: Exported, destination: Path, quantization: Quantization) -> None:
+    """The same of what was just exported, without a fp32 file between.
+
+    Raises:
+        CoremlSDError: the quantizer fails.
+        UserError: a weight holds NaN or inf.
+    """
+    if quantization == "fp32":
+        exported.write(destination)
+        return
+    _quantize(destination.name, exported.quantizer, destination, quantization, CONVOLUTIONS)
+
+
+def _quantize(
+    name: str,
+    open_quantizer: Callable[[], Any],
+    destination: Path,
+    quantization: Quantization,
+    ops: Sequence[str],
+) -> None:
     with quiet_native() as noise, worked_around():
         try:
-            from ai_edge_quantizer import quantizer
-
-            worker = quantizer.Quantizer(str(source))
+            worker = open_quantizer()
             worker.load_quantization_recipe(_recipe(quantization, ops))
             worker.quantize(serialize_to_path=str(destination))  # else it is held in memory too
+        except UserError:
+            raise
         except Exception as error:  # the quantizer raises many kinds
             reason = str(error).strip() or noise()
             raise CoremlSDError(
-                f"{source.name}: could not be quantized to {quantization}: {reason}"
+                f"{name}: could not be quantized to {quantization}: {reason}"
             ) from (error)
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 # Up to this version of ai-edge-quantizer a weight above 32 MiB and of rank above 2 cannot be
-# quantized to integers: the data is flattened to two axes, its scales are not.
+# quantized to integers: the data is flattened to two axes, its scales are not. And every weight is
+# cast to fp16 twice, of which both are kept.
 LAST_FAULTY = (0, 10)
 _LARGE = 32 * 2**20
 
@@ -35,15 +37,27 @@ def refuses_fp16_lookup() -> bool:
 
 @contextlib.contextmanager
 def worked_around() -> Iterator[None]:
-    """While open, large convolution weights are quantized output channel by output channel."""
-    from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor as upstream
+    """While open, large convolution weights are quantized output channel by output channel, and
+    weights are cast to fp16 once."""
+    from ai_edge_quantizer.algorithms.nonlinear_quantize import float_casting
+    from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor
 
     if not needs_work_around():
         yield
         return
+    slices = _in_slices(uniform_quantize_tensor)
+    utilities = _CastingOnce(float_casting.tfl_flatbuffer_utils)
+    with (
+        mock.patch.object(uniform_quantize_tensor, "uniform_quantize", slices),
+        mock.patch.object(float_casting, "tfl_flatbuffer_utils", utilities),
+    ):
+        yield
+
+
+def _in_slices(upstream: Any) -> Callable[..., Any]:
     original = upstream.uniform_quantize
 
-    def in_slices(data: Any, params: Any, is_blockwise_quant: bool = False) -> Any:
+    def quantize(data: Any, params: Any, is_blockwise_quant: bool = False) -> Any:
         if data.ndim <= 2 or data.nbytes <= _LARGE or is_blockwise_quant:
             return original(data, params, is_blockwise_quant)
         params = upstream.fix_quantization_params_rank(data, params)
@@ -54,11 +68,29 @@ def worked_around() -> Iterator[None]:
         ]
         return np.concatenate(pieces)
 
-    upstream.uniform_quantize = in_slices
-    try:
-        yield
-    finally:
-        upstream.uniform_quantize = original
+    return quantize
+
+
+class _CastingOnce:
+    """The quantizer's `tfl_flatbuffer_utils`, whose tensors remember what they were cast to."""
+
+    def __init__(self, utilities: Any) -> None:
+        self._utilities = utilities
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._utilities, name)
+
+    def get_tensor_data(self, tensor: Any, buffers: Any) -> Any:
+        data = self._utilities.get_tensor_data(tensor, buffers)
+        return None if data is None else data.view(_CastOnce)
+
+
+class _CastOnce(np.ndarray[Any, Any]):
+    def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Any:
+        casts = vars(self).setdefault("casts", {})
+        if dtype not in casts:
+            casts[dtype] = super().astype(dtype, *args, **kwargs).view(np.ndarray)
+        return casts[dtype]
 
 
 def _version(package: str) -> tuple[int, int]:

@@ -9,11 +9,10 @@ are read and changed once, when they are written to the file.
 from __future__ import annotations
 
 import contextlib
-import math
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,25 +20,30 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.targets.tflite.unread_weights import Read, UnreadWeights, is_small
 
-_ALIGNMENT = 16
-_ITEM = 4  # bytes of a value
 _NAME = "stand_in_"
 Step = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class _StoodFor:
-    """A weight of the network, and what the exporter does to it on its way to the file."""
+class StoodFor:
+    """A weight of the network, how to read it, and what the exporter does to it on its way to the
+    file."""
 
     tensor: torch.Tensor
+    read: Read
     shape: tuple[int, ...]
     steps: tuple[Step, ...] = ()
 
     def values(self) -> NDArray[np.float32]:
-        """What the file holds, contiguous; the exporter clamps infinities alike."""
+        """What the file holds, contiguous; the exporter clamps infinities alike.
+
+        Raises:
+            UserError: NaN or inf, where the weight is read from a file.
+        """
         limits = torch.finfo(torch.float32)
-        value = self.tensor.detach().clamp(limits.min, limits.max)
+        value = self.read().clamp(limits.min, limits.max)
         for step in self.steps:
             value = step(value)
         if tuple(value.shape) != self.shape:
@@ -47,14 +51,18 @@ class _StoodFor:
         array: NDArray[np.float32] = value.contiguous().numpy()
         return array
 
+    def then(self, step: Step, shape: tuple[int, ...]) -> StoodFor:
+        """The weight after one more step, which gives it this shape."""
+        return dataclasses.replace(self, shape=shape, steps=(*self.steps, step))
+
 
 @dataclass
 class StandIns:
     """The weights left out of one export, and what fills them in."""
 
-    weights: list[_StoodFor] = field(default_factory=list)
+    weights: list[StoodFor] = field(default_factory=list)
 
-    def attribute(self, weight: _StoodFor) -> Any:
+    def attribute(self, weight: StoodFor) -> Any:
         """A constant of the program that stands for a weight: its name says which one."""
         from litert_converter.mlir import ir
 
@@ -66,7 +74,7 @@ class StandIns:
         nothing = np.zeros(weight.shape, np.float32)
         return ir.DenseResourceElementsAttr.get_from_buffer(nothing.data, name, kind)
 
-    def weight(self, constant: Any) -> _StoodFor | None:
+    def weight(self, constant: Any) -> StoodFor | None:
         """What a constant of the program stands for; None where it is no stand-in.
 
         The exporter's own passes change the shape of some, which leaves the values in their order.
@@ -79,7 +87,7 @@ class StandIns:
         def reshape(value: torch.Tensor) -> torch.Tensor:
             return value.reshape(shape)
 
-        return _StoodFor(weight.tensor, shape, (*weight.steps, reshape))
+        return weight.then(reshape, shape)
 
     def leave_out(self, module: Any) -> None:
         """Declare each stand-in as data outside of the file, which is then written without it."""
@@ -99,37 +107,15 @@ class StandIns:
                     self.weights.append(weight)
                 _replace(op, numbers[str(held)])
 
-    def fill(self, written: Path, path: Path) -> None:
-        """Write the exported file again with the weights in their places, one at a time.
+    def take_in(self, model: Any) -> dict[int, StoodFor]:
+        """Give every weight a buffer of the model that the exporter wrote, in the order in which
+        the exporter would have; which one holds which.
 
         Raises:
             CoremlSDError: the exporter left a weight out.
         """
         if not self.weights:
-            written.replace(path)
-            return
-        from ai_edge_litert.tools import flatbuffer_utils as files
-
-        model = files.convert_bytearray_to_object(bytearray(written.read_bytes()))
-        places = self._take_in(model)
-        head = files.convert_object_to_bytearray(model)
-        packed, end = files.Model.GetRootAs(head), _aligned(len(head))
-        begins = {}
-        for place, weight in places.items():
-            size = _ITEM * math.prod(weight.shape)
-            files.update_packed_buffer(packed.Buffers(place), offset=end, size=size)
-            begins[place], end = end, _aligned(end + size)
-        with path.open("wb") as file:
-            file.write(head)
-            for place, weight in places.items():
-                file.seek(begins[place])
-                file.write(weight.values().data.cast("B"))
-            file.truncate(end)
-        written.unlink()
-
-    def _take_in(self, model: Any) -> dict[int, _StoodFor]:
-        """Give every weight a buffer, in the order in which the exporter would have; which one
-        holds which."""
+            return {}
         from ai_edge_litert.tools import flatbuffer_utils as files
 
         numbers = {each.id: each.offset for each in model.externalBuffers or ()}
@@ -150,8 +136,6 @@ class StandIns:
         for (kind, number), new in order.items():
             buffers.append(files.BufferT() if kind else model.buffers[number])
             if kind:
-                # Not zero, so that room is made for the numbers to come.
-                buffers[-1].offset = buffers[-1].size = 1
                 places[new] = self.weights[number]
         model.buffers, model.externalBuffers, model.externalBufferGroups = buffers, None, None
         return places
@@ -184,21 +168,25 @@ def _operations(operation: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def standing_in() -> Iterator[StandIns]:
+def standing_in(unread: UnreadWeights) -> Iterator[StandIns]:
     """While open, litert-torch exports large fp32 constants as stand-ins."""
     from litert_converter.tools import model_utils
     from litert_torch._convert import runtime_fold
     from litert_torch.backend import inline_consts
     from litert_torch.backend.lowerings import registry
 
-    stand_ins = StandIns()
+    stand_ins, uniform = StandIns(), []
     lowerings, placeholder = registry.global_registry, inline_consts.tensor_lowering_placeholder
     lowering, folding = lowerings.lookup(placeholder), runtime_fold.RuntimeFoldPass._fold_module
 
     def lower(context: Any, tensor: torch.Tensor) -> Any:
-        if not _is_large(tensor):
+        if tensor.dtype != torch.float32 or is_small(tensor):
             return lowering(context, tensor)
-        return _lower(stand_ins, context, tensor)
+        read = unread.read(tensor)
+        if inline_consts._get_tensor_uniform_value(read().contiguous()) is not None:
+            uniform.append(read())  # the exporter tells constants apart by their addresses
+            return lowering(context, uniform[-1])
+        return _lower(stand_ins, context, tensor, read)
 
     def fold(self: Any, module: Any) -> None:
         found = _fold(stand_ins, module)
@@ -218,20 +206,7 @@ def standing_in() -> Iterator[StandIns]:
         runtime_fold.RuntimeFoldPass._fold_module = folding
 
 
-def _is_large(tensor: torch.Tensor) -> bool:
-    """What the exporter would take in without looking at it: not small and not all equal."""
-    from litert_torch.backend import inline_consts
-
-    least = inline_consts.config.resource_constant_numel_threshold
-    large = tensor.numel() * tensor.element_size() >= least
-    return (
-        tensor.dtype == torch.float32
-        and large
-        and inline_consts._get_tensor_uniform_value(tensor.contiguous()) is None
-    )
-
-
-def _lower(stand_ins: StandIns, context: Any, tensor: torch.Tensor) -> Any:
+def _lower(stand_ins: StandIns, context: Any, tensor: torch.Tensor, read: Read) -> Any:
     """One constant of the program for each weight, however often it is read."""
     from litert_converter.mlir import ir
     from litert_torch.backend import inline_consts
@@ -239,7 +214,7 @@ def _lower(stand_ins: StandIns, context: Any, tensor: torch.Tensor) -> Any:
     shared = inline_consts.InlineConstsContext.get(context).constant_cache
     key = inline_consts._ConstantFingerprint.from_tensor(tensor)
     if key not in shared:
-        shared[key] = stand_ins.attribute(_StoodFor(tensor, tuple(tensor.shape)))
+        shared[key] = stand_ins.attribute(StoodFor(tensor, read, tuple(tensor.shape)))
     kind = ir.RankedTensorType.get(tensor.shape, ir.F32Type.get())
     return inline_consts._build_const(shared[key], kind)
 
@@ -261,14 +236,14 @@ def _fold(stand_ins: StandIns, module: Any) -> bool:
         if weight is None or step is None:
             continue
         shape = tuple(op.results[0].type.shape)
-        made = stand_ins.attribute(_StoodFor(weight.tensor, shape, (*weight.steps, step)))
+        made = stand_ins.attribute(weight.then(step, shape))
         with model_utils.core.OpBuildingContext(op):
             op.results[0].replace_by(tfl.const(mlir.MlirAttribute(made)))
         found = True
     return found
 
 
-def _constant(stand_ins: StandIns, operand: Any) -> _StoodFor | None:
+def _constant(stand_ins: StandIns, operand: Any) -> StoodFor | None:
     """Only resources are asked: another constant's text may hold all its values."""
     from litert_converter.tools.model_utils.dialect import mlir
 
@@ -307,7 +282,3 @@ def _require_none(stand_ins: StandIns, ops: list[Any]) -> None:
         used = any(result.uses for result in op.results)
         if used and any(_constant(stand_ins, operand) for operand in op.operands):
             raise CoremlSDError(f"{op.name} on a weight: a step of the exporter that is not known")
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,1 @@
+"""What the fault harness is made of."""
