@@ -50,12 +50,10 @@ def open_source(
     component: ComponentSpec,
     prune: float | None,
     *,
-    in_memory: bool = False,
     early: PalettesAhead | None = None,
 ) -> OpenedSource:
-    """Open a component's network; its weights are loaded only where pruning or `in_memory` asks
-    for it, where a VAE's activations have to be looked at, or where they lie in the files under
-    other names.
+    """Open a component's network; its weights are loaded only where pruning asks for it, where a
+    VAE's activations have to be looked at, or where they lie in the files under other names.
 
     Raises:
         UserError: the files are missing or damaged, or there is nothing to prune.
@@ -64,7 +62,7 @@ def open_source(
     from coreml_sd.vae_range import may_leave_fp16
 
     pruned = prune is not None and component.name == PRUNED_COMPONENT
-    opened = None if in_memory or pruned else component.open()
+    opened = None if pruned else component.open()
     if opened is not None and not may_leave_fp16(component, opened.module):
         return OpenedSource(opened.module, opened.weights, early=early)
     loaded = load_source(component, prune)
