@@ -67,7 +67,7 @@ def open_source(
         return OpenedSource(opened.module, opened.weights, early=early)
     loaded = load_source(component, prune)
     if opened is not None and loaded.rescaling is None:
-        return OpenedSource(opened.module, opened.weights)
+        return OpenedSource(opened.module, opened.weights, early=early)
     weights = ModuleWeights(loaded.network)
     return OpenedSource(loaded.network, weights, loaded.pruning, loaded.rescaling)
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_sd.targets.tflite.packed_file import write_packed
 from coreml_sd.targets.tflite.stand_ins import StandIns, StoodFor
 
-_ALIGNMENT = 16
 _ITEM = 4  # bytes of a value
 
 
@@ -35,28 +35,12 @@ class Exported:
         Raises:
             UserError: a weight holds NaN or inf.
         """
-        from ai_edge_litert.tools import flatbuffer_utils as files
-
         model, weights = self._model()
         if not weights:
             path.write_bytes(self.content)
             return
-        for place in weights:
-            # Not zero, so that room is made for the numbers to come.
-            model.buffers[place].offset = model.buffers[place].size = 1
-        head = files.convert_object_to_bytearray(model)
-        packed, end = files.Model.GetRootAs(head), _aligned(len(head))
-        begins = {}
-        for place, weight in weights.items():
-            size = _ITEM * math.prod(weight.shape)
-            files.update_packed_buffer(packed.Buffers(place), offset=end, size=size)
-            begins[place], end = end, _aligned(end + size)
-        with path.open("wb") as file:
-            file.write(head)
-            for place, weight in weights.items():
-                file.seek(begins[place])
-                file.write(_bytes_of(weight).data)
-            file.truncate(end)
+        sizes = {place: _ITEM * math.prod(weight.shape) for place, weight in weights.items()}
+        write_packed(path, model, sizes, lambda place: _bytes_of(weights[place]).data)
 
     def quantizer(self) -> Any:
         """The quantizer of this file, which raises what `write` does when it gets to the weight."""
@@ -114,7 +98,3 @@ def _later(weights: Mapping[int, StoodFor]) -> type:
 
 def _bytes_of(weight: StoodFor) -> NDArray[np.uint8]:
     return weight.values().reshape(-1).view(np.uint8)
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // _ALIGNMENT) * _ALIGNMENT

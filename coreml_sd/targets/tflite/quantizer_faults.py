@@ -9,14 +9,18 @@ import contextlib
 import dataclasses
 import importlib.metadata
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from coreml_sd.targets.tflite.packed_file import write_packed
+
 # Up to this version of ai-edge-quantizer a weight above 32 MiB and of rank above 2 cannot be
 # quantized to integers: the data is flattened to two axes, its scales are not. And every weight is
-# cast to fp16 twice, of which both are kept.
+# cast to fp16 twice, of which both are kept. And a file is written through a mapping, which for
+# gigabytes takes up to ten times as long as writing.
 LAST_FAULTY = (0, 10)
 _LARGE = 32 * 2**20
 
@@ -37,8 +41,9 @@ def refuses_fp16_lookup() -> bool:
 
 @contextlib.contextmanager
 def worked_around() -> Iterator[None]:
-    """While open, large convolution weights are quantized output channel by output channel, and
-    weights are cast to fp16 once."""
+    """While open, large convolution weights are quantized output channel by output channel,
+    weights are cast to fp16 once, and files are written as a stream."""
+    from ai_edge_quantizer import model_modifier
     from ai_edge_quantizer.algorithms.nonlinear_quantize import float_casting
     from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor
 
@@ -50,6 +55,11 @@ def worked_around() -> Iterator[None]:
     with (
         mock.patch.object(uniform_quantize_tensor, "uniform_quantize", slices),
         mock.patch.object(float_casting, "tfl_flatbuffer_utils", utilities),
+        mock.patch.object(
+            model_modifier.ModelModifier,
+            "_serialize_model",
+            _streaming(model_modifier.ModelModifier._serialize_model),
+        ),
     ):
         yield
 
@@ -69,6 +79,20 @@ def _in_slices(upstream: Any) -> Callable[..., Any]:
         return np.concatenate(pieces)
 
     return quantize
+
+
+def _streaming(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    """Of `ModelModifier._serialize_model`; what it returns is then only measured."""
+
+    def serialize(modifier: Any, model: Any, packed: Any, serialize_to_path: Any = None) -> Any:
+        if serialize_to_path is None:
+            return upstream(modifier, model, packed)
+        held = packed.data_for_buffer_id
+        sizes = {place: len(data) for place, data in held.items()}
+        write_packed(Path(serialize_to_path), model, sizes, held.__getitem__)
+        return b""
+
+    return serialize
 
 
 class _CastingOnce:
