@@ -82,10 +82,9 @@ def measures(plan: Plan, size: NetworkSize, *, first: bool) -> Sizes:
 
 
 def _kinds(plan: Plan, component: str, verify: bool) -> list[str]:
-    loaded = plan.android is not None and verify  # the network, for files of both targets
-    kinds = ["load-all" if loaded else "load"]
-    kinds += ["preview"] if component == "vae_decoder" else []
+    kinds = ["load", *(["preview"] if component == "vae_decoder" else [])]
     for target in plan.config.targets:
-        kinds.append("tflite-all" if loaded and target == "tflite" else target)
+        # With a proof a .tflite is written in fp32 first.
+        kinds.append("tflite-fp32" if verify and target == "tflite" else target)
         kinds += [f"{target}-verify"] if verify else []
     return kinds

@@ -26,12 +26,11 @@ from coreml_sd.prediction.work import Work, kind_of_stage, split_title
 _TIME = {
     "start": ("each",),
     "load": ("first", "each", "layers", "parameters"),
-    "load-all": ("first", "each", "parameters"),
     "preview": ("each", "parameters", "macs"),
     "coreml": ("first", "each", "layers", "parameters", "palettes"),
     "coreml-verify": ("first", "layers", "parameters", "macs"),
     "tflite": ("first", "each", "layers", "parameters"),
-    "tflite-all": ("first", "each", "layers", "parameters"),
+    "tflite-fp32": ("first", "each", "layers", "parameters"),
     "tflite-verify": ("first", "each", "layers", "parameters", "macs"),
     "step": ("each",),
     "finish": ("each", "parameters"),
@@ -123,8 +122,8 @@ def _begins_and_ends(
         kind = kind_of_stage(stage, targets.get(component, ""))
         if kind in plan.config.targets:
             targets[component] = kind
-        if kind in ("load", "tflite") and plan.android is not None and case["verify"]:
-            kind += "-all"
+        if kind == "tflite" and case["verify"]:
+            kind = "tflite-fp32"
         begins.setdefault((component, kind), moment)
     return begins, ends
 

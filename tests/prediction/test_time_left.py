@@ -86,7 +86,7 @@ def test_the_longest_process_decides() -> None:
 def test_each_target_has_its_own_proof() -> None:
     clock = Clock()
     both = (
-        work("unet", "load-all", 1.0),
+        work("unet", "load", 1.0),
         work("unet", "coreml", 10.0),
         work("unet", "coreml-verify", 20.0),
         work("unet", "tflite", 30.0),
