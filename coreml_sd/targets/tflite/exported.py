@@ -30,11 +30,7 @@ class Exported:
     stand_ins: StandIns
 
     def write(self, path: Path) -> None:
-        """Write the file in fp32, one weight at a time.
-
-        Raises:
-            UserError: a weight holds NaN or inf.
-        """
+        """Write the file in fp32, one weight at a time."""
         model, weights = self._model()
         if not weights:
             path.write_bytes(self.content)
@@ -43,7 +39,7 @@ class Exported:
         write_packed(path, model, sizes, lambda place: _bytes_of(weights[place]).data)
 
     def quantizer(self) -> Any:
-        """The quantizer of this file, which raises what `write` does when it gets to the weight."""
+        """The quantizer of this file."""
         from ai_edge_litert.tools import flatbuffer_utils as files
         from ai_edge_quantizer import quantizer
 

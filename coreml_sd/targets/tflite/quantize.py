@@ -60,7 +60,7 @@ def quantize_exported(exported: Exported, destination: Path, quantization: Quant
 
     Raises:
         CoremlSDError: the quantizer fails.
-        UserError: a weight holds NaN or inf.
+        UserError: a file of weights cannot be read.
     """
     if quantization == "fp32":
         exported.write(destination)

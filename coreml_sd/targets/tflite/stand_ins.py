@@ -37,13 +37,8 @@ class StoodFor:
     steps: tuple[Step, ...] = ()
 
     def values(self) -> NDArray[np.float32]:
-        """What the file holds, contiguous; the exporter clamps infinities alike.
-
-        Raises:
-            UserError: NaN or inf, where the weight is read from a file.
-        """
-        limits = torch.finfo(torch.float32)
-        value = self.read().clamp(limits.min, limits.max)
+        """What the file holds, contiguous."""
+        value = self.read()
         for step in self.steps:
             value = step(value)
         if tuple(value.shape) != self.shape:
@@ -183,7 +178,7 @@ def standing_in(unread: UnreadWeights) -> Iterator[StandIns]:
         if tensor.dtype != torch.float32 or is_small(tensor):
             return lowering(context, tensor)
         read = unread.read(tensor)
-        if inline_consts._get_tensor_uniform_value(read().contiguous()) is not None:
+        if unread.is_uniform(tensor):
             uniform.append(read())  # the exporter tells constants apart by their addresses
             return lowering(context, uniform[-1])
         return _lower(stand_ins, context, tensor, read)

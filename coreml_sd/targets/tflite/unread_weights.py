@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,27 +12,72 @@ from torch import nn
 
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.meta import storage_key
-from coreml_sd.models.weights import Weights
+from coreml_sd.models.weights import Weights, is_finite
 
 _ITEM = 4  # bytes of a value
 Read = Callable[[], torch.Tensor]
 
 
+@dataclass(frozen=True)
+class _InFile:
+    """A parameter in a file, or a part of one: `view` is on `meta`."""
+
+    weights: Weights
+    name: str
+    view: torch.Tensor
+
+    def read(self) -> torch.Tensor:
+        """Its values, fp32."""
+        return self._stored().float()
+
+    def checked(self) -> torch.Tensor:
+        """Its values as they are stored.
+
+        Raises:
+            UserError: NaN or inf.
+        """
+        stored = self._stored()
+        if not is_finite(stored.contiguous().numpy()):
+            origin = self.weights.origin(self.name)
+            raise UserError(f"{origin} holds NaN or inf; get an intact checkpoint")
+        return stored
+
+    def _stored(self) -> torch.Tensor:
+        whole = torch.from_numpy(np.ascontiguousarray(self.weights.value(self.name)))
+        view = self.view
+        return whole.as_strided(view.shape, view.stride(), view.storage_offset())
+
+
 class UnreadWeights:
-    """Memory of a weight's size that nobody writes to, by its address, and how to read it."""
+    """Memory of a weight's size that nobody writes to, by its address, and where the weight is."""
 
     def __init__(self) -> None:
-        self._reads: dict[int, Read] = {}
+        self._held: dict[int, _InFile] = {}
 
-    def add(self, shape: tuple[int, ...], read: Read) -> torch.Tensor:
+    def add(self, weight: _InFile) -> torch.Tensor:
         """A tensor that stands for the weight; the system gives pages only to what is written."""
-        tensor = torch.from_numpy(np.zeros(shape, np.float32))
-        self._reads[tensor.data_ptr()] = read
+        tensor = torch.from_numpy(np.zeros(tuple(weight.view.shape), np.float32))
+        self._held[tensor.data_ptr()] = weight
         return tensor
 
     def read(self, tensor: torch.Tensor) -> Read:
-        """What gives the values of a tensor of the network, fp32."""
-        return self._reads.get(tensor.data_ptr(), tensor.detach)
+        """What gives the values of a tensor of the network, fp32, without infinities."""
+        held = self._held.get(tensor.data_ptr())
+        limits = torch.finfo(torch.float32)
+        # The exporter clamps alike.
+        return held.read if held else lambda: tensor.detach().clamp(limits.min, limits.max)
+
+    def is_uniform(self, tensor: torch.Tensor) -> bool:
+        """Whether all values of a tensor of the network are equal.
+
+        Raises:
+            UserError: it is read from a file and holds NaN or inf.
+        """
+        from litert_torch.backend import inline_consts
+
+        held = self._held.get(tensor.data_ptr())
+        values = (held.checked() if held else tensor).contiguous()
+        return inline_consts._get_tensor_uniform_value(values) is not None
 
 
 @contextlib.contextmanager
@@ -47,12 +92,11 @@ def unread_weights(
         weights: values of the parameters of `source`.
 
     Raises:
-        UserError: a weight holds NaN or inf; also when it is read later.
+        UserError: a small weight holds NaN or inf.
     """
     unread = UnreadWeights()
     names = {storage_key(p)[0]: name for name, p in source.named_parameters()}
     made: dict[tuple[object, ...], nn.Parameter] = {}
-    checked: set[str] = set()
     tables = [module._parameters for module in network.modules()]
     swapped = [
         (table, name, parameter)
@@ -63,8 +107,8 @@ def unread_weights(
     for table, name, view in swapped:
         key = (storage_key(view), view.shape, view.stride())
         if key not in made:
-            read = partial(_read, weights, names[storage_key(view)[0]], view, checked)
-            tensor = read() if is_small(view) else unread.add(tuple(view.shape), read)
+            weight = _InFile(weights, names[storage_key(view)[0]], view)
+            tensor = weight.checked().float() if is_small(view) else unread.add(weight)
             made[key] = nn.Parameter(tensor, requires_grad=False)
         table[name] = made[key]
     try:
@@ -80,13 +124,3 @@ def is_small(tensor: torch.Tensor) -> bool:
 
     least = inline_consts.config.resource_constant_numel_threshold
     return bool(tensor.numel() * _ITEM < least)
-
-
-def _read(weights: Weights, name: str, view: torch.Tensor, checked: set[str]) -> torch.Tensor:
-    """The values of a view on `meta` of a parameter, looked at the first time it is read."""
-    value = weights.value(name)
-    if name not in checked and not np.isfinite(value).all():
-        raise UserError(f"{weights.origin(name)} holds NaN or inf; get an intact checkpoint")
-    checked.add(name)
-    whole = torch.from_numpy(np.ascontiguousarray(value)).float()
-    return whole.as_strided(view.shape, view.stride(), view.storage_offset())
