@@ -34,7 +34,9 @@ def inspect(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def entry() -> dict[str, Any]:
     """What the manifest says of a UNet for Android."""
     file = {"path": "Unet.tflite", "target": "tflite", "quantization": "fp32"}
-    return {"files": [file], "splits": [SPLIT], "seams": [], "weights": []}
+    given = {"name": "x", "shape": [1, 4, 4, 8], "dtype": "float32", "description": ""}
+    kept = {"splits": [SPLIT], "seams": [], "weights": []}
+    return {"inputs": [given], "files": [file], **kept}
 
 
 def write_file(path: Path) -> None:
