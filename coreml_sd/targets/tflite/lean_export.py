@@ -10,16 +10,23 @@ from typing import Any
 
 @contextlib.contextmanager
 def lean_export() -> Iterator[None]:
-    """Graphs become Python code only where one is called, and most never are, for they are
-    interpreted; what a node was made from is shared by those made from it, not copied each time;
-    and the garbage collector does not walk some million live objects again and again.
+    """Calls that are equal are decomposed once; graphs become Python code only where one is called,
+    and most never are, for they are interpreted; what a node was made from is shared by those made
+    from it, not copied each time; and the garbage collector does not walk some million live
+    objects again and again.
 
-    The file is the same byte for byte.
+    The file holds the same operators on the same tensors; where two do not depend on each other,
+    their order may differ.
     """
+    from torch.export import ExportedProgram
     from torch.fx import GraphModule
     from torch.fx.traceback import NodeSource
 
+    from coreml_sd.targets.tflite.distinct_calls import by_distinct_calls
+
+    whole = ExportedProgram.run_decompositions
     changes: list[tuple[Any, str, Any]] = [
+        (ExportedProgram, "run_decompositions", by_distinct_calls(whole)),
         (GraphModule, "recompile", _deferred(GraphModule.recompile)),
         (NodeSource, "__init__", _sharing(NodeSource.__init__)),
     ]
