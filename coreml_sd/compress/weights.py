@@ -15,6 +15,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.mobile.meta import storage_of
+from coreml_sd.mobile.replaced_tensors import replaced_tensors
 
 Values = Callable[[str, torch.Tensor], torch.Tensor]
 _DESCRIBING = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "layout"})
@@ -72,7 +74,7 @@ class NetworkWeights:
     def _value(
         self, parameter: torch.Tensor, changed: dict[int, list[_Placed]], values: Values
     ) -> torch.Tensor:
-        storage, (begin, end) = _storage(parameter), _extent(parameter)
+        storage, (begin, end) = storage_of(parameter), _extent(parameter)
         known = self._parameters.get(storage, ())
         whole = next((p for p in known if p.begin <= begin and end <= p.end), None)
         if whole is None:
@@ -117,13 +119,8 @@ def _by_storage(network: nn.Module) -> dict[int, list[_Placed]]:
     found: dict[int, list[_Placed]] = {}
     for name, parameter in network.named_parameters():
         placed = _Placed(name, parameter.detach(), *_extent(parameter))
-        found.setdefault(_storage(parameter), []).append(placed)
+        found.setdefault(storage_of(parameter), []).append(placed)
     return found
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    """Equal for tensors of one storage, on any device, while one of them lives."""
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _extent(tensor: torch.Tensor) -> tuple[int, int]:
@@ -144,30 +141,18 @@ def _parameters_from(
     value: Callable[[torch.Tensor], torch.Tensor], network: nn.Module
 ) -> Iterator[None]:
     """A network whose parameters are stand-ins without values, each replaced when an op gets it."""
-    swapped: list[tuple[Any, str, nn.Parameter]] = []
-    parameters: dict[int, nn.Parameter] = {}
-    stand_ins = []
-    try:
-        for module in network.modules():
-            table: Any = module._parameters
-            for name, parameter in table.items():
-                if parameter is not None:
-                    swapped.append((table, name, parameter))
-        for table, name, parameter in swapped:
-            table[name] = _stand_in(parameter)
-            parameters[id(table[name])] = parameter
-            stand_ins.append(table[name])  # an id is its own while the object lives
-        with _Given(parameters, value):
-            yield
-    finally:
-        for table, name, parameter in swapped:
-            table[name] = parameter
+    parameters: dict[int, torch.Tensor] = {}
+    stand_ins = []  # an id is its own while the object lives
 
+    def stand_in(parameter: torch.Tensor) -> nn.Parameter:
+        """The same shape, on the CPU; one number in memory."""
+        empty = torch.zeros((), dtype=torch.float32).expand(parameter.shape)
+        stand_ins.append(nn.Parameter(empty, requires_grad=False))
+        parameters[id(stand_ins[-1])] = parameter
+        return stand_ins[-1]
 
-def _stand_in(parameter: torch.Tensor) -> nn.Parameter:
-    """The same shape, on the CPU; one number in memory."""
-    empty = torch.zeros((), dtype=torch.float32).expand(parameter.shape)
-    return nn.Parameter(empty, requires_grad=False)
+    with replaced_tensors(network, stand_in), _Given(parameters, value):
+        yield
 
 
 class _Given(TorchFunctionMode):
@@ -175,7 +160,7 @@ class _Given(TorchFunctionMode):
 
     def __init__(
         self,
-        parameters: dict[int, nn.Parameter],
+        parameters: dict[int, torch.Tensor],
         value: Callable[[torch.Tensor], torch.Tensor],
     ) -> None:
         super().__init__()

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from coreml_sd.mobile.replaced_tensors import replaced_tensors
+
 # What is swapped and registered below belongs to the whole process.
 _alone = threading.RLock()
 
@@ -22,32 +24,26 @@ def on_meta(network: nn.Module) -> Iterator[None]:
     `torch.jit.trace` works inside. With torch's own kernel of `meta` convolutions it does not: that
     is Python, asks for sizes, and a trace answers with tensors.
     """
-    with _alone, _traceable_convolution():
-        swapped: list[tuple[Any, str, torch.Tensor]] = []
-        try:
-            for module in network.modules():
-                tables: tuple[Any, ...] = (module._parameters, module._buffers)
-                for table in tables:
-                    for name, tensor in table.items():
-                        if tensor is not None and tensor.device.type != "meta":
-                            swapped.append((table, name, tensor))
-            for table, name, tensor in swapped:
-                table[name] = _as_meta(tensor)
-            yield
-        finally:
-            for table, name, tensor in swapped:
-                table[name] = tensor
+    with _alone, _traceable_convolution(), replaced_tensors(network, _as_meta, buffers=True):
+        yield
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """Equal for tensors of one storage, on any device, while one of them lives.
+
+    On `meta` every data pointer is 0.
+    """
+    return int(tensor.untyped_storage()._cdata)
 
 
 def storage_key(tensor: torch.Tensor) -> tuple[int, int]:
-    """Equal for tensors that begin at the same place of the same storage, on any device.
-
-    On `meta` every data pointer is 0. Holds while one of the tensors lives.
-    """
-    return tensor.untyped_storage()._cdata, int(tensor.storage_offset())
+    """Equal for tensors that begin at the same place of one storage, while one of them lives."""
+    return storage_of(tensor), int(tensor.storage_offset())
 
 
 def _as_meta(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_meta:
+        return tensor
     empty = tensor.detach().to("meta")
     return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from coreml_sd.errors import UserError
+from coreml_sd.models.weights import not_finite
 
 INDEX_NAME = "model_index.json"
 _NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
@@ -132,6 +133,6 @@ def _check_weight_file(file: Path) -> None:
             for name in tensors.keys():  # noqa: SIM118 - a safe_open handle is no mapping
                 tensor = tensors.get_tensor(name)
                 if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                    raise UserError(f"{file}: {name} holds NaN or inf; get an intact checkpoint")
+                    raise not_finite(f"{file}: {name}")
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file}: truncated or damaged ({error}); download it again") from None

@@ -116,6 +116,11 @@ def is_finite(value: NDArray[Any]) -> bool:
     return not any(((patterns[i : i + _AT_ONCE] & 0x7C00) == 0x7C00).any() for i in starts)
 
 
+def not_finite(origin: str) -> UserError:
+    """What is said of a weight that holds NaN or infinity."""
+    return UserError(f"{origin} holds NaN or inf; get an intact checkpoint")
+
+
 def _require_finite(
     weights: Weights, name: str, value: NDArray[Any], narrow: NDArray[np.float16]
 ) -> None:
@@ -126,4 +131,4 @@ def _require_finite(
             f"{weights.origin(name)}: largest weight {float(np.abs(value).max()):.6g} does not fit "
             f"in fp16 ({_LARGEST:.0f})"
         )
-    raise UserError(f"{weights.origin(name)} holds NaN or inf; get an intact checkpoint")
+    raise not_finite(weights.origin(name))

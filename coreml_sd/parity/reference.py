@@ -10,7 +10,7 @@ from torch import nn
 from coreml_sd.compress.weights import NetworkWeights
 from coreml_sd.errors import UserError
 from coreml_sd.models.component import ComponentSpec
-from coreml_sd.models.weights import FileWeights, Weights
+from coreml_sd.models.weights import FileWeights, Weights, not_finite
 from coreml_sd.sources import OpenedSource
 
 _POSITIONS = "position_ids"
@@ -22,11 +22,6 @@ class Reference:
 
     network: nn.Module
     weights: Weights | None
-
-    @property
-    def is_lean(self) -> bool:
-        """Whether its weights lie elsewhere."""
-        return self.weights is not None
 
 
 def reference(component: ComponentSpec, opened: OpenedSource) -> Reference:
@@ -82,8 +77,7 @@ class ReferenceValues:
         if isinstance(self._weights, FileWeights):
             value = _read(self._weights, name)
             if name not in self._checked and not torch.isfinite(value).all():
-                where = self._weights.origin(name)
-                raise UserError(f"{where} holds NaN or inf; get an intact checkpoint")
+                raise not_finite(self._weights.origin(name))
             self._checked.add(name)
             return value
         if name not in self._drawn:

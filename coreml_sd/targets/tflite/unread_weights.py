@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from coreml_sd.errors import UserError
-from coreml_sd.mobile.meta import storage_key
-from coreml_sd.models.weights import Weights, is_finite
+from coreml_sd.mobile.meta import storage_key, storage_of
+from coreml_sd.mobile.replaced_tensors import replaced_tensors
+from coreml_sd.models.weights import Weights, is_finite, not_finite
 
 _ITEM = 4  # bytes of a value
 Read = Callable[[], torch.Tensor]
@@ -38,8 +38,7 @@ class _InFile:
         """
         stored = self._stored()
         if not is_finite(stored.contiguous().numpy()):
-            origin = self.weights.origin(self.name)
-            raise UserError(f"{origin} holds NaN or inf; get an intact checkpoint")
+            raise not_finite(self.weights.origin(self.name))
         return stored
 
     def _stored(self) -> torch.Tensor:
@@ -95,27 +94,21 @@ def unread_weights(
         UserError: a small weight holds NaN or inf.
     """
     unread = UnreadWeights()
-    names = {storage_key(p)[0]: name for name, p in source.named_parameters()}
+    names = {storage_of(p): name for name, p in source.named_parameters()}
     made: dict[tuple[object, ...], nn.Parameter] = {}
-    tables = [module._parameters for module in network.modules()]
-    swapped = [
-        (table, name, parameter)
-        for table in tables
-        for name, parameter in table.items()
-        if parameter is not None and parameter.is_meta
-    ]
-    for table, name, view in swapped:
+
+    def ordinary(view: torch.Tensor) -> torch.Tensor:
+        if not view.is_meta:
+            return view
         key = (storage_key(view), view.shape, view.stride())
         if key not in made:
-            weight = _InFile(weights, names[storage_key(view)[0]], view)
+            weight = _InFile(weights, names[storage_of(view)], view)
             tensor = weight.checked().float() if is_small(view) else unread.add(weight)
             made[key] = nn.Parameter(tensor, requires_grad=False)
-        table[name] = made[key]
-    try:
+        return made[key]
+
+    with replaced_tensors(network, ordinary):
         yield unread
-    finally:
-        for table, name, parameter in swapped:
-            table[name] = parameter
 
 
 def is_small(tensor: torch.Tensor) -> bool:
