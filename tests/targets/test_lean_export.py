@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch.fx import GraphModule
-from torch.fx.traceback import NodeSource
+from torch.fx.traceback import NodeSource, NodeSourceAction
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.models.open_model import open_model
-from coreml_sd.targets.tflite import export, lean_export
+from coreml_sd.targets.tflite import distinct_calls, export, lean_export
 from coreml_sd.targets.tflite.export import export_tflite
 from coreml_sd.targets.tflite.profiles import profile
 from coreml_sd.targets.tflite.rewrites import android_form
@@ -44,17 +44,24 @@ def test_the_file_is_the_same_byte_for_byte(sd1_folder: Path, tmp_path: Path, pl
     assert exported(sd1_folder, tmp_path) == plain
 
 
-def test_negative_control_without_ancestors_names_are_lost(
+def test_negative_control_without_provenance_names_are_lost(
     sd1_folder: Path, tmp_path: Path, plain: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forget(initialize: object) -> object:
-        def initialized(source: NodeSource, *args: object, **kwargs: object) -> None:
-            initialize(source, None)  # type: ignore[operator]
-
-        return initialized
-
-    monkeypatch.setattr(lean_export, "_sharing", forget)
+    monkeypatch.setattr(distinct_calls, "_provenance", lambda node: {})
     assert exported(sd1_folder, tmp_path) != plain
+
+
+def test_ancestors_are_those_that_torch_copies() -> None:
+    graph = torch.fx.Graph()
+    first, second = graph.placeholder("first"), graph.placeholder("second")
+    first.meta["from_node"] = [NodeSource(graph.placeholder("root"))]
+    second.meta["from_node"] = [NodeSource(first)]
+    copied = NodeSource(second, "a pass", NodeSourceAction.CREATE)
+    with lean_export.lean_export():
+        shared = NodeSource(second, "a pass", NodeSourceAction.CREATE)
+    assert shared.to_dict() == copied.to_dict()
+    assert shared.from_node[0] is second.meta["from_node"][0]
+    assert copied.from_node[0] is not second.meta["from_node"][0]
 
 
 def test_everything_is_put_back() -> None:
