@@ -32,7 +32,7 @@ def convert_component(
     """Write the files of one component for every target; returns its manifest entry, and beside it
     the `seconds` that it took."""
     started = time.perf_counter()
-    if verify:  # networks are run, and what they need is large
+    if verify or "tflite" in plan.config.targets:  # networks are run, or weights rewritten
         map_large_blocks()
     with progress.stage(f"{component.name}: load"):
         source = open_source(component, plan.config.prune, early=early)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.memory.freed import give_back, let_go, map_large_blocks
+from coreml_sd.memory.freed import give_back
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
@@ -41,12 +42,12 @@ def convert_for_tflite(
     unquantized = path.with_suffix(".fp32")
     exporting = progress.stage(f"{component.name}: export {path.name}")
     quantizing = progress.stage(f"{component.name}: {quantization} weights")
-    map_large_blocks()
     with unread_weights(form.network, source, opened.weights) as unread:
         if verify:  # which executes the file before quantization too
             with exporting:
                 export_tflite(unquantized, component.name, form.network, component.inputs, unread)
-            let_go()  # what the exporter left behind
+            gc.collect()  # what the exporter left behind
+            give_back()
             with quantizing:
                 quantize_file(unquantized, path, quantization)
         else:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from scripts.bench.processes import Figures, Rounds, measure, put_into, ratio, table
-from scripts.bench_convert import random_folder
+from scripts.bench.document import put_into
+from scripts.bench.processes import Figures, Rounds, measure, ratio, table
+from scripts.bench.random_folder import random_folder
 
 _PROFILES = {"fp16": "gpu", "dynamic-int8": "cpu"}
 

@@ -79,13 +79,21 @@ def _pictures(parts: dict) -> tuple[tuple[str, ...], list[list[str]]]:
     columns = ("preset", *(f"{n} step{'s' * (n > 1)}, batch {batch}" for n, batch in STEPS))
     rows = []
     for name, found in parts.items():
-        macs = {total.component: total.macs for total in found}
-        sums = [
-            batch * (macs["text_encoder"] + steps * macs["unet"]) + macs["vae_decoder"]
-            for steps, batch in STEPS
-        ]
+        sums = [_picture(found, steps, batch) for steps, batch in STEPS]
         rows.append([f"`{name}`", *(f"{each / 1e9:,.0f} G" for each in sums)])
     return columns, rows
+
+
+def _picture(found: list, steps: int, batch: int) -> int:
+    """MACs of a picture; those of the UNet's pass are of one row."""
+    from coreml_sd.costs.picture import PartCosts, picture_costs
+
+    parts = {
+        total.component: PartCosts(total.macs * rows, 0, 0, rows)
+        for total in found
+        for rows in [batch if total.component == "unet" else 1]
+    }
+    return next(costs.macs for costs in picture_costs(parts) if costs.steps == steps)
 
 
 def main() -> int:

@@ -1,7 +1,6 @@
 """MobileDiffusion end to end on a tiny model: folders, files, proof, pictures, what is refused."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from coreml_sd.models.mobile_diffusion.presets import PRESETS
 from coreml_sd.models.open_model import open_model
 from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.open_runtime import open_runtime
-from tests.tiny_folder import change_json
+from tests.tiny_folder import changed_folder
 from tests.tiny_md import TINY
 
 NAMES = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
@@ -216,8 +215,7 @@ def test_a_pruned_unet_keeps_its_separable_blocks(md_folder: Path) -> None:
 def test_what_does_not_fit_is_refused(
     md_folder: Path, tmp_path: Path, relative: str, values: dict[str, Any], message: str
 ) -> None:
-    folder = Path(shutil.copytree(md_folder, tmp_path / "model"))
-    change_json(folder / relative, **values)
+    folder = changed_folder(md_folder, tmp_path, relative, **values)
     with pytest.raises(UserError, match=message):
         open_model(ConversionConfig(model=str(folder)))
 

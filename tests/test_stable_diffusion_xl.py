@@ -24,7 +24,7 @@ from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.open_runtime import open_runtime
 from tests.diffusers_pipeline import diffusers_pipeline
 from tests.test_apple_names import tensors
-from tests.tiny_folder import change_json
+from tests.tiny_folder import changed_folder
 from tests.tiny_xl import POOLED, WIDTHS
 
 NAMES = ["text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder"]
@@ -193,8 +193,7 @@ def test_inspect_and_dry_run_take_the_folder(xl_folder: Path) -> None:
 def test_relatives_are_refused(
     xl_folder: Path, tmp_path: Path, relative: str, values: dict[str, Any], message: str
 ) -> None:
-    folder = Path(shutil.copytree(xl_folder, tmp_path / "model"))
-    change_json(folder / relative, **values)
+    folder = changed_folder(xl_folder, tmp_path, relative, **values)
     with pytest.raises(UserError, match=message):
         open_model(ConversionConfig(model=str(folder)))
 

@@ -1,6 +1,7 @@
 """What the tiny diffusers folders are made of: seeded random networks and their files."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,13 @@ def write_configs(folder: Path, index: dict[str, Any], **scheduler: Any) -> None
     config = folder / "scheduler/scheduler_config.json"
     config.write_text(json.dumps({**usual, **scheduler}), "utf-8")
     (folder / "model_index.json").write_text(json.dumps(index), "utf-8")
+
+
+def changed_folder(folder: Path, work: Path, relative: str, **values: Any) -> Path:
+    """A copy of a model's folder; entries of one file have other values."""
+    copy = Path(shutil.copytree(folder, work / "model"))
+    change_json(copy / relative, **values)
+    return copy
 
 
 def change_json(path: Path, **values: Any) -> None:

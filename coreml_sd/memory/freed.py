@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 from pathlib import Path
-from typing import Any
 
 _DONTNEED = 4  # MADV_DONTNEED of Linux
 _M_MMAP_THRESHOLD = -3  # <malloc.h>
@@ -40,17 +38,3 @@ def map_large_blocks() -> None:
     freed; it would soon take them from a heap that only grows."""
     if os.name == "posix" and hasattr(ctypes.CDLL(None), "mallopt"):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
-
-
-def let_go(*networks: Any) -> None:
-    """Free the weights of torch modules that nobody runs again, whoever still holds the modules.
-
-    Names and shapes stay; every value is zero afterwards.
-    """
-    import torch
-
-    for network in networks:
-        for tensor in (*network.parameters(), *network.buffers()):
-            tensor.data = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-    gc.collect()
-    give_back()

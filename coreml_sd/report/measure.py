@@ -6,6 +6,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class ParityReport:
         said: list[str] = self.bundle.manifest.get("notes", [])
         return said + [pruning_sentence(name, facts) for name, facts in pruned.items()]
 
-    @property
+    @cached_property
     def picture_costs(self) -> dict[str, list[PictureCosts]]:
         """What a picture costs with the files of each target that has all it takes."""
         counted = {name: bundle_picture_costs(self.bundle, name) for name in self.bundle.targets}

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import psutil
 
-from scripts.bench.document import put_into as put_into
-
 _PAUSE = 0.1  # seconds between two looks at the memory
 _SHARED = 10  # every so many of them sort out what is shared, which is itself some work
 
