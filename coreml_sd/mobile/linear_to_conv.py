@@ -21,7 +21,7 @@ def linear_to_conv(source: nn.Module) -> nn.Conv2d:
     """
     if type(source) is nn.Linear:
         weight = source.weight.detach()[:, :, None, None]
-    elif type(source) is nn.Conv2d and source.kernel_size == (1, 1) and source.groups == 1:
+    elif type(source) is nn.Conv2d and _mixes_channels_only(source):
         weight = source.weight
     else:
         raise not_plain(source, "Linear")
@@ -32,3 +32,8 @@ def linear_to_conv(source: nn.Module) -> nn.Conv2d:
     if source.bias is not None:
         conv.bias = shared(source.bias)
     return conv
+
+
+def _mixes_channels_only(conv: nn.Conv2d) -> bool:
+    kernel, stride, padding = conv.kernel_size, conv.stride, conv.padding
+    return (kernel, stride, padding, conv.groups) == ((1, 1), (1, 1), (0, 0), 1)
