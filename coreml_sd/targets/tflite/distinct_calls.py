@@ -1,6 +1,6 @@
 """Decompose an exported graph by retracing each distinct call once instead of every call.
 
-A network repeats itself: of the 8,200 calls of Stable Diffusion 1.5's UNet 830 differ in function,
+A network repeats itself: of the 7,500 calls of Stable Diffusion 1.5's UNet 830 differ in function,
 in constants, or in shapes and strides of their inputs. torch retraces all, at more than a
 millisecond each, three times per export. Here a small program of the distinct calls is retraced
 by torch itself, and what became of each is put in for every call that equals it.

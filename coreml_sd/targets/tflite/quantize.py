@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.libraries import quiet_native
-from coreml_sd.targets.tflite.exported import Exported
 from coreml_sd.targets.tflite.profiles import Quantization
 from coreml_sd.targets.tflite.quantizer_faults import refuses_fp16_lookup, worked_around
+
+if TYPE_CHECKING:
+    from coreml_sd.targets.tflite.exported import Exported
 
 # Networks whose pictures show int8 weights: they keep fp16 when int8 is asked for.
 KEPT_IN_FP16 = ("vae_decoder", "vae_encoder")
