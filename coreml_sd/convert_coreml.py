@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from coreml_sd.models.component import ComponentSpec, TensorSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
 from coreml_sd.sources import OpenedSource
+from coreml_sd.targets.coreml.chunks import Shapes, plan_cuts
 
 
 def mobile_options(plan: Plan) -> MobileOptions:
@@ -44,10 +46,13 @@ def convert_for_coreml(
         CoremlSDError: a file fails its gates.
     """
     from coreml_sd.mobile.measure import tensor_shapes
-    from coreml_sd.targets.coreml.chunks import plan_cuts
 
     mobile = mobile_form(component.form, source.network, mobile_options(plan))
-    shapes = tensor_shapes(mobile, component.inputs)
+
+    @functools.cache
+    def shapes() -> dict[str, tuple[int, ...]]:
+        return tensor_shapes(mobile, component.inputs)
+
     chunks = plan.config.chunks if component.name == "unet" else "1"
     cuts = plan_cuts(mobile, shapes, chunks, _stored_step_bytes(mobile, plan.palettes))
     pieces = mobile.cut(cuts.boundaries)
@@ -109,7 +114,7 @@ def _export_piece(
     component: ComponentSpec,
     path: Path,
     piece: Any,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Shapes,
     source: OpenedSource,
     palettization: Callable[[], Palettization] | None,
 ) -> dict[str, Any]:
@@ -164,12 +169,12 @@ def export_whole(
 
 
 def _piece_specs(
-    names: tuple[str, ...], known: tuple[TensorSpec, ...], shapes: dict[str, tuple[int, ...]]
+    names: tuple[str, ...], known: tuple[TensorSpec, ...], shapes: Shapes
 ) -> list[TensorSpec]:
     """The component's own specs where a name is one; fp16 tensors of the seam elsewhere."""
     by_name = {spec.name: spec for spec in known}
     return [
-        by_name.get(name) or TensorSpec(name, shapes[name], "float16", f"Seam tensor: {name}")
+        by_name.get(name) or TensorSpec(name, shapes()[name], "float16", f"Seam tensor: {name}")
         for name in names
     ]
 

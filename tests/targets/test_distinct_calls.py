@@ -138,8 +138,16 @@ def test_equal_layers_are_retraced_once(counted: Counted) -> None:
         lambda x: torch.cat([x.chunk(2, 1)[1], x.chunk(2, 1)[0] * x.chunk(2, 1)[0]], 1),
         lambda x: x.clamp(0, 1) + x.clamp(0.0, 1.0) + x.sum(1, True) + x.sum(0, False),
         lambda x: x + torch.arange(8) + torch.arange(8),
+        lambda x: x.to(torch.float32).contiguous().reshape(8, 8) * x.t().contiguous(),
     ],
-    ids=["signed zeros", "strides", "several results", "kinds of constants", "no inputs"],
+    ids=[
+        "signed zeros",
+        "strides",
+        "several results",
+        "kinds of constants",
+        "no inputs",
+        "calls that do nothing",
+    ],
 )
 def test_what_differs_a_little_is_told_apart(counted: Counted, make: Any) -> None:
     counted(Made(make), torch.randn(8, 8))

@@ -107,13 +107,19 @@ class TestCuts:
     @pytest.mark.parametrize("count", [1, 2, 3, 5])
     def test_any_number_of_chunks(self, unet, count: int) -> None:
         mobile, inputs = unet
-        plan = plan_cuts(mobile, tensor_shapes(mobile, inputs), str(count))
+        plan = plan_cuts(mobile, lambda: tensor_shapes(mobile, inputs), str(count))
         assert len(plan.weight_bytes) == count and min(plan.weight_bytes) > 0
         assert sum(plan.weight_bytes) == sum(mobile.step_bytes())
 
+    def test_one_piece_asks_for_no_shapes(self, unet) -> None:
+        mobile, _ = unet
+        for chunks in ("1", "auto"):
+            plan = plan_cuts(mobile, lambda: pytest.fail("nothing is cut"), chunks)
+            assert plan.weight_bytes == (sum(mobile.step_bytes()),) and plan.boundaries == ()
+
     def test_two_chunks_share_the_weight(self, unet) -> None:
         mobile, inputs = unet
-        plan = plan_cuts(mobile, tensor_shapes(mobile, inputs), "2")
+        plan = plan_cuts(mobile, lambda: tensor_shapes(mobile, inputs), "2")
         assert max(plan.weight_bytes) < 0.7 * sum(plan.weight_bytes)
 
     def test_auto_cuts_what_is_over_the_limit(self, unet, monkeypatch) -> None:
@@ -123,11 +129,11 @@ class TestCuts:
         shapes = tensor_shapes(mobile, inputs)
         limit = sum(mobile.step_bytes()) // 3 + 100_000
         monkeypatch.setattr(chunks, "AUTO_LIMIT", limit)
-        plan = plan_cuts(mobile, shapes, "auto")
+        plan = plan_cuts(mobile, lambda: shapes, "auto")
         assert len(plan.weight_bytes) >= 3 and max(plan.weight_bytes) <= limit
         monkeypatch.setattr(chunks, "AUTO_LIMIT", 1000)
         with pytest.raises(UserError, match="one layer alone"):
-            plan_cuts(mobile, shapes, "auto")
+            plan_cuts(mobile, lambda: shapes, "auto")
 
     def test_shapes_are_found_without_running(self, unet) -> None:
         mobile, inputs = unet

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -12,6 +12,7 @@ from coreml_sd.mobile.steps import StepSequence
 
 AUTO_LIMIT = 1_000_000_000  # bytes of weights: iOS refuses or kills larger single files
 _FP16 = 2
+Shapes = Callable[[], dict[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,14 @@ class CutPlan:
 
 def plan_cuts(
     network: StepSequence,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Shapes,
     chunks: str,
     stored_bytes: Sequence[int] | None = None,
 ) -> CutPlan:
     """Choose the cuts.
 
     Args:
+        shapes: of every named tensor, asked for only where there is something to cut.
         chunks: a number, or `auto`: the fewest chunks whose files stay under 1 GB.
         stored_bytes: weight bytes of each step as they will be stored (default: fp16).
 
@@ -51,7 +53,7 @@ def plan_cuts(
 
 def _best_plan(
     network: StepSequence,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Shapes,
     weights: Sequence[int],
     count: int,
 ) -> CutPlan:
@@ -63,10 +65,12 @@ def _best_plan(
     bearing = sum(1 for weight in weights if weight > 0)
     if count > bearing:
         raise UserError(f"chunks = {count}: this network has {bearing} parts; choose at most that")
+    if count == 1:
+        return CutPlan((), (sum(weights),), ())
     totals = [0]
     for weight in weights:
         totals.append(totals[-1] + weight)
-    seams = [_seam_bytes(network, shapes, cut) for cut in range(len(weights) + 1)]
+    seams = [_seam_bytes(network, shapes(), cut) for cut in range(len(weights) + 1)]
     cuts = _cut_evenly(totals, seams, count)
     return CutPlan(
         tuple(cuts),
