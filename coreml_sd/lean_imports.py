@@ -21,7 +21,8 @@ _MODULES = {
     ),
     "coremltools": ("coremltools",),
 }
-_OPTIONAL = ("transformers", "torchao", "peft", "scipy", "torch._dynamo")
+_COMPILER = "torch._dynamo"
+_OPTIONAL = ("transformers", "torchao", "peft", "scipy", _COMPILER)
 _UNUSED = "coremltools.optimize.torch"  # compression while a network is trained
 
 _allowed = False
@@ -48,6 +49,26 @@ def import_lean() -> None:
         if library not in sys.modules:
             with _hidden(), _replaced(torch.compiler, "disable", _as_is):
                 _import(library, names)
+
+
+@contextlib.contextmanager
+def without_compiler() -> Iterator[None]:
+    """While open, torch does not load its compiler in vain.
+
+    The first op on a `meta` tensor asks the compiler to leave that op alone, and loading it for
+    that takes two seconds. Only where `allow_lean_imports` was called, and the compiler is not
+    loaded already.
+    """
+    if not _allowed or _COMPILER in sys.modules:
+        yield
+        return
+    absent: Any = types.ModuleType(_COMPILER)
+    absent.disable = _as_is
+    sys.modules[_COMPILER] = absent
+    try:
+        yield
+    finally:
+        del sys.modules[_COMPILER]
 
 
 def _import(library: str, names: tuple[str, ...]) -> None:

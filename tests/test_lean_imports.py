@@ -75,3 +75,25 @@ from diffusers import UNet2DConditionModel
 result = [before, UNet2DConditionModel.__name__]
 """
     assert after(code)["result"] == [False, "UNet2DConditionModel"]
+
+
+ON_META = """
+import torch
+from coreml_sd.mobile.meta import on_meta
+layer = torch.nn.Linear(3, 2)
+with on_meta(layer), torch.no_grad():
+    result = list((layer(torch.zeros(4, 3, device="meta")) * 2 + 1).shape)
+"""
+
+
+def test_shapes_are_found_without_the_compiler() -> None:
+    assert after(ALLOWED + ON_META) == {"loaded": [], "result": [4, 2]}
+
+
+def test_negative_control_torch_itself_loads_it() -> None:
+    assert after(ON_META) == {"loaded": ["torch._dynamo"], "result": [4, 2]}
+
+
+def test_the_compiler_can_be_loaded_afterwards() -> None:
+    code = ALLOWED + ON_META + "import torch._dynamo\nresult = torch._dynamo.disable.__module__"
+    assert after(code)["result"] == "torch._dynamo.decorators"

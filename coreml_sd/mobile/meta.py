@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from coreml_sd.lean_imports import without_compiler
 from coreml_sd.mobile.replaced_tensors import replaced_tensors
 
 # What is swapped and registered below belongs to the whole process.
@@ -24,7 +25,10 @@ def on_meta(network: nn.Module) -> Iterator[None]:
     `torch.jit.trace` works inside. With torch's own kernel of `meta` convolutions it does not: that
     is Python, asks for sizes, and a trace answers with tensors.
     """
-    with _alone, _traceable_convolution(), replaced_tensors(network, _as_meta, buffers=True):
+    with contextlib.ExitStack() as stack:
+        for each in (_alone, _traceable_convolution(), without_compiler()):
+            stack.enter_context(each)
+        stack.enter_context(replaced_tensors(network, _as_meta, buffers=True))
         yield
 
 
