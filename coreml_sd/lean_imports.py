@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 _MODULES = {
@@ -59,16 +59,10 @@ def without_compiler() -> Iterator[None]:
     that takes two seconds. Only where `allow_lean_imports` was called, and the compiler is not
     loaded already.
     """
-    if not _allowed or _COMPILER in sys.modules:
-        yield
-        return
     absent: Any = types.ModuleType(_COMPILER)
     absent.disable = _as_is
-    sys.modules[_COMPILER] = absent
-    try:
+    with _in_place_of({_COMPILER: absent} if _allowed else {}):
         yield
-    finally:
-        del sys.modules[_COMPILER]
 
 
 def _import(library: str, names: tuple[str, ...]) -> None:
@@ -80,17 +74,21 @@ def _import(library: str, names: tuple[str, ...]) -> None:
             del sys.modules[name]
 
 
-@contextlib.contextmanager
-def _hidden() -> Iterator[None]:
+def _hidden() -> contextlib.AbstractContextManager[None]:
     """Packages that are not loaded yet look as if they were not installed."""
-    names = [name for name in _OPTIONAL if name not in sys.modules]
     # Python raises ImportError for a module that is None, and find_spec finds nothing.
-    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
-    sys.modules.setdefault(_UNUSED, types.ModuleType(_UNUSED))
+    return _in_place_of({**dict.fromkeys(_OPTIONAL), _UNUSED: types.ModuleType(_UNUSED)})
+
+
+@contextlib.contextmanager
+def _in_place_of(modules: Mapping[str, types.ModuleType | None]) -> Iterator[None]:
+    """While open, these stand for the modules of their names, except those that are loaded."""
+    given = {name: module for name, module in modules.items() if name not in sys.modules}
+    sys.modules.update(given)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        for name in (*names, _UNUSED):
+        for name in given:
             del sys.modules[name]
 
 

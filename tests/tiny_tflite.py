@@ -130,6 +130,14 @@ class TinyFiles:
         return self.folder.once(f"{name}.bundle", make)
 
 
+def exported(folder: Path, component: str, path: Path) -> Path:
+    """A component in fp32 for the profile `gpu`, exported anew each time."""
+    spec = open_model(ConversionConfig(model=str(folder), targets=["tflite"])).component(component)
+    form = android_form(spec, spec.load(), profile("gpu"))
+    _EXPORT(path, spec.name, form.network, spec.inputs)
+    return path
+
+
 def scales(path: Path, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Scales and zero points of one tensor of the main graph, read by the schema alone."""
     from ai_edge_litert import schema_py_generated as schema

@@ -25,10 +25,12 @@ def on_meta(network: nn.Module) -> Iterator[None]:
     `torch.jit.trace` works inside. With torch's own kernel of `meta` convolutions it does not: that
     is Python, asks for sizes, and a trace answers with tensors.
     """
-    with contextlib.ExitStack() as stack:
-        for each in (_alone, _traceable_convolution(), without_compiler()):
-            stack.enter_context(each)
-        stack.enter_context(replaced_tensors(network, _as_meta, buffers=True))
+    with (
+        _alone,
+        _traceable_convolution(),
+        without_compiler(),
+        replaced_tensors(network, _as_meta, buffers=True),
+    ):
         yield
 
 

@@ -13,14 +13,10 @@ from torch.export import ExportedProgram
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
-from coreml_sd.config import ConversionConfig
-from coreml_sd.models.open_model import open_model
 from coreml_sd.targets.tflite import distinct_calls
 from coreml_sd.targets.tflite.distinct_calls import by_distinct_calls
-from coreml_sd.targets.tflite.export import export_tflite
-from coreml_sd.targets.tflite.profiles import profile
-from coreml_sd.targets.tflite.rewrites import android_form
 from tests.calculation import calculation
+from tests.tiny_tflite import exported
 
 WHOLE = ExportedProgram.run_decompositions
 Counted = Callable[[nn.Module, torch.Tensor], tuple[ExportedProgram, list[int]]]
@@ -31,14 +27,6 @@ def every_call() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distinct_calls, "by_distinct_calls", lambda decompose: decompose)
         yield
-
-
-def exported(folder: Path, component: str, path: Path) -> Path:
-    model = open_model(ConversionConfig(model=str(folder), targets=["tflite"]))
-    spec = model.component(component)
-    form = android_form(spec, spec.load(), profile("gpu"))
-    export_tflite(path, spec.name, form.network, spec.inputs)
-    return path
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,8 @@ from torch.fx.traceback import NodeSource, NodeSourceAction
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
-from coreml_sd.config import ConversionConfig
-from coreml_sd.models.open_model import open_model
 from coreml_sd.targets.tflite import distinct_calls, export, lean_export
-from coreml_sd.targets.tflite.export import export_tflite
-from coreml_sd.targets.tflite.profiles import profile
-from coreml_sd.targets.tflite.rewrites import android_form
+from tests.tiny_tflite import exported
 
 
 @contextlib.contextmanager
@@ -29,26 +25,22 @@ def nothing() -> Iterator[None]:
 def plain(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "lean_export", nothing)
-        return exported(sd1_folder, tmp_path_factory.mktemp("plain"))
+        return content(sd1_folder, tmp_path_factory.mktemp("plain"))
 
 
-def exported(folder: Path, work: Path) -> bytes:
-    model = open_model(ConversionConfig(model=str(folder), targets=["tflite"]))
-    encoder = model.component("text_encoder")
-    form = android_form(encoder, encoder.load(), profile("gpu"))
-    export_tflite(work / "x.tflite", encoder.name, form.network, encoder.inputs)
-    return (work / "x.tflite").read_bytes()
+def content(folder: Path, work: Path) -> bytes:
+    return exported(folder, "text_encoder", work / "x.tflite").read_bytes()
 
 
 def test_the_file_is_the_same_byte_for_byte(sd1_folder: Path, tmp_path: Path, plain: bytes) -> None:
-    assert exported(sd1_folder, tmp_path) == plain
+    assert content(sd1_folder, tmp_path) == plain
 
 
 def test_negative_control_without_provenance_names_are_lost(
     sd1_folder: Path, tmp_path: Path, plain: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distinct_calls, "_provenance", lambda node: {})
-    assert exported(sd1_folder, tmp_path) != plain
+    assert content(sd1_folder, tmp_path) != plain
 
 
 def test_ancestors_are_those_that_torch_copies() -> None:

@@ -70,7 +70,8 @@ def _best_plan(
     totals = [0]
     for weight in weights:
         totals.append(totals[-1] + weight)
-    seams = [_seam_bytes(network, shapes(), cut) for cut in range(len(weights) + 1)]
+    named = shapes()
+    seams = [_seam_bytes(network, named, cut) for cut in range(len(weights) + 1)]
     cuts = _cut_evenly(totals, seams, count)
     return CutPlan(
         tuple(cuts),

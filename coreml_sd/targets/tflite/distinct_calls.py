@@ -72,9 +72,14 @@ class _Call:
     result: Any
 
     @property
+    def gives_one(self) -> bool:
+        """Whether it gives a tensor and not several."""
+        return isinstance(self.result, torch.Tensor)
+
+    @property
     def results(self) -> tuple[torch.Tensor, ...]:
         """What it gives, one tensor or several."""
-        if isinstance(self.result, torch.Tensor):
+        if self.gives_one:
             return (self.result,)
         if isinstance(self.result, (list, tuple)) and all(
             isinstance(each, torch.Tensor) for each in self.result
@@ -227,7 +232,7 @@ def _placeholder(graph: Graph, value: FakeTensor) -> Node:
 def _given(graph: Graph, node: Node, call: _Call) -> Iterator[Node]:
     """Nodes of what a call gives, with the facts that torch asks of every node."""
     node.meta = {**_provenance(call.node), "val": call.result}
-    if isinstance(call.result, torch.Tensor):
+    if call.gives_one:
         yield node
         return
     for index, value in enumerate(call.results):
@@ -275,8 +280,7 @@ def _taken_apart(graph: Graph, calls: list[_Call]) -> list[_Retraced]:
         inputs = tuple(next(following) for _ in call.inputs)
         outputs = tuple(next(made) for _ in call.results)
         nodes = sorted(_between(inputs, outputs), key=order.__getitem__)
-        gives_one = isinstance(call.result, torch.Tensor)
-        pieces.append(_Retraced(inputs, tuple(nodes), outputs, gives_one))
+        pieces.append(_Retraced(inputs, tuple(nodes), outputs, call.gives_one))
     return pieces
 
 
