@@ -61,7 +61,7 @@ def without_compiler() -> Iterator[None]:
     """
     absent: Any = types.ModuleType(_COMPILER)
     absent.disable = _as_is
-    with _in_place_of({_COMPILER: absent} if _allowed else {}):
+    with _in_place_of({_COMPILER: absent} if _allowed and _COMPILER not in sys.modules else {}):
         yield
 
 
@@ -75,21 +75,23 @@ def _import(library: str, names: tuple[str, ...]) -> None:
 
 
 def _hidden() -> contextlib.AbstractContextManager[None]:
-    """Packages that are not loaded yet look as if they were not installed."""
+    """Optional packages look as if they were not installed, even one whose outermost part another
+    library has loaded already, as numba loads scipy's."""
     # Python raises ImportError for a module that is None, and find_spec finds nothing.
     return _in_place_of({**dict.fromkeys(_OPTIONAL), _UNUSED: types.ModuleType(_UNUSED)})
 
 
 @contextlib.contextmanager
 def _in_place_of(modules: Mapping[str, types.ModuleType | None]) -> Iterator[None]:
-    """While open, these stand for the modules of their names, except those that are loaded."""
-    given = {name: module for name, module in modules.items() if name not in sys.modules}
-    sys.modules.update(given)  # type: ignore[arg-type]
+    """While open, these stand for the modules of their names."""
+    loaded = {name: sys.modules[name] for name in modules if name in sys.modules}
+    sys.modules.update(modules)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        for name in given:
+        for name in modules:
             del sys.modules[name]
+        sys.modules.update(loaded)
 
 
 @contextlib.contextmanager

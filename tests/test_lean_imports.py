@@ -39,6 +39,11 @@ def test_the_networks_and_coremltools_come_alone() -> None:
     assert after(code) == {"loaded": [], "result": ["diffusers", "coremltools"]}
 
 
+def test_a_package_that_another_library_has_begun_to_load_is_not_loaded_further() -> None:
+    code = "import numba\nresult = 'scipy' in sys.modules" + ALLOWED
+    assert after(code) == {"loaded": [], "result": True}
+
+
 def test_the_ordinary_import_brings_them() -> None:
     assert after("from diffusers import UNet2DConditionModel")["loaded"]
 
