@@ -11,5 +11,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def compiled(function: _Function) -> _Function:
-    """Compile with numba, cached on disk; calls run in parallel on Python threads (nogil)."""
-    return cast(_Function, numba.njit(cache=True, nogil=True)(function))
+    """Compile with numba, cached on disk; calls run in parallel on Python threads (nogil).
+
+    A division by zero gives what numpy gives: looking for it would keep small functions from being
+    built into those that call them.
+    """
+    return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))

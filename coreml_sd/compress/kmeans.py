@@ -1,10 +1,7 @@
 """Exact k-means in one dimension, weighted by counts.
 
-Sorted values make every optimal cluster an interval, and the best start of the last interval
-never moves left when the end moves right, so one dynamic programme with divide and conquer finds
-the optimum in O(k n log n). Source: Wang and Song, "Ckmeans.1d.dp: optimal k-means clustering in
-one dimension by dynamic programming", The R Journal 3/2, 2011; the divide and conquer is the one
-of its later versions (Song and Zhong, Bioinformatics 36, 2020).
+Sorted values make every optimal cluster an interval, so that the best clustering is the cheapest
+way to cut the values into k intervals (`compress.intervals`).
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_sd.compress.compiled import compiled
+from coreml_sd.compress.intervals import cheapest_by_layers, cheapest_by_price
 
 
 @dataclass(frozen=True)
@@ -43,13 +40,22 @@ def kmeans_1d(values: NDArray[np.float64], counts: NDArray[np.int64], k: int) ->
     anchor = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
     centred = values - values[anchor]
     weights = counts.astype(np.float64)
-    starts = _solve(
-        _anchored_sums(weights, anchor),
-        _anchored_sums(weights * centred, anchor),
-        _anchored_sums(weights * centred * centred, anchor),
-        k,
-    )
+    terms = (weights, weights * centred, weights * centred * centred)
+    sums = np.stack([_anchored_sums(each, anchor) for each in terms], axis=1)
+    starts = cheapest_by_price(sums, k, _last_gain(values, weights, k))
+    if starts is None:
+        starts = cheapest_by_layers(sums, k)
     return _centroids(values, weights, starts)
+
+
+def _last_gain(values: NDArray[np.float64], weights: NDArray[np.float64], k: int) -> float:
+    """Roughly what the k-th cluster takes from the error, as if the values were dense.
+
+    Source: Panter and Dite, "Quantization distortion in pulse-count modulation with nonuniform
+    spacing of levels", Proceedings of the IRE 39, 1951.
+    """
+    spacing = np.gradient(values)
+    return float(np.sum(np.cbrt(weights * spacing * spacing)) ** 3 / (6 * k**3))
 
 
 def _centroids(
@@ -73,53 +79,3 @@ def _anchored_sums(terms: NDArray[np.float64], anchor: int) -> NDArray[np.float6
     left = -np.cumsum(terms[:anchor][::-1])[::-1]
     right = np.cumsum(terms[anchor:])
     return np.concatenate([left, np.zeros(1), right])
-
-
-@compiled
-def _solve(
-    w: NDArray[np.float64], s: NDArray[np.float64], q: NDArray[np.float64], k: int
-) -> NDArray[np.int64]:
-    """First index of each of the k intervals, from prefix sums of 1, x and x*x (n + 1 long)."""
-    n = w.size - 1
-    best = np.empty(n + 1)
-    following = np.empty(n + 1)
-    choice = np.zeros((k, n + 1), dtype=np.uint16)
-    best[0] = 0.0
-    for j in range(1, n + 1):
-        sum_x = s[j] - s[0]
-        best[j] = max(q[j] - q[0] - sum_x * sum_x / (w[j] - w[0]), 0.0)
-    # A depth-first stack of (lowest end, highest end, lowest start, highest start).
-    stack = np.empty((64, 4), dtype=np.int64)
-    for m in range(1, k):
-        # m + 1 intervals end at j: at least m + 1 values to the left, and enough to the right.
-        stack[0] = m + 1, n - (k - 1 - m), m, n - (k - 1 - m) - 1
-        if m == k - 1:
-            stack[0, 0] = n
-        top = 1
-        while top:
-            top -= 1
-            low, high, first, last = stack[top]
-            j = (low + high) // 2
-            least = np.inf
-            at = first
-            for i in range(first, min(last, j - 1) + 1):
-                sum_x = s[j] - s[i]
-                cost = best[i] + max(q[j] - q[i] - sum_x * sum_x / (w[j] - w[i]), 0.0)
-                if cost < least:
-                    least = cost
-                    at = i
-            following[j] = least
-            choice[m, j] = at
-            if low < j:
-                stack[top] = low, j - 1, first, at
-                top += 1
-            if j < high:
-                stack[top] = j + 1, high, at, last
-                top += 1
-        best, following = following, best
-    starts = np.zeros(k, dtype=np.int64)
-    end = n
-    for m in range(k - 1, 0, -1):
-        end = int(choice[m, end])
-        starts[m] = end
-    return starts
