@@ -12,7 +12,7 @@ from coreml_sd.convert_coreml import convert_for_coreml
 from coreml_sd.convert_tflite import convert_for_tflite
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.latent_preview import preview_of
-from coreml_sd.memory.freed import give_back, map_large_blocks
+from coreml_sd.memory.freed import collect_garbage, give_back, map_large_blocks
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
@@ -32,6 +32,7 @@ def convert_component(
     """Write the files of one component for every target; returns its manifest entry, and beside it
     the `seconds` that it took."""
     started = time.perf_counter()
+    collect_garbage()  # of the component before
     if verify or "tflite" in plan.config.targets:  # networks are run, or weights rewritten
         map_large_blocks()
     with progress.stage(f"{component.name}: load"):
@@ -60,6 +61,7 @@ def convert_component(
             del vae
             give_back()
     for target in plan.config.targets:
+        collect_garbage()  # of the target before
         part = _TARGETS[target](plan, component, source, staging, verify, progress)
         give_back()
         entry["files"] += part.pop("files")

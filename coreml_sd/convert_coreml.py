@@ -16,6 +16,7 @@ from coreml_sd.compress.choose import stored_bytes
 from coreml_sd.compress.limits import PaletteSpec
 from coreml_sd.compress.plan import Palettization, palettize_module
 from coreml_sd.compress.verify import verify_stored
+from coreml_sd.memory.freed import collect_garbage
 from coreml_sd.mobile import MobileOptions, mobile_form
 from coreml_sd.mobile.weights import layer_weights
 from coreml_sd.models.component import ComponentSpec, TensorSpec
@@ -78,6 +79,7 @@ def convert_for_coreml(
         from coreml_sd.parity.coreml import component_parity
         from coreml_sd.parity.reference import reference
 
+        collect_garbage()
         with progress.stage(f"{component.name}: execute and compare"):
             paths = [staging / file["path"] for file in files]
             held = reference(component, source)

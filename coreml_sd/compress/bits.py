@@ -13,18 +13,6 @@ def packed_size(count: int, bits: int) -> int:
     return (count * bits + 7) // 8
 
 
-def pack_bits(indices: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Flat bytes holding `indices` (any shape, row-major), each in `bits` bits, LSB first.
-
-    Raises:
-        ValueError: an index needs more than `bits` bits.
-    """
-    flat = np.ascontiguousarray(indices, dtype=np.uint8).reshape(-1)
-    if flat.size and int(flat.max()) >> bits:
-        raise ValueError(f"index {int(flat.max())} does not fit in {bits} bits")
-    return flat.copy() if bits == 8 else _pack(flat, bits, packed_size(flat.size, bits))
-
-
 def count_wrong_indices(
     packed: NDArray[np.uint8], bits: int, patterns: NDArray[np.uint16], table: NDArray[np.uint8]
 ) -> int:
@@ -50,19 +38,31 @@ def _wrong(
 
 
 @compiled
-def _pack(flat: NDArray[np.uint8], bits: int, size: int) -> NDArray[np.uint8]:
-    packed = np.zeros(size, dtype=np.uint8)
-    pending = np.uint32(0)
-    filled = 0
-    at = 0
-    for index in flat:
-        pending |= np.uint32(index) << np.uint32(filled)
+def pack_looked_up(
+    patterns: NDArray[np.uint16],
+    table: NDArray[np.uint8],
+    bits: int,
+    packed: NDArray[np.uint8],
+    first: int,
+) -> None:
+    """Pack `table[pattern]` of each pattern in `bits` bits, least significant bit first.
+
+    The first of them becomes number `first` of `packed`, whose bits are 0 from there on.
+    """
+    at = (first * bits) >> 3
+    filled = (first * bits) & 7
+    pending = np.uint64(packed[at]) if filled else np.uint64(0)
+    for pattern in patterns:
+        pending |= np.uint64(table[pattern]) << np.uint64(filled)
         filled += bits
-        if filled >= 8:
-            packed[at] = np.uint8(pending & np.uint32(255))
-            at += 1
-            pending >>= np.uint32(8)
-            filled -= 8
-    if filled:
-        packed[at] = np.uint8(pending)
-    return packed
+        if filled >= 32:
+            for byte in range(4):
+                packed[at + byte] = np.uint8((pending >> np.uint64(8 * byte)) & np.uint64(255))
+            at += 4
+            pending >>= np.uint64(32)
+            filled -= 32
+    while filled > 0:
+        packed[at] = np.uint8(pending & np.uint64(255))
+        at += 1
+        pending >>= np.uint64(8)
+        filled -= 8

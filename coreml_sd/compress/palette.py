@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_sd.compress.bits import packed_size
+from coreml_sd.compress.bits import pack_looked_up, packed_size
 from coreml_sd.compress.compiled import compiled
 from coreml_sd.compress.histogram import PATTERNS, Histogram, bit_patterns, histogram
 from coreml_sd.compress.kmeans import kmeans_1d
@@ -69,6 +69,14 @@ class Palette:
         for table, row, places in zip(self.lut, rows, found, strict=True):
             _look_up(row, index_of_pattern(table), places)
         return found.reshape(weight.shape)
+
+    def packed(self, weight: NDArray[np.float16]) -> NDArray[np.uint8]:
+        """The indices as the file holds them: `bits` bits each, least significant bit first."""
+        found = np.zeros(packed_size(weight.size, self.bits), dtype=np.uint8)
+        rows = bit_patterns(weight).reshape(self.groups, -1)
+        for group, (table, row) in enumerate(zip(self.lut, rows, strict=True)):
+            pack_looked_up(row, index_of_pattern(table), self.bits, found, group * row.size)
+        return found
 
     def decoded(self, weight: NDArray[np.float16]) -> NDArray[np.float16]:
         """What the file holds instead of `weight`, in its shape."""

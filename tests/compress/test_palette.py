@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coreml_sd.compress.bits import count_wrong_indices, pack_bits, packed_size
+from coreml_sd.compress.bits import count_wrong_indices, pack_looked_up, packed_size
 from coreml_sd.compress.histogram import bit_patterns
 from coreml_sd.compress.limits import PALETTE_BITS, PaletteSpec
 from coreml_sd.compress.palette import (
@@ -153,16 +153,26 @@ def test_packing_is_that_of_coremltools(bits: int, count: int) -> None:
         restore_elements_from_packed_bits,
     )
 
-    indices = np.random.default_rng(count).integers(0, 1 << bits, count).astype(np.uint8)
-    packed = pack_bits(indices, bits)
-    assert packed.size == packed_size(count, bits)
-    assert np.array_equal(packed, pack_elements_into_bits(indices, bits))
-    assert np.array_equal(restore_elements_from_packed_bits(packed, bits, count), indices)
+    rng = np.random.default_rng(count)
+    table = rng.integers(0, 1 << bits, 1 << 16).astype(np.uint8)
+    patterns = rng.integers(0, 1 << 16, count).astype(np.uint16)
+    packed = np.zeros(packed_size(count, bits), np.uint8)
+    begun = count // 3  # in two pieces, of which the second may begin inside a byte
+    pack_looked_up(patterns[:begun], table, bits, packed, 0)
+    pack_looked_up(patterns[begun:], table, bits, packed, begun)
+    assert np.array_equal(packed, pack_elements_into_bits(table[patterns], bits))
+    restored = restore_elements_from_packed_bits(packed, bits, count)
+    assert np.array_equal(restored, table[patterns])
 
 
-def test_an_index_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not fit in 2 bits"):
-        pack_bits(np.array([0, 4], np.uint8), 2)
+@pytest.mark.parametrize("spec", [PaletteSpec(3), PaletteSpec(3, "per-grouped-channel", 2)])
+def test_a_palette_packs_its_indices(spec: PaletteSpec) -> None:
+    from coremltools.optimize._utils import pack_elements_into_bits
+
+    weight = gaussian(6, 5)  # rows of 10 indices, of 30 bits
+    palette = palettize(weight, spec)
+    expected = pack_elements_into_bits(palette.indices(weight).reshape(-1), 3)
+    assert np.array_equal(palette.packed(weight), expected)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 6, 8])
@@ -178,12 +188,15 @@ def test_no_palette_of_coremltools_has_a_lower_error(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", PALETTE_BITS)
 def test_a_wrong_index_is_counted_wherever_it_lies(bits: int) -> None:
+    from coremltools.optimize._utils import pack_elements_into_bits
+
     weight = gaussian(5, 7)
     palette = palettize(weight, PaletteSpec(bits))
     indices, patterns = palette.indices(weight), bit_patterns(weight)
     table = index_of_pattern(palette.lut[0])
-    assert count_wrong_indices(pack_bits(indices, bits), bits, patterns, table) == 0
+    assert count_wrong_indices(palette.packed(weight), bits, patterns, table) == 0
     for place in ((0, 0), (2, 3), (4, 6)):
         changed = indices.copy()
         changed[place] ^= 1
-        assert count_wrong_indices(pack_bits(changed, bits), bits, patterns, table) == 1
+        packed = pack_elements_into_bits(changed.reshape(-1), bits)
+        assert count_wrong_indices(packed, bits, patterns, table) == 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,6 @@ from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.models.weights import ModuleWeights, Weights
 from coreml_sd.targets.coreml.precision import Precision
-
-_MOST_WRITERS = 3  # each holds a weight, its indices and its bytes; more are hardly faster
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,15 @@ def export_package(
     """
     quieten()
     from coreml_sd.targets.coreml.capture import capture
+    from coreml_sd.targets.coreml.layer_payloads import write_layers
     from coreml_sd.targets.coreml.lean import lean_conversion
     from coreml_sd.targets.coreml.passes import run_passes
-    from coreml_sd.targets.coreml.program_file import program_spec, weight_path, write_package
+    from coreml_sd.targets.coreml.program_file import (
+        has_sub_byte_types,
+        program_spec,
+        weight_path,
+        write_package,
+    )
     from coreml_sd.targets.coreml.weight_file import WeightFile
 
     _check_names(network, inputs, outputs)
@@ -84,11 +86,16 @@ def export_package(
     decided = palettization() if callable(palettization) else palettization
     palettes = decided.by_parameter if decided else {}
     with WeightFile(weight_path(path)) as file:
-        spec, names, fills = program_spec(program, stand_ins, held, palettes, file, min_os)
-        threads = min(_MOST_WRITERS, workers or os.cpu_count() or 1)
-        with ThreadPoolExecutor(max_workers=threads) as pool:
-            for _ in pool.map(lambda fill: fill[1](), fills):
-                pass
+        layers = write_layers(
+            file,
+            stand_ins.shapes,
+            held,
+            palettes,
+            dense=precision,
+            sub_byte=has_sub_byte_types(min_os),
+            workers=workers,
+        )
+        spec, names = program_spec(program, stand_ins, layers, file, min_os)
     _describe(spec, inputs, outputs, metadata)
     write_package(path, spec)
     return names

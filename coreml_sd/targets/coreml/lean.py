@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from coreml_sd.memory.freed import give_back
+from coreml_sd.memory.freed import collect_garbage, leave_garbage
 
 _alone = threading.RLock()
 
@@ -20,7 +20,8 @@ def lean_conversion() -> Iterator[None]:
     finished one is, by `passes.check_program`); what a type is called is looked up once; ops do not
     hand on notes of where they came from, which no file holds; the mark that keeps passes from
     folding compressed constants is not propagated, because none exists before the file is written;
-    and the garbage collector does not walk some million live objects again and again.
+    and the garbage collector does not walk some million live objects again and again. What is dead
+    afterwards stays until the next conversion, or until `collect_garbage` is called.
 
     What is changed belongs to the whole process, so that one thread at a time is inside.
     """
@@ -28,15 +29,15 @@ def lean_conversion() -> Iterator[None]:
         for owner, name, change in _changes():
             stack.callback(setattr, owner, name, vars(owner)[name])
             setattr(owner, name, change)
+        collect_garbage()
         collecting = gc.isenabled()
         gc.disable()
         try:
             yield
         finally:
+            leave_garbage()
             if collecting:
                 gc.enable()
-            gc.collect()
-            give_back()
 
 
 def _changes() -> list[tuple[Any, str, Any]]:

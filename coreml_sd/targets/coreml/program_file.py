@@ -1,21 +1,18 @@
-"""Write a finished program as an .mlpackage; large weights go from their source to weight.bin."""
+"""Write a finished program as an .mlpackage, beside the weights that are in its weight.bin."""
 
 from __future__ import annotations
 
 import json
-import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from coreml_sd.compress.bits import pack_bits, packed_size
 from coreml_sd.compress.palette import Palette
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.models.weights import Weights, fp16_value, fp32_value
+from coreml_sd.targets.coreml.layer_payloads import LayerPayload
 from coreml_sd.targets.coreml.stand_ins import StandIns
 from coreml_sd.targets.coreml.weight_file import WeightFile
 
@@ -23,37 +20,39 @@ _AUTHOR = "com.apple.CoreML"
 _BLOB_NAME = "@model_path/weights/weight.bin"
 _FEWEST_IN_FILE = 10  # smaller values stand in the program itself, as coremltools has it
 
-Fill = tuple[str, Callable[[], None]]  # a parameter and what writes its payload
-
 
 def program_spec(
     program: Any,
     stand_ins: StandIns,
-    weights: Weights,
-    palettes: Mapping[str, Palette],
+    layers: Mapping[str, LayerPayload],
     file: WeightFile,
     min_os: str,
-) -> tuple[Any, dict[str, str], list[Fill]]:
-    """The program as Core ML's protobuf.
-
-    Small constants are written to `file` at once; of layer weights only the places are given out.
+) -> tuple[Any, dict[str, str]]:
+    """The program as Core ML's protobuf; its constants other than `layers` go to `file`.
 
     Returns:
-        The model spec; the name in the program of each parameter's weight; the writers of the
-        payloads, which may run in any order and on any thread.
+        The model spec; the name in the program of each parameter's weight.
 
     Raises:
-        CoremlSDError: a palette that the system cannot load.
+        CoremlSDError: a palette that the system cannot load, or a weight that was written in
+            another type than the program has.
     """
     import coremltools as ct
     from coremltools.converters.mil.backend.mil.load import CoreMLProtoExporter
 
     version = getattr(ct.target, min_os).value
-    translator = _translator(program, stand_ins, weights, palettes, file, version)
+    translator = _translator(program, stand_ins, layers, file, version)
     exporter = CoreMLProtoExporter(
         program, translator.export(), None, None, None, "mlprogram", "pytorch", version
     )
-    return exporter.export(version), translator.names, translator.fills
+    return exporter.export(version), translator.names
+
+
+def has_sub_byte_types(min_os: str) -> bool:
+    """Whether systems from `min_os` on know types of fewer than 8 bits."""
+    import coremltools as ct
+
+    return bool(getattr(ct.target, min_os) >= ct.target.iOS18)
 
 
 def write_package(folder: Path, spec: Any) -> None:
@@ -94,8 +93,7 @@ def _identifier(name: str) -> str:
 def _translator(
     program: Any,
     stand_ins: StandIns,
-    weights: Weights,
-    palettes: Mapping[str, Palette],
+    layers: Mapping[str, LayerPayload],
     file: WeightFile,
     version: int,
 ) -> Any:
@@ -110,7 +108,6 @@ def _translator(
         def __init__(self) -> None:
             super().__init__(program, str(file.path.parent), version)
             self.names: dict[str, str] = {}
-            self.fills: list[Fill] = []
 
         def create_file_value(self, var: Any) -> Any:
             value = np.asarray(var.val)
@@ -122,12 +119,15 @@ def _translator(
             if name is None:
                 return super().translate_const(op)
             self.names[name] = var.name
+            layer = layers[name]
+            stored = self._in_file(layer.offset, layer.element, layer.shape)
             kind = "const"
-            arguments: dict[str, Any]
-            if name in palettes:
-                kind, arguments = "constexpr_lut_to_dense", self._palettized(name, palettes[name])
-            else:
-                arguments = {"val": self._dense(name, var.val)}
+            arguments: dict[str, Any] = {"val": stored}
+            if layer.palette is not None:
+                kind = "constexpr_lut_to_dense"
+                arguments = {"indices": stored} | self._table(name, layer.palette)
+            elif layer.element != var.val.dtype.name:
+                raise CoremlSDError(f"{name}: written as {layer.element}, not {var.val.dtype}")
             attributes = {"name": helper.create_scalar_value(op.name)}
             inputs = {}
             if kind == "const" or version < ct.target.iOS18.value:
@@ -141,40 +141,22 @@ def _translator(
                 type=kind, inputs=inputs, attributes=attributes, outputs=[result]
             )
 
-        def _dense(self, name: str, value: NDArray[Any]) -> Any:
-            offset = file.reserve(value.dtype.name, value.size * value.dtype.itemsize)
-            read: Callable[[Weights, str], NDArray[Any]]
-            read = fp16_value if value.dtype == np.float16 else fp32_value
-            self.fills.append((name, lambda: file.fill(offset, read(weights, name))))
-            return self._in_file(offset, value.dtype.name, value.shape)
-
-        def _palettized(self, name: str, palette: Palette) -> dict[str, Any]:
-            size, bits = math.prod(palette.shape), palette.bits
-            indices_shape: tuple[int, ...] = (packed_size(size, bits),)
-            element, table, unused = "uint8", palette.lut.reshape(-1), 0
+        def _table(self, name: str, palette: Palette) -> dict[str, Any]:
+            arguments = {}
+            table = palette.lut.reshape(-1)
             if version >= ct.target.iOS18.value:
-                element, indices_shape = f"uint{bits}", palette.shape
-                unused = 8 * packed_size(size, bits) - size * bits
                 table = palette.lut.reshape(
-                    palette.groups, *(1,) * (len(palette.shape) - 1), 1 << bits, 1
+                    palette.groups, *(1,) * (len(palette.shape) - 1), 1 << palette.bits, 1
                 )
-            elif palette.groups != 1:
-                raise CoremlSDError(f"{name}: palettes per group of channels need iOS18")
-            offset = file.reserve(element, packed_size(size, bits), unused)
-
-            def fill() -> None:
-                weight = fp16_value(weights, name).reshape(palette.shape)
-                file.fill(offset, pack_bits(palette.indices(weight), bits))
-
-            self.fills.append((name, fill))
-            arguments = {"indices": self._in_file(offset, element, indices_shape)}
+            else:
+                if palette.groups != 1:
+                    raise CoremlSDError(f"{name}: palettes per group of channels need iOS18")
+                shape = np.array(palette.shape, dtype=np.uint32)
+                arguments["shape"] = helper.create_tensor_value(shape)
             if table.size >= _FEWEST_IN_FILE:
                 arguments["lut"] = self._in_file(file.add(table), "float16", table.shape)
             else:
                 arguments["lut"] = helper.create_tensor_value(table)
-            if version < ct.target.iOS18.value:
-                shape = np.array(palette.shape, dtype=np.uint32)
-                arguments["shape"] = helper.create_tensor_value(shape)
             return arguments
 
         def _in_file(self, offset: int, element: str, shape: tuple[int, ...]) -> Any:

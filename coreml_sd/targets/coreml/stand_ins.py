@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class StandIns:
 
     def tensor(self, name: str) -> torch.Tensor:
         """The stand-in as torch gives it to the converter, in fp32."""
-        number = self._patterns()[name].view(np.float16).astype(np.float32)
+        number = self._patterns[name].view(np.float16).astype(np.float32)
         return torch.tensor(float(number)).expand(self.shapes[name])
 
     def name_of(self, value: Any) -> str | None:
@@ -44,7 +45,7 @@ class StandIns:
             return None
         if value.dtype not in (np.float16, np.float32):
             return None
-        name = self._names().get(float(value.flat[0]))
+        name = self._names.get(float(value.flat[0]))
         return name if name is not None and self.shapes[name] == value.shape else None
 
     def keep_weightless(self, program: Any) -> None:
@@ -79,12 +80,13 @@ class StandIns:
                     if name is not None:
                         yield name, op
 
+    @functools.cached_property
     def _patterns(self) -> dict[str, np.uint16]:
         return {name: np.uint16(_FIRST_PATTERN + i) for i, name in enumerate(self.shapes)}
 
+    @functools.cached_property
     def _names(self) -> dict[float, str]:
-        patterns = self._patterns()
-        return {float(pattern.view(np.float16)): name for name, pattern in patterns.items()}
+        return {float(pattern.view(np.float16)): name for name, pattern in self._patterns.items()}
 
 
 class _Weightless(np.ndarray[Any, Any]):
