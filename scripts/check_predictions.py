@@ -50,6 +50,11 @@ CASES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "sd15 fp16": ("sd15", {}, False),
     "sd15 small": ("sd15", {"palettize": 6, "components": ["text_encoder", "vae_encoder"]}, True),
     "sd15 small tflite": ("sd15", {"targets": ["tflite"], "components": ["text_encoder"]}, True),
+    "sd15 small both": (
+        "sd15",
+        {"targets": ["coreml", "tflite"], "palettize": 6, "components": ["text_encoder"]},
+        True,
+    ),
     "sd15, verified": ("sd15", {"palettize": 6, "chunks": "2"}, True),
     "sd15 tflite": ("sd15", {"targets": ["tflite"]}, False),
     "sd15 tflite, verified": ("sd15", {"targets": ["tflite"]}, True),

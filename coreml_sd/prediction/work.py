@@ -16,8 +16,9 @@ class Work:
     """One piece: a component (or "" for the whole), its kind, and its size in several measures.
 
     Measures: `each` (1), `first` (1 the first time a process does this kind: libraries are
-    loaded), `layers`, `parameters` (1e9), `palettes` (1e9 parameters that get palettes), `macs`
-    (1e12) and `activation` (1e9 values).
+    loaded), `layers`, `parameters` (1e9), `palettes` (1e9 parameters that get palettes),
+    `unpacked` (1e9 parameters that are int8 in a .tflite and fp32 while it runs), `macs` (1e12)
+    and `activation` (1e9 values).
     """
 
     component: str
@@ -32,7 +33,7 @@ def share_work(
     work, known = [Work("", "start", {"each": 1.0})], set[str]()
     for component in names:
         for kind in _kinds(plan, component, verify):
-            size = measures(plan, sizes[component], first=kind not in known)
+            size = measures(plan, component, sizes[component], first=kind not in known)
             work.append(Work(component, kind, size))
             known.add(kind)
     return work
@@ -67,15 +68,17 @@ def split_title(title: str) -> tuple[str, str]:
     return (component, stage) if colon else ("", title)
 
 
-def measures(plan: Plan, size: NetworkSize, *, first: bool) -> Sizes:
+def measures(plan: Plan, component: str, size: NetworkSize, *, first: bool) -> Sizes:
     """The size of a component in every measure."""
     held = size.parameters / 1e9
+    int8 = plan.android is not None and plan.android.quantization_of(component) == "int8"
     return {
         "each": 1.0,
         "first": float(first),
         "layers": float(len(size.layers)),
         "parameters": held,
         "palettes": held if plan.palettes else 0.0,
+        "unpacked": held if int8 else 0.0,
         "macs": size.macs / 1e12,
         "activation": size.activation / 1e9,
     }

@@ -36,9 +36,10 @@ _TIME = {
     "finish": ("each", "parameters"),
 }
 _MEMORY = ("each", "parameters", "activation")
+_MEMORY_TOO = {"tflite-verify": ("unpacked",)}
 # What a rate can be at most: small models alone say nothing of what large ones take.
 _MOST_SECONDS = {"parameters": 300.0, "palettes": 300.0, "macs": 150.0}
-_MOST_BYTES = {"parameters": 9e9, "activation": 32e9}
+_MOST_BYTES = {"parameters": 9e9, "unpacked": 4e9, "activation": 32e9}
 _AFTER_NAME = ".C"  # of a component in the names of its files: an ending, or Chunk1
 _SHORTEST = 1.0  # seconds: what is shorter counts no more than this
 _NOTHING = Rates({}, {}, {}, {}, {"bytes": 0, "bytes_per_palette": 0}, {})
@@ -67,7 +68,7 @@ def fit_rates(cases: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "probe": reference,
         "seconds": {kind: _fit_seconds(kind, rows) for kind, rows in by_kind.items()},
-        "memory": {kind: _fit_memory(rows) for kind, rows in by_kind.items()},
+        "memory": {kind: _fit_memory(kind, rows) for kind, rows in by_kind.items()},
         **_fit_files(cases),
         "measured": {
             "date": time.strftime("%Y-%m-%d"),
@@ -140,10 +141,11 @@ def _fit_seconds(kind: str, rows: list[_Observed]) -> dict[str, float]:
     return _fit(_TIME[kind], rows, values, weights, _MOST_SECONDS)
 
 
-def _fit_memory(rows: list[_Observed]) -> dict[str, float]:
+def _fit_memory(kind: str, rows: list[_Observed]) -> dict[str, float]:
     held = [row for row in rows if row.memory]
     weights = np.array([1 / row.memory for row in held])
-    return _fit(_MEMORY, held, np.array([row.memory for row in held]), weights, _MOST_BYTES)
+    measures = (*_MEMORY, *_MEMORY_TOO.get(kind, ()))
+    return _fit(measures, held, np.array([row.memory for row in held]), weights, _MOST_BYTES)
 
 
 def _fit(
