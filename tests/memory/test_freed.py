@@ -1,13 +1,15 @@
-"""Pages of files that leave the process."""
+"""Memory that goes back: pages of files, and garbage that was left for later."""
 
+import gc
 import mmap
 import re
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
-from coreml_sd.memory.freed import let_pages_go
+from coreml_sd.memory.freed import collect_garbage, leave_garbage, let_pages_go
 
 
 def mapped(path: Path, access: int) -> mmap.mmap:
@@ -43,3 +45,23 @@ def test_pages_of_a_file_leave_and_come_back(tmp_path: Path) -> None:
 
 def test_pages_of_a_file_that_is_not_mapped(tmp_path: Path) -> None:
     let_pages_go(tmp_path / "none")
+
+
+class Node:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_garbage_that_was_left_is_found_when_it_is_collected() -> None:
+    found = weakref.ref(Node())
+    leave_garbage()
+    gc.collect()
+    assert found() is not None  # what was left costs later collections nothing
+    collect_garbage()
+    assert found() is None and gc.get_freeze_count() == 0
+
+
+def test_nothing_is_collected_where_nothing_was_left() -> None:
+    found = weakref.ref(Node())
+    collect_garbage()
+    assert found() is not None
