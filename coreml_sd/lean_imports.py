@@ -34,6 +34,11 @@ def allow_lean_imports() -> None:
     _allowed = True
 
 
+def only_converts() -> bool:
+    """Whether this process does nothing but convert (`allow_lean_imports` was called)."""
+    return _allowed
+
+
 def import_lean() -> None:
     """Import both as if the optional packages were not installed.
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from coreml_sd.lean_imports import only_converts
 from coreml_sd.memory.freed import collect_garbage, leave_garbage
 
 _alone = threading.RLock()
@@ -20,8 +21,8 @@ def lean_conversion() -> Iterator[None]:
     finished one is, by `passes.check_program`); what a type is called is looked up once; ops do not
     hand on notes of where they came from, which no file holds; the mark that keeps passes from
     folding compressed constants is not propagated, because none exists before the file is written;
-    and the garbage collector does not walk some million live objects again and again. What is dead
-    afterwards stays until the next conversion, or until `collect_garbage` is called.
+    and the garbage collector does not walk some million live objects again and again. In a process
+    that does nothing else, what is dead afterwards stays until `collect_garbage` is called.
 
     What is changed belongs to the whole process, so that one thread at a time is inside.
     """
@@ -38,6 +39,8 @@ def lean_conversion() -> Iterator[None]:
             leave_garbage()
             if collecting:
                 gc.enable()
+            if not only_converts():
+                collect_garbage()
 
 
 def _changes() -> list[tuple[Any, str, Any]]:
