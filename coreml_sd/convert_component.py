@@ -61,7 +61,6 @@ def convert_component(
             del vae
             give_back()
     for target in plan.config.targets:
-        collect_garbage()  # of the target before
         part = _TARGETS[target](plan, component, source, staging, verify, progress)
         give_back()
         entry["files"] += part.pop("files")

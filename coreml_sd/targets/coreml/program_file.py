@@ -143,14 +143,13 @@ def _translator(
 
         def _table(self, name: str, palette: Palette) -> dict[str, Any]:
             arguments = {}
-            table = palette.lut.reshape(-1)
             if version >= ct.target.iOS18.value:
-                table = palette.lut.reshape(
-                    palette.groups, *(1,) * (len(palette.shape) - 1), 1 << palette.bits, 1
-                )
+                ones = (1,) * (len(palette.shape) - 1)
+                table = palette.lut.reshape(palette.groups, *ones, 1 << palette.bits, 1)
+            elif palette.groups != 1:
+                raise CoremlSDError(f"{name}: palettes per group of channels need iOS18")
             else:
-                if palette.groups != 1:
-                    raise CoremlSDError(f"{name}: palettes per group of channels need iOS18")
+                table = palette.lut.reshape(-1)
                 shape = np.array(palette.shape, dtype=np.uint32)
                 arguments["shape"] = helper.create_tensor_value(shape)
             if table.size >= _FEWEST_IN_FILE:
