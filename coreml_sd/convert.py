@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from coreml_sd.parts import Parts
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
 from coreml_sd.room import require_room, warn_of_memory
-from coreml_sd.workers import choose_jobs, early_component, share_out, working
+from coreml_sd.workers import Finished, choose_jobs, early_component, share_out, working
 
 _PACKAGES = ("diffusers", "numpy", "torch", "transformers")
 _TARGET_PACKAGES = {
@@ -103,10 +103,8 @@ def _convert_components(
     shares = share_out(left, max(1, choose_jobs(left, jobs if parallel else 1, memory)))
     helped = dataclasses.replace(left, threads=_threads(len(shares)))
 
-    def finished(name: str, entry: dict[str, Any]) -> None:
-        parts.add(name, entry, staging)
-
     with (
+        _in_background(functools.partial(parts.add, staging=staging)) as finished,
         _solving_early(left, early_component(left, shares, jobs, memory), parts, shares) as early,
         working(helped, shares[1:], staging, verify, progress, finished) as workers,
     ):
@@ -123,6 +121,17 @@ def _convert_components(
         for worker in workers:
             done |= worker.finish()
     return {component.name: done[component.name] for component in plan.components}
+
+
+@contextlib.contextmanager
+def _in_background(work: Callable[[str, dict[str, Any]], None]) -> Iterator[Finished]:
+    """Gives `work` to a thread of its own, where one call comes after the other: callers, such as
+    readers of what a worker tells, do not wait. It has ended when the block has."""
+    calls = []
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        yield lambda name, entry: calls.append(pool.submit(work, name, entry))
+    for call in calls:
+        call.result()
 
 
 @contextlib.contextmanager
