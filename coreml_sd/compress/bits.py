@@ -20,20 +20,25 @@ def count_wrong_indices(
 
     Reads each index where the format says that it lies, not the way it was written.
     """
-    return int(_wrong(np.append(packed, np.uint8(0)), bits, patterns, table))
+    return int(_wrong(packed, np.uint64(bits), patterns, table))
 
 
 @compiled
 def _wrong(
-    packed: NDArray[np.uint8], bits: int, patterns: NDArray[np.uint16], table: NDArray[np.uint8]
+    packed: NDArray[np.uint8],
+    bits: np.uint64,
+    patterns: NDArray[np.uint16],
+    table: NDArray[np.uint8],
 ) -> int:
-    mask = (1 << bits) - 1
+    byte = np.uint64(8)  # signed numbers beside unsigned ones would become floats
+    mask = (np.uint64(1) << bits) - np.uint64(1)
     wrong = 0
-    for i in range(patterns.size):
-        first = i * bits
-        word = int(packed[first >> 3]) | (int(packed[(first >> 3) + 1]) << 8)
-        if ((word >> (first & 7)) & mask) != int(table[patterns[i]]):
-            wrong += 1
+    for i in range(np.uint64(patterns.size)):
+        at, shift = i * bits // byte, i * bits % byte
+        word = np.uint64(packed[at])
+        if shift + bits > byte:
+            word |= np.uint64(packed[at + np.uint64(1)]) << byte
+        wrong += ((word >> shift) & mask) != np.uint64(table[patterns[i]])
     return wrong
 
 

@@ -17,6 +17,8 @@ from coreml_sd.compress.palette import Palette, index_of_pattern
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.models.weights import Weights, fp16_value
 
+_MOST_READERS = 3  # each holds a weight and its bytes; more are hardly faster
+
 
 @dataclass(frozen=True)
 class StoredPayload:
@@ -89,7 +91,8 @@ def _unpacked(payload: NDArray[np.uint8], palette: Palette) -> NDArray[np.generi
 
 
 def _for_each(check: Callable[[str], None], names: list[str], workers: int | None) -> int:
-    with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
+    threads = min(_MOST_READERS, workers or os.cpu_count() or 1)
+    with ThreadPoolExecutor(max_workers=threads) as pool:
         for _ in pool.map(check, names):
             pass
     return len(names)
