@@ -97,7 +97,7 @@ def predict(
 
     def timed(work: Work) -> TimedWork:
         seconds = sum(
-            rate * work.size.get(measure, 0.0) * slower[_speed(measure)]
+            rate * work.size.get(measure, 0.0) * slower[speed_of(measure)]
             for measure, rate in known.seconds.get(work.kind, {}).items()
         )
         held = sum(
@@ -118,5 +118,6 @@ def predict(
     )
 
 
-def _speed(measure: str) -> str:
+def speed_of(measure: str) -> str:
+    """The figure of the probe that a measure's time goes with."""
     return "compute" if measure in _COMPUTED else "interpreter"

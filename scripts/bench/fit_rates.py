@@ -18,7 +18,7 @@ from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.prediction.disk import target_bytes
 from coreml_sd.prediction.layers import NetworkSize, network_size
-from coreml_sd.prediction.predict import predict
+from coreml_sd.prediction.predict import predict, speed_of
 from coreml_sd.prediction.rates import Rates
 from coreml_sd.prediction.work import Work, kind_of_stage, split_title
 
@@ -47,11 +47,12 @@ _NOTHING = Rates({}, {}, {}, {}, {"bytes": 0, "bytes_per_palette": 0}, {})
 
 @dataclass
 class _Observed:
-    """One piece of work as it was measured."""
+    """One piece of work as it was measured; `probe`: how fast the machine was then."""
 
     work: Work
     seconds: float
     memory: float
+    probe: dict[str, float]
 
 
 def fit_rates(cases: list[dict[str, Any]]) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def fit_rates(cases: list[dict[str, Any]]) -> dict[str, Any]:
             by_kind[observed.work.kind].append(observed)
     return {
         "probe": reference,
-        "seconds": {kind: _fit_seconds(kind, rows) for kind, rows in by_kind.items()},
+        "seconds": {kind: _fit_seconds(kind, rows, reference) for kind, rows in by_kind.items()},
         "memory": {kind: _fit_memory(kind, rows) for kind, rows in by_kind.items()},
         **_fit_files(cases),
         "measured": {
@@ -89,7 +90,8 @@ def _observed(case: dict[str, Any]) -> list[_Observed]:
     result = []
 
     def observe(work: Work, number: int, start: float, stop: float) -> None:
-        result.append(_Observed(work, stop - start, _held(case["samples"], number, start, stop)))
+        held = _held(case["samples"], number, start, stop)
+        result.append(_Observed(work, stop - start, held, case["probe"]))
 
     spawned = case["started"]
     for number, share in enumerate(expected.shares):
@@ -135,22 +137,30 @@ def _held(samples: list[list[float]], number: int, start: float, stop: float) ->
     return max(held, default=0.0)
 
 
-def _fit_seconds(kind: str, rows: list[_Observed]) -> dict[str, float]:
+def _fit_seconds(kind: str, rows: list[_Observed], reference: dict[str, float]) -> dict[str, float]:
     weights = np.array([1 / max(row.seconds, _SHORTEST) for row in rows])
     values = np.array([row.seconds for row in rows])
-    return _fit(_TIME[kind], rows, values, weights, _MOST_SECONDS)
+    speeds = [speed_of(measure) for measure in _TIME[kind]]
+    slower = np.array([[row.probe[speed] / reference[speed] for speed in speeds] for row in rows])
+    return _fit(_TIME[kind], _sizes(_TIME[kind], rows) * slower, values, weights, _MOST_SECONDS)
 
 
 def _fit_memory(kind: str, rows: list[_Observed]) -> dict[str, float]:
     held = [row for row in rows if row.memory]
     weights = np.array([1 / row.memory for row in held])
     measures = (*_MEMORY, *_MEMORY_TOO.get(kind, ()))
-    return _fit(measures, held, np.array([row.memory for row in held]), weights, _MOST_BYTES)
+    values = np.array([row.memory for row in held])
+    return _fit(measures, _sizes(measures, held), values, weights, _MOST_BYTES)
+
+
+def _sizes(measures: tuple[str, ...], rows: list[_Observed]) -> NDArray[np.float64]:
+    """Each row's size in each measure."""
+    return np.array([[row.work.size.get(m, 0.0) for m in measures] for row in rows])
 
 
 def _fit(
     measures: tuple[str, ...],
-    rows: list[_Observed],
+    table: NDArray[np.float64],
     values: NDArray[np.float64],
     weights: NDArray[np.float64],
     most: dict[str, float],
@@ -158,7 +168,6 @@ def _fit(
     """Rates from zero to `most` with the least relative error."""
     from scipy.optimize import lsq_linear
 
-    table = np.array([[row.work.size.get(m, 0.0) for m in measures] for row in rows])
     scale = np.maximum(table.max(axis=0), 1e-12)
     limits = np.array([most.get(m, np.inf) for m in measures]) * scale
     found = lsq_linear(table / scale * weights[:, None], values * weights, (0.0, limits)).x

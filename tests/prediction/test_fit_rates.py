@@ -51,6 +51,21 @@ def made_up(verify: bool) -> dict[str, Any]:
     }
 
 
+def slowed(case: dict[str, Any], times: float) -> dict[str, Any]:
+    """The same case on a machine that takes so many times as long for everything."""
+
+    def later(moment: float) -> float:
+        return float(case["started"] + times * (moment - case["started"]))
+
+    return {
+        **case,
+        "seconds": times * case["seconds"],
+        "events": [[later(moment), *rest] for moment, *rest in case["events"]],
+        "samples": [[later(moment), *rest] for moment, *rest in case["samples"]],
+        "probe": {name: times * seconds for name, seconds in case["probe"].items()},
+    }
+
+
 @pytest.mark.parametrize("verify", [False, True])
 def test_known_times_are_found_again(verify: bool) -> None:
     case = made_up(verify)
@@ -60,6 +75,15 @@ def test_known_times_are_found_again(verify: bool) -> None:
     again = predict(plan, verify, measured=_PROBE, known=found)
     assert again.seconds == pytest.approx(case["seconds"], rel=0.03)
     assert again.memory == pytest.approx(case["memory"], rel=0.1)
+
+
+def test_a_slower_machine_is_not_taken_for_more_work() -> None:
+    usual, slow = made_up(True), slowed(made_up(True), 2.0)
+    found = Rates(**json.loads(json.dumps(fit_rates([usual, usual, slow]))))
+    assert found.probe == _PROBE
+    plan = plan_conversion(ConversionConfig(**usual["config"]))
+    again = predict(plan, True, measured=_PROBE, known=found)
+    assert again.seconds == pytest.approx(usual["seconds"], rel=0.03)
 
 
 def test_what_is_fitted_is_all_that_is_kept() -> None:
