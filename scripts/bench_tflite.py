@@ -66,7 +66,7 @@ def _convert_plainly(folder: Path, quantization: str, out: Path) -> None:
 
     from coreml_sd.config import ConversionConfig
     from coreml_sd.models.open_model import open_model
-    from coreml_sd.targets.tflite.quantize import _recipe
+    from coreml_sd.targets.tflite.quantize import recipe
     from coreml_sd.targets.tflite.quantizer_faults import worked_around
 
     component = open_model(ConversionConfig(model=str(folder), targets=["tflite"])).component(
@@ -79,7 +79,7 @@ def _convert_plainly(folder: Path, quantization: str, out: Path) -> None:
     kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
     with worked_around():
         worker = quantizer.Quantizer(f"{out}.fp32")
-        worker.load_quantization_recipe(_recipe(quantization, kinds))  # type: ignore[arg-type]
+        worker.load_quantization_recipe(recipe(quantization, kinds))  # type: ignore[arg-type]
         out.write_bytes(worker.quantize().quantized_model)
 
 

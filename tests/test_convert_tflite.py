@@ -156,10 +156,8 @@ class TestTFLiteAlone:
         self, sd1_folder: Path, tmp_path: Path, quick_export: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The quantizer does something else than was asked for."""
-        true_recipe = quantize._recipe
-        monkeypatch.setattr(
-            quantize, "_recipe", lambda asked, ops: true_recipe("dynamic-int8", ops)
-        )
+        true_recipe = quantize.recipe
+        monkeypatch.setattr(quantize, "recipe", lambda asked, ops: true_recipe("dynamic-int8", ops))
         wrong = config(sd1_folder, components=["text_encoder"], quantize="int8")
         with pytest.raises(
             CoremlSDError, match=r"text_encoder: .* \(gate .* for tflite .*; the bun"

@@ -52,7 +52,7 @@ def upstream(path: Path, quantization: Quantization) -> Any:
 
     with quiet_native():
         worker = quantizer.Quantizer(str(path))
-        worker.load_quantization_recipe(quantize._recipe(quantization, quantize.CONVOLUTIONS))
+        worker.load_quantization_recipe(quantize.recipe(quantization, quantize.CONVOLUTIONS))
         return worker.quantize().quantized_model
 
 

@@ -41,7 +41,7 @@ def program_spec(
     from coremltools.converters.mil.backend.mil.load import CoreMLProtoExporter
 
     version = getattr(ct.target, min_os).value
-    translator = _translator(program, stand_ins, layers, file, version)
+    translator = _translator(program, stand_ins, layers, file, min_os)
     exporter = CoreMLProtoExporter(
         program, translator.export(), None, None, None, "mlprogram", "pytorch", version
     )
@@ -49,7 +49,8 @@ def program_spec(
 
 
 def has_sub_byte_types(min_os: str) -> bool:
-    """Whether systems from `min_os` on know types of fewer than 8 bits."""
+    """Whether systems from `min_os` on know types of fewer than 8 bits, and with them palettes per
+    group of channels."""
     import coremltools as ct
 
     return bool(getattr(ct.target, min_os) >= ct.target.iOS18)
@@ -95,7 +96,7 @@ def _translator(
     stand_ins: StandIns,
     layers: Mapping[str, LayerPayload],
     file: WeightFile,
-    version: int,
+    min_os: str,
 ) -> Any:
     """coremltools' translation of a program, with our weight file and our weights in it."""
     import coremltools as ct
@@ -104,8 +105,11 @@ def _translator(
     from coremltools.converters.mil.mil import types
     from coremltools.proto import MIL_pb2
 
+    sub_byte = has_sub_byte_types(min_os)
+
     class Translator(MILProtoExporter):  # type: ignore[misc]
         def __init__(self) -> None:
+            version = getattr(ct.target, min_os).value
             super().__init__(program, str(file.path.parent), version)
             self.names: dict[str, str] = {}
 
@@ -130,7 +134,7 @@ def _translator(
                 raise CoremlSDError(f"{name}: written as {layer.element}, not {var.val.dtype}")
             attributes = {"name": helper.create_scalar_value(op.name)}
             inputs = {}
-            if kind == "const" or version < ct.target.iOS18.value:
+            if kind == "const" or not sub_byte:
                 attributes |= arguments
             else:
                 for key, value in arguments.items():
@@ -143,7 +147,7 @@ def _translator(
 
         def _table(self, name: str, palette: Palette) -> dict[str, Any]:
             arguments = {}
-            if version >= ct.target.iOS18.value:
+            if sub_byte:
                 ones = (1,) * (len(palette.shape) - 1)
                 table = palette.lut.reshape(palette.groups, *ones, 1 << palette.bits, 1)
             elif palette.groups != 1:

@@ -80,7 +80,7 @@ def _quantize(
     with quiet_native() as noise, worked_around():
         try:
             worker = open_quantizer()
-            worker.load_quantization_recipe(_recipe(quantization, ops))
+            worker.load_quantization_recipe(recipe(quantization, ops))
             worker.quantize(serialize_to_path=str(destination))  # else it is held in memory too
         except UserError:
             raise
@@ -106,7 +106,9 @@ def int8_weight(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
-def _recipe(quantization: Quantization, ops: Sequence[str] = CONVOLUTIONS) -> Any:
+def recipe(quantization: Quantization, ops: Sequence[str] = CONVOLUTIONS) -> Any:
+    """What ai-edge-quantizer is to do with the weights of `ops` (builtin operators, by name) and
+    with tables of embeddings."""
     from ai_edge_quantizer import recipe_manager
 
     manager = recipe_manager.RecipeManager()
