@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from coremltools.converters.mil import Builder as mb  # noqa: N813
 from coremltools.converters.mil.mil import types
 
-from coreml_sd.errors import UserError
+from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.runtimes.mil import MilNetwork, attention, compile, network
 from coreml_sd.runtimes.mil.ops import OPS
@@ -137,6 +137,25 @@ class TestBlocks:
         assert kinds(opened).count("einsum") == 2 and "softmax" not in kinds(opened)
         want = Attention()(*(torch.from_numpy(array) for array in given().values()))
         assert psnr_db(want.numpy(), opened.run(given())["y"]) > 120
+
+    def test_what_nobody_looks_at_is_fused_and_the_same(
+        self, split: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fused = MilNetwork(split, mode="fp32").run(given())["y"]
+        blocks = MilNetwork(split, mode="fp32", record=True).run(given())["y"]
+        assert psnr_db(blocks, fused) > 120
+        monkeypatch.setattr(attention, "scaled_dot_product_attention", None)
+        MilNetwork(split, mode="fp32", record=True).run(given())
+        with pytest.raises(CoremlSDError, match="not callable"):  # negative control: it was used
+            MilNetwork(split, mode="fp32").run(given())
+
+    def test_values_of_another_width_than_the_keys_are_not_fused(self) -> None:
+        rng = torch.Generator().manual_seed(0)
+        keys, queries = torch.randn(2, 9, 1, 4, generator=rng), torch.randn(2, 4, 1, 5)
+        values = torch.randn(2, 6, 1, 9, generator=rng)
+        weights = torch.einsum("bkhc,bchq->bkhq", keys, queries).softmax(1)
+        want = torch.einsum("bkhq,bchk->bchq", weights, values)
+        torch.testing.assert_close(attention.attend(keys, queries, values, None), want)
 
     def test_fp16_rounds_each_op_as_alone(
         self, split: Path, monkeypatch: pytest.MonkeyPatch

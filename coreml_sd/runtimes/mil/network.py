@@ -153,19 +153,25 @@ class MilNetwork:
         for slot in call.dead:
             values[slot] = None
 
-    def _observer(self, call: Instruction) -> Seen:
-        """Round and record the blocks of the results that a call makes within."""
+    def _observer(self, call: Instruction) -> Seen | None:
+        """Rounds and records the blocks of the results that a call makes within; None where
+        neither is wanted."""
+        if self.trace is None and self.mode == "fp32":
+            return None
         begin = len(self.trace.ranges) if self.trace is not None else 0
 
-        def seen(place: int, block: Tensor) -> Tensor:
+        halves: dict[torch.Size, Tensor] = {}
+
+        def seen(place: int, block: Tensor) -> None:
             inner = call.inner[place]
             if inner.rounds[0] and self.mode == "fp16":
-                block.copy_(block.half())
+                if block.shape not in halves:
+                    halves[block.shape] = torch.empty(block.shape, dtype=torch.float16)
+                block.copy_(halves[block.shape].copy_(block))
             if self.trace is not None:
                 self.trace.record_block(
                     begin + place, inner.op.name, inner.op.type, inner.layer, block
                 )
-            return block
 
         return seen
 
