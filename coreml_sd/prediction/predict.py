@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from coreml_sd.plan import Plan
 from coreml_sd.prediction.disk import bundle_bytes
 from coreml_sd.prediction.layers import network_size
-from coreml_sd.prediction.probe import probe
+from coreml_sd.prediction.probe import probe, slowness
 from coreml_sd.prediction.rates import Rates, rates
 from coreml_sd.prediction.work import Work, final_work, share_work
 from coreml_sd.workers import choose_jobs, share_out
@@ -90,7 +90,7 @@ def predict(
     """
     known = known or rates()
     measured = probe() if measured is None else measured
-    slower = {name: measured[name] / reference for name, reference in known.probe.items()}
+    slower = slowness(measured, known.probe)
     sizes = {component.name: network_size(plan, component) for component in plan.components}
     parallel = plan.config.targets == ["coreml"]
     shares = share_out(plan, max(1, choose_jobs(plan, jobs if parallel else 1, memory)))

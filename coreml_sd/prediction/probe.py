@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 _SIDE = 1024
+_FOLLOWS = 0.5  # a conversion's seconds go with this power of the probe's
 
 
 def probe(seconds: float = 1.6) -> dict[str, float]:
@@ -23,6 +24,16 @@ def probe(seconds: float = 1.6) -> dict[str, float]:
         "interpreter": _mean(_objects, seconds / 2),
         "compute": _mean(lambda: np.matmul(matrix, matrix, out=product), seconds / 2),
     }
+
+
+def slowness(measured: dict[str, float], reference: dict[str, float]) -> dict[str, float]:
+    """How many times as long as where `reference` was measured each kind of work should take.
+
+    Less than the probe says: it fits into a cache where a conversion waits for memory, and a second
+    on a machine with other work tells little of the next minutes. The power was found by holding
+    predictions against conversions at many speeds.
+    """
+    return {name: (measured[name] / known) ** _FOLLOWS for name, known in reference.items()}
 
 
 def _objects() -> None:

@@ -16,9 +16,9 @@ class Work:
     """One piece: a component (or "" for the whole), its kind, and its size in several measures.
 
     Measures: `each` (1), `first` (1 the first time a process does this kind: libraries are
-    loaded), `layers`, `parameters` (1e9), `palettes` (1e9 parameters that get palettes),
-    `unpacked` (1e9 parameters that are int8 in a .tflite and fp32 while it runs), `macs` (1e12)
-    and `activation` (1e9 values).
+    loaded), `android` (1 where these are more, for TFLite), `layers`, `parameters` (1e9),
+    `palettes` (1e9 parameters that get palettes), `unpacked` (1e9 parameters that are int8 in a
+    .tflite and fp32 while it runs), `macs` (1e12) and `activation` (1e9 values).
     """
 
     component: str
@@ -75,6 +75,7 @@ def measures(plan: Plan, component: str, size: NetworkSize, *, first: bool) -> S
     return {
         "each": 1.0,
         "first": float(first),
+        "android": float(first and plan.android is not None),
         "layers": float(len(size.layers)),
         "parameters": held,
         "palettes": held if plan.palettes else 0.0,

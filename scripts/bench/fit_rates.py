@@ -19,13 +19,14 @@ from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.prediction.disk import target_bytes
 from coreml_sd.prediction.layers import NetworkSize, network_size
 from coreml_sd.prediction.predict import predict, speed_of
+from coreml_sd.prediction.probe import slowness
 from coreml_sd.prediction.rates import Rates
 from coreml_sd.prediction.work import Work, kind_of_stage, split_title
 
 # Which measures each kind of work goes by.
 _TIME = {
     "start": ("each",),
-    "load": ("first", "each", "layers", "parameters"),
+    "load": ("first", "android", "each", "layers", "parameters"),
     "preview": ("each", "parameters", "macs"),
     "coreml": ("first", "each", "layers", "parameters", "palettes"),
     "coreml-verify": ("first", "layers", "parameters", "macs"),
@@ -41,17 +42,18 @@ _MEMORY_TOO = {"tflite-verify": ("unpacked",)}
 _MOST_SECONDS = {"parameters": 300.0, "palettes": 300.0, "macs": 150.0}
 _MOST_BYTES = {"parameters": 9e9, "unpacked": 4e9, "activation": 32e9}
 _AFTER_NAME = ".C"  # of a component in the names of its files: an ending, or Chunk1
-_SHORTEST = 1.0  # seconds: what is shorter counts no more than this
 _NOTHING = Rates({}, {}, {}, {}, {"bytes": 0, "bytes_per_palette": 0}, {})
 
 
 @dataclass
 class _Observed:
-    """One piece of work as it was measured; `probe`: how fast the machine was then."""
+    """One piece of work as it was measured; `whole`: seconds of the conversion that it was part
+    of, `probe`: how fast the machine was then."""
 
     work: Work
     seconds: float
     memory: float
+    whole: float
     probe: dict[str, float]
 
 
@@ -91,7 +93,7 @@ def _observed(case: dict[str, Any]) -> list[_Observed]:
 
     def observe(work: Work, number: int, start: float, stop: float) -> None:
         held = _held(case["samples"], number, start, stop)
-        result.append(_Observed(work, stop - start, held, case["probe"]))
+        result.append(_Observed(work, stop - start, held, case["seconds"], case["probe"]))
 
     spawned = case["started"]
     for number, share in enumerate(expected.shares):
@@ -138,10 +140,11 @@ def _held(samples: list[list[float]], number: int, start: float, stop: float) ->
 
 
 def _fit_seconds(kind: str, rows: list[_Observed], reference: dict[str, float]) -> dict[str, float]:
-    weights = np.array([1 / max(row.seconds, _SHORTEST) for row in rows])
+    weights = np.array([1 / row.whole for row in rows])  # what counts is the error of the whole
     values = np.array([row.seconds for row in rows])
     speeds = [speed_of(measure) for measure in _TIME[kind]]
-    slower = np.array([[row.probe[speed] / reference[speed] for speed in speeds] for row in rows])
+    each = [slowness(row.probe, reference) for row in rows]
+    slower = np.array([[row[speed] for speed in speeds] for row in each])
     return _fit(_TIME[kind], _sizes(_TIME[kind], rows) * slower, values, weights, _MOST_SECONDS)
 
 
@@ -165,7 +168,7 @@ def _fit(
     weights: NDArray[np.float64],
     most: dict[str, float],
 ) -> dict[str, float]:
-    """Rates from zero to `most` with the least relative error."""
+    """Rates from zero to `most` with the least error, each row's by its weight."""
     from scipy.optimize import lsq_linear
 
     scale = np.maximum(table.max(axis=0), 1e-12)

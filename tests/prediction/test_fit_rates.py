@@ -9,6 +9,7 @@ import pytest
 from coreml_sd.config import ConversionConfig
 from coreml_sd.plan import plan_conversion
 from coreml_sd.prediction import predict
+from coreml_sd.prediction.probe import slowness
 from coreml_sd.prediction.rates import Rates, rates
 from scripts.bench.fit_rates import fit_rates
 
@@ -52,7 +53,9 @@ def made_up(verify: bool) -> dict[str, Any]:
 
 
 def slowed(case: dict[str, Any], times: float) -> dict[str, Any]:
-    """The same case on a machine that takes so many times as long for everything."""
+    """The same case on a machine that takes so many times as long for everything; the probe tells
+    speeds too far apart."""
+    assert slowness({"a": 4.0}, {"a": 1.0}) == {"a": 2.0}
 
     def later(moment: float) -> float:
         return float(case["started"] + times * (moment - case["started"]))
@@ -62,7 +65,7 @@ def slowed(case: dict[str, Any], times: float) -> dict[str, Any]:
         "seconds": times * case["seconds"],
         "events": [[later(moment), *rest] for moment, *rest in case["events"]],
         "samples": [[later(moment), *rest] for moment, *rest in case["samples"]],
-        "probe": {name: times * seconds for name, seconds in case["probe"].items()},
+        "probe": {name: times**2 * seconds for name, seconds in case["probe"].items()},
     }
 
 

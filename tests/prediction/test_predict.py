@@ -60,10 +60,10 @@ def test_every_kind_of_work_has_a_rate(target: str) -> None:
     assert 5e8 < prediction.memory < 1e10 and 5 < prediction.seconds < 1000
 
 
-def test_a_machine_at_half_the_speed_takes_twice_as_long() -> None:
+def test_a_conversion_gets_slower_with_the_root_of_the_probe() -> None:
     plan = plan_of("demo")
     once = predict(plan, True, measured=STEADY)
-    twice = predict(plan, True, measured={name: 2 * taken for name, taken in STEADY.items()})
+    twice = predict(plan, True, measured={name: 4 * taken for name, taken in STEADY.items()})
     assert twice.seconds == pytest.approx(2 * once.seconds)
     assert twice.memory == once.memory
 
