@@ -59,8 +59,9 @@ def measure(command: list[str]) -> Figures:
 def heading(label: str, rounds: int, packages: Sequence[str]) -> str:
     """What stands above a table: what was measured how often, where, with what, and when."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    times = f"{rounds} round" if rounds == 1 else f"{rounds} rounds"
     return (
-        f"**{label}**, {rounds} rounds ({os.cpu_count()} cores; {versions}; "
+        f"**{label}**, {times} ({os.cpu_count()} cores; {versions}; "
         f"{time.strftime('%Y-%m-%d')}; load {os.getloadavg()[0]:.1f} at the end):"
     )
 
