@@ -65,10 +65,10 @@ def attend(keys: Tensor, queries: Tensor, values: Tensor, seen: Seen | None) -> 
         given = (by_row[:, None], keys[:, :, 0][:, None].contiguous(), picked[:, None])
         return scaled_dot_product_attention(*given, scale=1.0).permute(0, 3, 1, 2)
     columns = keys[:, :, 0].transpose(1, 2).contiguous()
-    return _attend_in_blocks(by_row, columns, picked, seen)
+    return _attend_in_blocks(by_row, columns, picked, seen or _unseen)
 
 
-def _attend_in_blocks(by_row: Tensor, columns: Tensor, picked: Tensor, seen: Seen | None) -> Tensor:
+def _attend_in_blocks(by_row: Tensor, columns: Tensor, picked: Tensor, seen: Seen) -> Tensor:
     """by_row (B, Q, C), columns (B, C, K), picked (B, K, V)."""
     batch, total = by_row.shape[:2]
     count = columns.shape[2]
@@ -79,13 +79,15 @@ def _attend_in_blocks(by_row: Tensor, columns: Tensor, picked: Tensor, seen: See
         part = by_row[:, first : first + rows]
         block = held[:, : part.shape[1]]
         torch.bmm(part, columns, out=block)
-        if seen is not None:
-            seen(0, block)
+        seen(0, block)
         torch.softmax(block, dim=2, out=block)
-        if seen is not None:
-            seen(1, block)
+        seen(1, block)
         result[:, :, 0, first : first + rows] = (block @ picked).transpose(1, 2)
     return result
+
+
+def _unseen(place: int, block: Tensor) -> None:
+    """Where nobody looks."""
 
 
 def in_blocks(
