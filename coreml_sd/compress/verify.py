@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +12,9 @@ from numpy.typing import NDArray
 from coreml_sd.compress.bits import count_wrong_indices, packed_size
 from coreml_sd.compress.histogram import bit_patterns
 from coreml_sd.compress.palette import Palette, index_of_pattern
+from coreml_sd.compress.weight_by_weight import for_each_weight
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.models.weights import Weights, fp16_value
-
-_MOST_READERS = 3  # each holds a weight and its bytes; more are hardly faster
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ def verify_stored(
         if not _same(payload, place, fp16_value(weights, name), palettes.get(name)):
             raise CoremlSDError(f"{place.file}: {name} is not stored as it was decided")
 
-    return _for_each(check, list(stored), workers)
+    for_each_weight(check, stored, workers)
+    return len(stored)
 
 
 def _same(
@@ -88,11 +86,3 @@ def _unpacked(payload: NDArray[np.uint8], palette: Palette) -> NDArray[np.generi
     found = np.unpackbits(payload, bitorder="little")[positions]
     count = int(np.prod(palette.shape))
     return (found @ (1 << np.arange(palette.bits)))[:count].astype(np.uint8)
-
-
-def _for_each(check: Callable[[str], None], names: list[str], workers: int | None) -> int:
-    threads = min(_MOST_READERS, workers or os.cpu_count() or 1)
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        for _ in pool.map(check, names):
-            pass
-    return len(names)

@@ -142,10 +142,9 @@ def _held(samples: list[list[float]], number: int, start: float, stop: float) ->
 def _fit_seconds(kind: str, rows: list[_Observed], reference: dict[str, float]) -> dict[str, float]:
     weights = np.array([1 / row.whole for row in rows])  # what counts is the error of the whole
     values = np.array([row.seconds for row in rows])
-    speeds = [speed_of(measure) for measure in _TIME[kind]]
-    each = [slowness(row.probe, reference) for row in rows]
-    slower = np.array([[row[speed] for speed in speeds] for row in each])
-    return _fit(_TIME[kind], _sizes(_TIME[kind], rows) * slower, values, weights, _MOST_SECONDS)
+    measures, machines = _TIME[kind], [slowness(row.probe, reference) for row in rows]
+    slower = np.array([[machine[speed_of(m)] for m in measures] for machine in machines])
+    return _fit(measures, _sizes(measures, rows) * slower, values, weights, _MOST_SECONDS)
 
 
 def _fit_memory(kind: str, rows: list[_Observed]) -> dict[str, float]:

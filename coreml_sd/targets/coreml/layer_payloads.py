@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from coreml_sd.compress.bits import packed_size
 from coreml_sd.compress.palette import Palette
+from coreml_sd.compress.weight_by_weight import for_each_weight
 from coreml_sd.models.weights import Weights, fp16_value, fp32_value
 from coreml_sd.targets.coreml.weight_file import WeightFile
-
-_MOST_WRITERS = 3  # each holds a weight and its bytes; more are hardly faster
 
 Shape = tuple[int, ...]
 
@@ -57,10 +54,7 @@ def write_layers(
         name: _reserved(file, shape, palettes.get(name), dense, sub_byte)
         for name, shape in shapes.items()
     }
-    threads = min(_MOST_WRITERS, workers or os.cpu_count() or 1)
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        for _ in pool.map(lambda name: _fill(file, weights, name, payloads[name]), payloads):
-            pass
+    for_each_weight(lambda name: _fill(file, weights, name, payloads[name]), payloads, workers)
     return payloads
 
 
