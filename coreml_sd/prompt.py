@@ -103,8 +103,9 @@ class PromptEncoder:
         try:
             return _build(self.folder, self.facts)
         except Exception as error:  # the library raises nothing narrower for damaged files
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"{self.folder}: {VOCAB_NAME} or {MERGES_NAME} cannot be read ({error}); "
+                f"{self.folder}: {VOCAB_NAME} or {MERGES_NAME} cannot be read ({reason}); "
                 "restore them"
             ) from None
 

@@ -39,8 +39,10 @@ class AddedTokens(tokens: List<AddedToken>, private val normalize: (String) -> S
     /** Whether a word has several embeddings: `x`, `x_1`, ... */
     val hasSeveral = spellings.any { it + "_1" in spellings }
 
-    /** A prompt with all embeddings of its words, as diffusers' pipelines write textual inversions; of `tokens`, the
-     * texts that were taken for added words, one that was written otherwise than it was added stays as it is. */
+    /**
+     * A prompt with all embeddings of its words, as diffusers' pipelines write textual inversions. `tokens` are the
+     * texts that were taken for added words; one that was written otherwise than it was added stays as it is.
+     */
     fun expand(prompt: String, tokens: List<String>): String = tokens.distinct().filter { it in spellings }
         .fold(prompt) { text, token ->
             val more = generateSequence(1) { it + 1 }.map { "${token}_$it" }.takeWhile { it in spellings }
@@ -48,7 +50,9 @@ class AddedTokens(tokens: List<AddedToken>, private val normalize: (String) -> S
         }
 
     private fun patterns(tokens: List<AddedToken>, spelling: (String) -> String): List<Pair<String, AddedToken>> =
-        tokens.map { Pair(spelling(it.content), it) }.filter { it.first.isNotEmpty() }.sortedByDescending { it.first.length }
+        tokens.map { Pair(spelling(it.content), it) }
+            .filter { it.first.isNotEmpty() }
+            .sortedByDescending { it.first.length }
 
     /** The leftmost word first, the longest of those that begin there. */
     private fun split(text: String, patterns: List<Pair<String, AddedToken>>): List<TextPart> {
@@ -89,8 +93,8 @@ class AddedTokens(tokens: List<AddedToken>, private val normalize: (String) -> S
 
         /** Whether it can be part of a word: \w of Unicode's regular expressions. */
         private fun isOfWord(letter: Int): Boolean {
-            if (Character.isAlphabetic(letter) || letter == ZERO_WIDTH_NON_JOINER || letter == ZERO_WIDTH_JOINER) return true
-            return when (Character.getType(letter).toByte()) {
+            if (letter == ZERO_WIDTH_NON_JOINER || letter == ZERO_WIDTH_JOINER) return true
+            return Character.isAlphabetic(letter) || when (Character.getType(letter).toByte()) {
                 Character.NON_SPACING_MARK, Character.COMBINING_SPACING_MARK, Character.ENCLOSING_MARK,
                 Character.DECIMAL_DIGIT_NUMBER, Character.CONNECTOR_PUNCTUATION -> true
                 else -> false

@@ -104,7 +104,8 @@ class ClipTokenizer(
 
         // White space is spelled out: what \s means differs between Android's and a desktop's engine.
         private const val BLANK = "\\p{Z}\\u0009-\\u000D\\u0085"
-        private const val UNSPACED = "[\\u3041-\\u3096\\u30A1-\\u30FA\\u3400-\\u4DBF\\u4E00-\\u9FFF\\x{20000}-\\x{3FFFF}]"
+        private const val UNSPACED =
+            "[\\u3041-\\u3096\\u30A1-\\u30FA\\u3400-\\u4DBF\\u4E00-\\u9FFF\\x{20000}-\\x{3FFFF}]"
         private val WORD_START = Regex("(?<![^$BLANK])[^$BLANK]|$UNSPACED")
         private val TAIL = Regex("[$BLANK]+\\z")
         private val SPACES = Regex("[$BLANK]+")
