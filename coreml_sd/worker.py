@@ -55,7 +55,8 @@ def work(request: dict[str, Any], send: Send) -> None:
 
 def _convert(request: dict[str, Any], progress: LineProgress) -> None:
     quieten()
-    allow_lean_imports()
+    if not request["verify"]:  # the proof opens diffusers' own pipeline, which needs all of it
+        allow_lean_imports()
     import_lean()
     from coreml_sd.config import from_dict
     from coreml_sd.convert_component import convert_component

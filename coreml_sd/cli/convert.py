@@ -94,8 +94,8 @@ def command(
     from coreml_sd.sources import pruning_sentence
 
     left = TimeLeft(prediction)
-    if plan.config.targets == ["coreml"]:
-        allow_lean_imports()
+    if plan.config.targets == ["coreml"] and no_verify:
+        allow_lean_imports()  # the proof opens diffusers' own pipeline, which needs all of it
     with ConsoleProgress() as progress:
         progress.begun, progress.left = left.begun, left.seconds
         bundle = convert(

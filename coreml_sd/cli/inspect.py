@@ -125,8 +125,7 @@ def _model_facts(target: str) -> dict[str, Any]:
     model = open_model(ConversionConfig(model=target))
     components = {}
     for component in model.components:
-        opened = component.open()  # no weight is read where the files allow it
-        mobile = mobile_form(component.form, opened.module if opened else component.load())
+        mobile = mobile_form(component.form, component.open().module)
         weights = sorted(mobile.named_parameters(), key=lambda item: -item[1].numel())
         costs = network_costs(mobile, component.inputs)
         components[component.name] = {

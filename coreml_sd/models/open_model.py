@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from coreml_sd.config import ConversionConfig, parse_size
 from coreml_sd.errors import UserError
 from coreml_sd.models import stable_diffusion, stable_diffusion_xl
@@ -21,13 +23,14 @@ def open_model(config: ConversionConfig) -> DiffusionModel:
     Raises:
         UserError: the model is not found, is of an unknown kind, or cannot have that size.
     """
-    source = find_source(config.model, config.revision)
-    folder = _open_folder(source)
+    source = find_source(config.model, config.revision, config.variant)
+    folder = _open_folder(source, config.variant)
     pipeline_class = folder.index.get("_class_name")
     for family in FAMILIES:
         if pipeline_class in family.pipeline_classes:
             size = parse_size(config.size) if config.size else None
-            return family.describe(source, folder, size, config.batch)
+            described = family.describe(source, folder, size, config.batch)
+            return dataclasses.replace(described, notes=(*folder.notes, *described.notes))
     known = ", ".join(name for family in FAMILIES for name in family.pipeline_classes)
     raise UserError(
         f"{source.folder / INDEX_NAME}: pipeline class {pipeline_class} is not supported "
@@ -35,7 +38,7 @@ def open_model(config: ConversionConfig) -> DiffusionModel:
     )
 
 
-def _open_folder(source: Source) -> DiffusersFolder:
+def _open_folder(source: Source, variant: str | None) -> DiffusersFolder:
     if source.name in PRESETS and source.folder == DEMO_FOLDER:
         return SeededFolder(source.folder, source.name, PRESETS[source.name])
-    return DiffusersFolder(source.folder)
+    return DiffusersFolder(source.folder, wanted_variant=variant)

@@ -70,12 +70,14 @@ class PipelineFacts:
 
 @dataclass(frozen=True)
 class DiffusionModel:
-    """A model ready to be converted, run or inspected: where it is, its facts and components."""
+    """A model ready to be converted, run or inspected: where it is, its facts and components, and
+    `notes` on what was read otherwise than it is written."""
 
     source: Source
     folder: DiffusersFolder
     facts: PipelineFacts
     components: tuple[ComponentSpec, ...]
+    notes: tuple[str, ...] = ()
 
     def component(self, name: str) -> ComponentSpec:
         """One component by name.

@@ -44,13 +44,6 @@ def test_the_fp16_variant_is_found(model: Path) -> None:
         component.load()
 
 
-def test_weights_from_before_the_averaging_are_none(model: Path) -> None:
-    (file,) = (model / "unet").glob("*.safetensors")
-    file.rename(file.with_suffix(".non_ema.safetensors"))
-    with pytest.raises(UserError, match="no safetensors weights: missing"):
-        DiffusersFolder(model).weight_files("unet")
-
-
 def test_pickled_weights_are_refused_with_the_remedy(model: Path) -> None:
     (file,) = (model / "unet").glob("*.safetensors")
     file.rename(file.with_suffix(".bin"))
