@@ -19,7 +19,7 @@ from coreml_sd.progress import Progress
 from coreml_sd.sources import OpenedSource, open_source
 
 if TYPE_CHECKING:
-    from coreml_sd.parity.checks import Check
+    from coreml_sd.parity.checks import Check, ComponentParity
     from coreml_sd.parity.reference import Reference
 
 _TARGETS = {"coreml": convert_for_coreml, "tflite": convert_for_tflite}
@@ -71,7 +71,7 @@ def convert_component(
         entry["files"] += part.pop("files")
         if verify:
             result = part.pop("parity")
-            entry["parity"][target] = _passed(
+            entry["parity"][target] = passed(
                 dataclasses.replace(result, checks=(*reading, *result.checks))
             )
         entry |= part
@@ -101,7 +101,12 @@ def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
     return list(unique.values())
 
 
-def _passed(result: Any) -> dict[str, Any]:
+def passed(result: ComponentParity) -> dict[str, Any]:
+    """The checks of a result for the manifest.
+
+    Raises:
+        CoremlSDError: a gate was not reached.
+    """
     failed = [check for check in result.checks if not check.passed]
     if failed:
         where = next((f" ({check.detail})" for check in failed if check.detail), "")

@@ -84,6 +84,9 @@ def command(
     prediction = predict(plan, not no_verify, jobs=jobs, memory=limit, measured=measured)
     if dry_run:
         from coreml_sd.cli.predicted import predicted_table
+        from coreml_sd.preflight import preflight
+
+        preflight(plan)
 
         click.echo(plan.config.to_toml(), nl=False)
         console.print(_describe(plan, destination), soft_wrap=True)
@@ -119,7 +122,8 @@ def command(
 
 def closing_table(bundle: Any) -> Any:
     """Files, size before and after, stored form, dB; one row for a component and target."""
-    from coreml_sd.cli.console import megabytes, table
+    from coreml_sd.cli.console import megabytes
+    from coreml_sd.cli.tables import table
 
     rows = []
     for name, entry in bundle.components.items():

@@ -45,6 +45,7 @@ Examples:
     type=click.Path(path_type=Path),
     help="Write resident memory over time, loads and steps, as JSON.",
 )
+@click.option("--size", hidden=True, help="Fixed at conversion.")
 @click.option("--steps", type=int, help="Denoising steps. [default: the model's advice]")
 @click.option("--guidance", type=float, help="1 switches it off. [default: the model's advice]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first picture.")
@@ -67,6 +68,7 @@ def command(
     accelerator: str,
     memory_policy: str | None,
     memory_log: Path | None,
+    size: str | None,
     steps: int | None,
     guidance: float | None,
     seed: int,
@@ -85,6 +87,12 @@ def command(
     if accelerator == "gpu":
         _with_vulkan()
     bundle = open_bundle(path)
+    if size is not None:
+        height, width = bundle.pipeline["size"]
+        raise UserError(
+            f"--size {size}: the size is fixed at conversion, and {path} draws {height}x{width}; "
+            f"convert the model again with --size {size}"
+        )
     quieten()
     from coreml_sd.denoising.schedulers import DEFAULT, make_scheduler
     from coreml_sd.generate import GenerationRequest, Generator

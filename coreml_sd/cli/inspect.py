@@ -169,16 +169,15 @@ def _facts(name: str, kind: str, components: dict[str, dict[str, Any]]) -> dict[
 
 
 def _show_ablation(target: str, as_json: bool) -> None:
-    from rich.console import Console
-
-    from coreml_sd.cli.console import table
+    from coreml_sd.cli.console import results
+    from coreml_sd.cli.tables import table
     from coreml_sd.config import ConversionConfig
     from coreml_sd.costs.ablation import ablation
     from coreml_sd.costs.ablation_table import TABLES
     from coreml_sd.models.open_model import open_model
 
     rows = ablation(open_model(ConversionConfig(model=target)))
-    console = Console(highlight=False)
+    console = results()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return
@@ -190,11 +189,10 @@ def _show_ablation(target: str, as_json: bool) -> None:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    from rich.console import Console
+    from coreml_sd.cli.console import megabytes, results
+    from coreml_sd.cli.tables import table
 
-    from coreml_sd.cli.console import megabytes, table
-
-    console = Console(highlight=False)
+    console = results()
     forms = [
         (name, form, entry)
         for name, entries in facts["components"].items()
@@ -223,7 +221,8 @@ def _show(facts: dict[str, Any]) -> None:
 
 
 def _show_pictures(pictures: dict[str, list[dict[str, Any]]], console: Console) -> None:
-    from coreml_sd.cli.console import megabytes, table
+    from coreml_sd.cli.console import megabytes
+    from coreml_sd.cli.tables import table
 
     shown = [
         [

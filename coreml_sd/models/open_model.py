@@ -38,6 +38,14 @@ def open_model(config: ConversionConfig) -> DiffusionModel:
     )
 
 
+def own_size(config: ConversionConfig) -> tuple[int, int] | None:
+    """Height and width of the pictures that a model makes by itself; None where it does not say."""
+    try:
+        return open_model(dataclasses.replace(config, size=None)).facts.size
+    except UserError:
+        return None
+
+
 def _open_folder(source: Source, variant: str | None) -> DiffusersFolder:
     if source.name in PRESETS and source.folder == DEMO_FOLDER:
         return SeededFolder(source.folder, source.name, PRESETS[source.name])

@@ -24,8 +24,10 @@ from coreml_sd.memory.report import MemoryReport, measure_memory
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.open_model import own_size
 from coreml_sd.parity.checks import Check, ComponentParity
-from coreml_sd.parity.diffusers_source import own_network, reading_check
+from coreml_sd.parity.diffusers_source import diffusers_source, own_network, reading_check
+from coreml_sd.parity.pipeline_checks import pipeline_parity
 from coreml_sd.parity.reference import Reference
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
@@ -143,6 +145,11 @@ def measure(
             "(its files changed); convert again"
         )
     components = []
+    read = diffusers_source(plan.model.folder)
+    if read is not None:
+        with progress.stage("tokens, scheduler and sizes against diffusers' pipeline"):
+            size = own_size(plan.config)
+            components.append(pipeline_parity(read, bundle.pipeline, bundle.path, size))
     for name in bundle.components:
         component = plan.model.component(name)
         with progress.stage(f"{name}: load"):
