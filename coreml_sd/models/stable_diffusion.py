@@ -92,7 +92,7 @@ def pipeline_facts(
         max_tokens=text.get("max_position_embeddings", 77),
         scheduler=_finite(scheduler),
         tokenizer=tokenizer_facts(folder, text.get("max_position_embeddings", 77)),
-        advice=read_advice(folder),
+        advice=read_advice(folder, scheduler),
     )
 
 
