@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from coreml_sd.config import ConversionConfig, parse_size
+from coreml_sd.denoising.own import default_scheduler
 from coreml_sd.errors import UserError
 from coreml_sd.models import stable_diffusion, stable_diffusion_xl
 from coreml_sd.models.diffusers_folder import INDEX_NAME, DiffusersFolder
@@ -30,7 +31,9 @@ def open_model(config: ConversionConfig) -> DiffusionModel:
         if pipeline_class in family.pipeline_classes:
             size = parse_size(config.size) if config.size else None
             described = family.describe(source, folder, size, config.batch)
-            return dataclasses.replace(described, notes=(*folder.notes, *described.notes))
+            drawn_with = default_scheduler(described.facts.to_dict()).note
+            notes = (*folder.notes, *described.notes, drawn_with)
+            return dataclasses.replace(described, notes=tuple(filter(None, notes)))
     known = ", ".join(name for family in FAMILIES for name in family.pipeline_classes)
     raise UserError(
         f"{source.folder / INDEX_NAME}: pipeline class {pipeline_class} is not supported "

@@ -112,7 +112,7 @@ def pipeline_facts(
         max_tokens=text["max_position_embeddings"],
         scheduler=_finite(scheduler),
         tokenizer=tokenizer_facts(folder, text["max_position_embeddings"]),
-        advice=read_advice(folder),
+        advice=read_advice(folder, scheduler),
     )
 
 

@@ -18,6 +18,7 @@ from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
 from coreml_sd.convert_coreml import export_whole, mobile_options
 from coreml_sd.costs.picture import PictureCosts, bundle_picture_costs
+from coreml_sd.denoising.own import default_scheduler
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.memory.report import MemoryReport, measure_memory
@@ -250,7 +251,11 @@ def _pictures(
     rows = []
     for seed, prompt in enumerate(prompts):
         request = GenerationRequest(
-            prompt, steps=advice["steps"], guidance=advice["guidance"], seed=seed
+            prompt,
+            steps=advice["steps"],
+            guidance=advice["guidance"],
+            seed=seed,
+            scheduler=default_scheduler(bundle.pipeline).name,
         )
         pixels = {}
         for name, draw in drawers.items():
