@@ -4,13 +4,14 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
+from tests.shared_folder import SharedFolder
 from tests.tiny_folder import (
     WIDTH,
     randomize,
@@ -21,7 +22,7 @@ from tests.tiny_folder import (
 )
 
 if TYPE_CHECKING:
-    from tests.tiny_tflite import SharedFolder, TinyFiles
+    from tests.tiny_tflite import TinyFiles
 
 
 def write_pipeline(folder: Path, *, second: bool = False) -> Path:
@@ -53,39 +54,42 @@ def write_pipeline(folder: Path, *, second: bool = False) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def sd1_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd1")
-
-
-@pytest.fixture(scope="session")
-def sd2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd2", second=True)
-
-
-@pytest.fixture(scope="session")
-def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.tiny_xl import write_xl_pipeline
-
-    return write_xl_pipeline(tmp_path_factory.mktemp("models") / "tiny-xl")
-
-
-@pytest.fixture(scope="session")
-def xl_bundle(xl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A 6-bit bundle of the tiny SDXL model, chunks left to the converter."""
+def converted(shared: SharedFolder, name: str, **knobs: Any) -> Path:
+    """A bundle for Core ML with its proof, made once in this run for all workers."""
     from coreml_sd.config import ConversionConfig
     from coreml_sd.convert import convert
 
-    path = tmp_path_factory.mktemp("bundles") / "tiny-xl.bundle"
-    convert(ConversionConfig(model=str(xl_folder), palettize=6, chunks="auto"), path)
-    return path
+    return shared.once(name, lambda path: convert(ConversionConfig(**knobs), path))
 
 
 @pytest.fixture(scope="session")
-def md_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sd1_folder(shared_folder: SharedFolder) -> Path:
+    return shared_folder.once("tiny-sd1", write_pipeline)
+
+
+@pytest.fixture(scope="session")
+def sd2_folder(shared_folder: SharedFolder) -> Path:
+    return shared_folder.once("tiny-sd2", functools.partial(write_pipeline, second=True))
+
+
+@pytest.fixture(scope="session")
+def xl_folder(shared_folder: SharedFolder) -> Path:
+    from tests.tiny_xl import write_xl_pipeline
+
+    return shared_folder.once("tiny-xl", write_xl_pipeline)
+
+
+@pytest.fixture(scope="session")
+def xl_bundle(shared_folder: SharedFolder, xl_folder: Path) -> Path:
+    """A 6-bit bundle of the tiny SDXL model, chunks left to the converter."""
+    return converted(shared_folder, "tiny-xl.bundle", model=str(xl_folder), palettize=6)
+
+
+@pytest.fixture(scope="session")
+def md_folder(shared_folder: SharedFolder) -> Path:
     from tests.tiny_md import write_md_pipeline
 
-    return write_md_pipeline(tmp_path_factory.mktemp("models") / "tiny-md")
+    return shared_folder.once("tiny-md", write_md_pipeline)
 
 
 @pytest.fixture(scope="session")
@@ -95,28 +99,20 @@ def md_bundle(tiny_files: "TinyFiles", md_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sd1_bundle(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sd1_bundle(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
     """A 6-bit bundle of the tiny SD 1.x model with two UNet chunks."""
-    from coreml_sd.config import ConversionConfig
-    from coreml_sd.convert import convert
-
-    path = tmp_path_factory.mktemp("bundles") / "tiny.bundle"
-    config = ConversionConfig(model=str(sd1_folder), palettize=6, chunks="2")
-    convert(config, path)
-    return path
+    return converted(shared_folder, "tiny.bundle", model=str(sd1_folder), palettize=6, chunks="2")
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> "SharedFolder":
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SharedFolder:
     """A folder of this test run that all workers see."""
-    from tests.tiny_tflite import SharedFolder
-
     base = tmp_path_factory.getbasetemp()
     return SharedFolder((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared")
 
 
 @pytest.fixture(scope="session")
-def tiny_files(shared_folder: "SharedFolder") -> "TinyFiles":
+def tiny_files(shared_folder: SharedFolder) -> "TinyFiles":
     """Files of the tiny models before quantization, by folder, component and profile."""
     pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
     from tests.tiny_tflite import TinyFiles

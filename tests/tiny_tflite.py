@@ -29,26 +29,9 @@ from coreml_sd.targets.tflite.profiles import Quantization, profile
 from coreml_sd.targets.tflite.quantize import quantize_file
 from coreml_sd.targets.tflite.rewrites import AndroidForm, android_form
 from coreml_sd.targets.tflite.unread_weights import Read, UnreadWeights
+from tests.shared_folder import SharedFolder
 
 _EXPORT = export.export_tflite
-
-
-class SharedFolder:
-    """A folder that all workers of one test run see; `once` makes each thing in it once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-
-    def once(self, name: str, make: Callable[[Path], object]) -> Path:
-        """The file or folder of this name, made by the first who asks while the others wait."""
-        path = self.path / name
-        with FileLock(self.path / f"{name}.lock"):
-            if not path.exists():
-                partial = self.path / f"partial-{name}"
-                make(partial)
-                partial.rename(path)
-        return path
 
 
 class MemoizedExporter:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.tiny_tflite import SharedFolder
+from tests.shared_folder import SharedFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 
