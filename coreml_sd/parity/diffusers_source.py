@@ -22,6 +22,7 @@ from coreml_sd.memory.freed import let_pages_go
 from coreml_sd.models import mobile_diffusion
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.diffusers_folder import NETWORKS, DiffusersFolder
+from coreml_sd.models.pipeline import ADVICE_NAME
 from coreml_sd.models.seeded import SeededFolder
 from coreml_sd.models.tensor_file import TensorFile
 from coreml_sd.models.weights import set_tensor
@@ -62,6 +63,12 @@ class DiffusersSource:
 
     def __init__(self, folder: DiffusersFolder) -> None:
         self._folder = folder
+
+    @property
+    def advises_scheduler(self) -> bool:
+        """Whether the folder's own advice names a scheduler, which diffusers does not read."""
+        advice = self._folder.path / ADVICE_NAME
+        return advice.is_file() and "scheduler" in self._folder.json_file(ADVICE_NAME)
 
     @cached_property
     def pipeline(self) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from coreml_sd.denoising.names import named_config
-from coreml_sd.denoising.own import own_scheduler
+from coreml_sd.denoising.own import default_scheduler
 from coreml_sd.denoising.schedulers import begin, make_scheduler, scaled_input, takes_generator
 from coreml_sd.metrics import psnr_db
 from coreml_sd.models.stable_diffusion_xl import time_ids
@@ -57,7 +57,7 @@ def pipeline_parity(
     pipeline = source.pipeline
     checks = [
         *_tokens(pipeline, facts, vocabulary),
-        *_scheduler(pipeline, facts),
+        *_scheduler(pipeline, facts, source.advises_scheduler),
         _same("size of the model's own pictures", {"size": (_size(pipeline), own_size)}),
         _same("constants of the pipeline", _constants(pipeline, facts)),
     ]
@@ -92,17 +92,20 @@ def _with_added_words(tokenizer: Any) -> list[str]:
     return [f"a photo of {word}, x{word}y {word.upper()}" for word in words[-_WORDS:]]
 
 
-def _scheduler(pipeline: Any, facts: dict[str, Any]) -> Iterator[Check]:
-    """The model's own scheduler here, beside the pipeline's; the class that is nearest, made from
-    the pipeline's config, where the pipeline's is none of ours."""
-    own = own_scheduler(facts["scheduler"])
-    ours = make_scheduler(own.name, facts["scheduler"])
+def _scheduler(pipeline: Any, facts: dict[str, Any], is_chosen: bool) -> Iterator[Check]:
+    """What is drawn with by default, beside the pipeline's own scheduler.
+
+    Beside the same class made from the pipeline's config where that is none of ours, or where the
+    model's folder advises another: `is_chosen`.
+    """
+    default = default_scheduler(facts)
+    ours = make_scheduler(default.name, facts["scheduler"])
     theirs = pipeline.scheduler
-    if own.note:
-        theirs = type(ours).from_config(named_config(own.name, dict(theirs.config)))
+    if default.note or is_chosen:
+        theirs = type(ours).from_config(named_config(default.name, dict(theirs.config)))
     steps = max(_STEPS_TAKEN, facts["advice"]["steps"])
     expected, found = _run(theirs, steps), _run(ours, steps)
-    what = f"{own.name}, {steps} steps" + (f" ({own.note})" if own.note else "")
+    what = f"{default.name}, {steps} steps" + (f" ({default.note})" if default.note else "")
     for name in ("timesteps", "sigmas", f"latent after {_STEPS_TAKEN} steps"):
         value = _closeness(expected.get(name), found.get(name))
         yield Check(f"scheduler: {name}", value, "dB", GATE_MOBILE, value >= GATE_MOBILE, what)
