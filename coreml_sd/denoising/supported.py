@@ -30,6 +30,16 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     float: ((int, float), "a number"),
     str: ((str,), "a word"),
     list: ((list,), "a list"),
+    object: ((object,), "anything"),
+}
+# Settings that may be null, and what they are otherwise.
+_NULLABLE: dict[str, type] = {
+    "trained_betas": list,
+    "sigma_min": float,
+    "sigma_max": float,
+    "shift_terminal": float,
+    "variance_type": str,
+    "solver_p": object,
 }
 
 
@@ -104,10 +114,10 @@ def _other_noise(settings: Settings) -> Iterator[Refusal]:
 def _types(settings: Settings) -> Iterator[Refusal]:
     defaults = READ[settings.name]
     for key, value in settings.read.items():
-        default = defaults.get(key)
-        if default is None or key not in settings.config:
+        kind = type(defaults[key]) if key not in _NULLABLE else _NULLABLE[key]
+        if key not in settings.config or (value is None and key in _NULLABLE):
             continue
-        kinds, words = _KINDS[type(default)]
+        kinds, words = _KINDS[kind]
         if not isinstance(value, kinds) or (type(value) is bool and bool not in kinds):
             yield Refusal(key, f"is {_told(value)}, not {words}", _corrected(key))
 
@@ -116,7 +126,9 @@ def _prediction(settings: Settings) -> Iterator[Refusal]:
     name, key = settings.name, "prediction_type"
     predicts = trained_prediction(settings.config)
     if name == _FLOW:
-        says_nothing = not any(key in settings.config for key in ("_class_name", key, *_BETAS))
+        says_nothing = all(
+            settings.config.get(each) is None for each in ("_class_name", key, *_BETAS)
+        )
         if predicts != "flow_prediction" and not says_nothing:
             yield Refusal(key, f"is {predicts}, not that of a model trained with flow matching")
     elif predicts == "flow_prediction":
@@ -133,7 +145,7 @@ def _betas(settings: Settings) -> Iterator[Refusal]:
     if settings.name == _FLOW:
         return
     if trained is not None:
-        if not isinstance(trained, list) or len(trained) != count:
+        if len(trained) != count:
             told = f"are not as many as its {count} timesteps"
             yield Refusal("trained_betas", told, _corrected("trained_betas"))
         elif not all(_is_beta(beta) for beta in trained):
@@ -167,9 +179,6 @@ def _timesteps(settings: Settings) -> Iterator[Refusal]:
     if original is not None and not 1 <= original <= train:
         told = f"is {original}, not between 1 and {train}"
         yield Refusal("original_inference_steps", told)
-    scaling = settings.get("timestep_scaling")
-    if scaling is not None and scaling < 0:
-        yield Refusal("timestep_scaling", f"is {scaling}", _corrected("timestep_scaling"))
 
 
 def _sigmas(settings: Settings) -> Iterator[Refusal]:
@@ -177,13 +186,15 @@ def _sigmas(settings: Settings) -> Iterator[Refusal]:
         return
     yield from _word("final_sigmas_type", settings.get("final_sigmas_type"), ("zero", "sigma_min"))
     yield from _unsupported(settings, "use_beta_sigmas", "use_flow_sigmas")
-    if settings.get("use_karras_sigmas") and settings.get("use_exponential_sigmas"):
+    karras, exponential = (settings.get(f"use_{kind}_sigmas") for kind in ("karras", "exponential"))
+    if karras and exponential:
         yield Refusal("use_exponential_sigmas", "excludes Karras sigmas")
     if (settings.get("lambda_min_clipped") or -math.inf) > -math.inf:
         yield Refusal("lambda_min_clipped", "is not supported")
     for key in ("sigma_min", "sigma_max"):
-        if settings.get(key) is not None and not _is_positive(settings.get(key)):
-            yield Refusal(key, f"is {_told(settings.get(key))}, not above 0", _corrected(key))
+        bound = settings.get(key)
+        if (karras or exponential) and bound is not None and not _is_positive(bound):
+            yield Refusal(key, f"is {_told(bound)}, not above 0", _corrected(key))
 
 
 def _euler(settings: Settings) -> Iterator[Refusal]:
