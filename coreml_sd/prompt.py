@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,20 @@ from numpy.typing import NDArray
 from coreml_sd.errors import UserError
 from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME, plain_words
 
-_WORD_END = "</w>"
+# Python takes four control characters for white space, Unicode and the tokenizer do not.
+_BLANK = r"[^\S\x1c-\x1f]"
+_INK = r"[\S\x1c-\x1f]"
+_UNSPACED = r"[\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
+_WORD_START = re.compile(f"(?<!{_INK}){_INK}|{_UNSPACED}")
+_TAIL = re.compile(f"{_BLANK}+\\Z")
 
 
 @dataclass(frozen=True)
 class EncodedPrompt:
     """`ids` `(1, max_tokens)` float32; `cut` is the text that did not fit (empty if all did).
 
-    `cut` begins with the whole of the word that the cut goes through: a run of letters, a digit, a
-    run of other characters, or an added word.
+    `cut` begins with the whole of the word that the cut goes through. A word is what stands between
+    spaces; in Chinese and Japanese any character begins one.
     """
 
     ids: NDArray[np.float32]
@@ -46,11 +51,17 @@ class PromptEncoder:
         The ids are those that diffusers' pipelines give their text encoder.
         """
         length = int(self.facts["max_tokens"])
-        body = self._tokenizer.encode(self._expand(prompt), add_special_tokens=False).ids
+        body = self._body(prompt)
         kept = body[: length - 2]
         ids = [self.facts["bos_token_id"], *kept, self.facts["eos_token_id"]]
         ids += [self.facts["pad_token_id"]] * (length - len(ids))
-        return EncodedPrompt(np.array([ids], dtype=np.float32), self._cut(body, len(kept)))
+        cut = self._cut(prompt, len(kept)) if len(body) > len(kept) else ""
+        return EncodedPrompt(np.array([ids], dtype=np.float32), cut)
+
+    def _body(self, prompt: str) -> list[int]:
+        """Ids without framing."""
+        ids: list[int] = self._tokenizer.encode(self._expand(prompt), add_special_tokens=False).ids
+        return ids
 
     def _expand(self, prompt: str) -> str:
         """A word with several embeddings, `x`, `x_1`, ..., is written as all of them.
@@ -58,7 +69,7 @@ class PromptEncoder:
         As diffusers' `TextualInversionLoaderMixin.maybe_convert_prompt`: only where the word
         stands in the prompt exactly as it was added.
         """
-        contents = set(self._added.values())
+        contents = self._added
         if not any(f"{content}_1" in contents for content in contents):
             return prompt
         tokens = self._tokenizer.encode(prompt, add_special_tokens=False).tokens
@@ -70,30 +81,22 @@ class PromptEncoder:
             prompt = prompt.replace(token, written)
         return prompt
 
-    def _cut(self, body: list[int], kept: int) -> str:
-        """Text of the tokens from `kept` on, and of those before that are part of one word."""
-        if kept == len(body):
-            return ""
-        while kept and not self._ends_word(body[kept - 1]) and body[kept] not in self._added:
-            kept -= 1
-        return " ".join(
-            text
-            for is_added, run in groupby(body[kept:], self._added.__contains__)
-            for text in (map(self._added.__getitem__, run) if is_added else [self._spell(run)])
-        )
-
-    def _ends_word(self, id: int) -> bool:
-        return id in self._added or self._tokenizer.id_to_token(id).endswith(_WORD_END)
-
-    def _spell(self, ids: Any) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
-        return text.replace(_WORD_END, " ").strip()
+    def _cut(self, prompt: str, kept: int) -> str:
+        """The prompt from its last word on that has no more than `kept` tokens before it."""
+        starts = [match.start() for match in _WORD_START.finditer(prompt)] or [0]
+        first, last = 0, len(starts) - 1
+        while first < last:
+            middle = (first + last + 1) // 2
+            if len(self._body(prompt[: starts[middle]])) <= kept:
+                first = middle
+            else:
+                last = middle - 1
+        return _TAIL.sub("", prompt[starts[first] :])
 
     @cached_property
-    def _added(self) -> dict[int, str]:
-        """Added words by their ids."""
-        words = self._tokenizer.get_added_tokens_decoder()
-        return {id: word.content for id, word in words.items()}
+    def _added(self) -> frozenset[str]:
+        words = self._tokenizer.get_added_tokens_decoder().values()
+        return frozenset(word.content for word in words)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -122,7 +125,6 @@ def _build(folder: Path, facts: dict[str, Any]) -> Any:
     kept = {name: getattr(loaded.model, name) for name in settings}
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges, **kept))
     tokenizer.normalizer, tokenizer.pre_tokenizer = loaded.normalizer, loaded.pre_tokenizer
-    tokenizer.decoder = loaded.decoder
     flags = ("lstrip", "rstrip", "single_word", "normalized", "special")
     tokenizer.add_tokens(
         [AddedToken(word["content"], **{flag: word[flag] for flag in flags}) for word in words]

@@ -35,6 +35,7 @@ JSON = CACHE / "kotlin/usr/share/java/json-android.jar"
 PURE = (
     "Names",
     "Manifest",
+    "AddedTokens",
     "ClipTokenizer",
     "Scheduler",
     "Ddim",

@@ -18,8 +18,17 @@ data class NetworkFile(
     val outputs: List<String>
 )
 
-/** The ids that frame a prompt, and the length that it is padded to. */
-data class TokenizerFacts(val start: Int, val end: Int, val padding: Int, val length: Int)
+/**
+ * The ids that frame a prompt, the length that it is padded to, and the words that are found whole; where `added` is
+ * null, these are both marks and the padding.
+ */
+data class TokenizerFacts(
+    val start: Int,
+    val end: Int,
+    val padding: Int,
+    val length: Int,
+    val added: List<AddedToken>? = null
+)
 
 /** Sizes and constants of the pipeline; `batch` is the UNet's. */
 data class PipelineFacts(
@@ -108,7 +117,17 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
             start = json.getInt("bos_token_id"),
             end = json.getInt("eos_token_id"),
             padding = json.getInt("pad_token_id"),
-            length = json.getInt("max_tokens")
+            length = json.getInt("max_tokens"),
+            added = json.optJSONArray("added_tokens")?.let { list -> objects(list).map { addedToken(it) } }
+        )
+
+        private fun addedToken(json: JSONObject) = AddedToken(
+            content = json.getString("content"),
+            id = json.getInt("id"),
+            lstrip = json.getBoolean("lstrip"),
+            rstrip = json.getBoolean("rstrip"),
+            singleWord = json.getBoolean("single_word"),
+            normalized = json.getBoolean("normalized")
         )
 
         /** An object as a map; JSON's null is left out, as if the key were not there. */
