@@ -26,7 +26,13 @@ def as_diffusers_opens(folder: Path, variant: str | None = None) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return DiffusionPipeline.from_pretrained(
-            folder, variant=variant, torch_dtype=torch.float32, use_safetensors=True
+            folder,
+            variant=variant,
+            torch_dtype=torch.float32,
+            use_safetensors=True,
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
         )
 
 
