@@ -1,14 +1,19 @@
 """Prompt to picture: same seed same picture, every scheduler, every runtime, batch 1 and 2."""
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from coreml_sd.bundle import open_bundle
+from coreml_sd.cli.generate import command
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
 from coreml_sd.denoising.schedulers import NAMES, make_scheduler
@@ -65,6 +70,43 @@ def test_the_files_draw_nearly_what_the_source_draws(
 def test_every_scheduler_draws(sd1_bundle: Path, name: str) -> None:
     request = GenerationRequest("a cat", steps=3, scheduler=name)
     assert draw(sd1_bundle, request).std() > 0
+
+
+def advised(bundle: Path, work: Path, scheduler: str | None) -> Path:
+    """A copy of a bundle whose manifest advises a scheduler; None as older manifests have it."""
+    copy = Path(shutil.copytree(bundle, work / str(scheduler), copy_function=os.link))
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    advice = manifest["pipeline"]["advice"]
+    manifest["pipeline"]["scheduler"]["_class_name"] = "PNDMScheduler"
+    if scheduler:
+        advice["scheduler"] = scheduler
+    else:
+        del advice["scheduler"]
+    (copy / "manifest.json").unlink()
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return copy
+
+
+def test_the_default_scheduler_is_the_one_advised(sd1_bundle: Path, tmp_path: Path) -> None:
+    plain = GenerationRequest("a cat", "dog", 3, 4.0, 5)
+    for name, scheduler in (("ddim", "ddim"), (None, "pndm")):
+        told = GenerationRequest("a cat", "dog", 3, 4.0, 5, scheduler)
+        picture = draw(advised(sd1_bundle, tmp_path, name), plain)
+        np.testing.assert_array_equal(picture, draw(sd1_bundle, told))
+        other = GenerationRequest("a cat", "dog", 3, 4.0, 5, "dpm++")
+        assert (picture != draw(sd1_bundle, other)).any()
+
+
+def test_the_command_says_where_the_nearest_scheduler_is_taken(
+    sd1_bundle: Path, tmp_path: Path
+) -> None:
+    path = advised(sd1_bundle, tmp_path, "pndm")
+    arguments = ["a cat", "--bundle", str(path), "--steps", "1", "-o", str(tmp_path / "cat.png")]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    assert "the model's own is PNDMScheduler without skip_prk_steps" in done.stderr
+    told = CliRunner().invoke(command, [*arguments, "--scheduler", "ddim"])
+    assert told.exit_code == 0 and "the nearest" not in told.stderr
 
 
 def test_a_unet_of_batch_one_draws_the_same(sd1_folder: Path, tmp_path: Path) -> None:
