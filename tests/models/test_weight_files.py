@@ -110,6 +110,12 @@ def whole_clip(model: Path) -> None:
     save_file(tensors, weights(model, "text_encoder"), {"format": "pt"})
 
 
+def eight_bits(model: Path) -> None:
+    tensors = load_file(weights(model, "unet"))
+    narrow = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors.items()}
+    save_file(narrow, weights(model, "unet"), {"format": "pt"})
+
+
 # name -> what is changed, the variant that diffusers is asked for, and the one that we are.
 LAYOUTS: dict[str, tuple[Change, str | None, str | None]] = {
     "as saved": (lambda model: None, None, None),
@@ -147,6 +153,7 @@ LAYOUTS: dict[str, tuple[Change, str | None, str | None]] = {
     ),
     "a VAE's older names": (old_attention, None, None),
     "a whole CLIP": (whole_clip, None, None),
+    "8-bit floats": (eight_bits, None, None),
 }
 
 
