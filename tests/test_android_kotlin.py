@@ -160,6 +160,32 @@ def schedule(name: str, steps: int, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("name", ["tokenizer_added", "tokenizer_published"])
+def test_added_words_are_found_as_transformers_finds_them(
+    android_bundle: Callable[[int], Path], tmp_path: Path, name: str
+) -> None:
+    fixture = json.loads((ROOT / f"tests/fixtures/{name}.json").read_text(encoding="utf-8"))
+    facts = fixture["facts"]
+    path = Path(shutil.copytree(android_bundle(2), tmp_path / "copy"))
+    change_tokenizer(path, facts)
+    answers = ask(tmp_path, path, prompts=fixture["prompts"])["tokens"]
+    for index, (prompt, answer) in enumerate(zip(fixture["prompts"], answers, strict=True)):
+        ids = fixture["expanded"].get(str(index), fixture["ids"][index])
+        framed = [facts["bos_token_id"], *ids[:75], facts["eos_token_id"]]
+        framed += [facts["pad_token_id"]] * (77 - len(framed))
+        assert answer == {"ids": framed, "cut": fixture["cut"].get(str(index), "")}, prompt
+    del facts["added_tokens"]
+    change_tokenizer(path, facts)
+    plain = ask(tmp_path, path, prompts=fixture["prompts"])["tokens"]
+    assert sum(one == other for one, other in zip(plain, answers, strict=True)) < len(plain) / 2
+
+
+def change_tokenizer(path: Path, facts: dict[str, Any]) -> None:
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    manifest["pipeline"]["tokenizer"] = facts
+    (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
 def test_schedules_are_diffusers_own(android_bundle: Callable[[int], Path], tmp_path: Path) -> None:
     """Every spacing, prediction type and end, at odd and even step counts."""
     ends: list[dict[str, Any]] = [

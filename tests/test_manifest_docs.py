@@ -21,6 +21,8 @@ WHOLE = {
     "tool.packages",
     "config",
     "pipeline.scheduler",
+    "pipeline.tokenizer.added_tokens",
+    "pipeline.tokenizer_2.added_tokens",
     "components.<name>.ops",
     "components.<name>.splits",
     "components.<name>.pruning",
@@ -29,6 +31,8 @@ WHOLE = {
 }
 # Of conversions that this test does not do.
 ELSEWHERE = {
+    "pipeline.tokenizer.added_tokens",
+    "pipeline.tokenizer_2.added_tokens",
     "components.<name>.pruning",
     "components.<name>.rescaling",
     "scheduler_step.checks",

@@ -21,6 +21,7 @@ _FOLDER, _SECOND_FOLDER = "tokenizer", "tokenizer_2"
 _CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")
 # What some libraries write for any tokenizer; the class in model_index.json decides.
 _GENERIC_CLASSES = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
+_LARGEST_LENGTH = 1 << 30  # transformers gives a larger one where the files say none
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 
@@ -152,8 +153,8 @@ class LoadedTokenizer:
     @property
     def words(self) -> dict[str, int]:
         """`vocabulary` with both marks, which some folders only add: what a bundle holds."""
-        marks = [word for word in self.added if word["content"] in (START, END)]
-        return {**self.vocabulary, **{word["content"]: word["id"] for word in marks}}
+        ids = self.special_ids
+        return {**self.vocabulary, START: ids["bos_token_id"], END: ids["eos_token_id"]}
 
     @cached_property
     def merges(self) -> list[str]:
@@ -183,10 +184,9 @@ def load_tokenizer(folder: DiffusersFolder, part: str = _FOLDER) -> LoadedTokeni
             if file.suffix == ".json" and not file.name.startswith("."):
                 folder.json_file(f"{part}/{file.name}")
         reason = " ".join(str(error).split())
-        names = _JOINED_NAME if (path / _JOINED_NAME).is_file() else f"{VOCAB_NAME}, {MERGES_NAME}"
+        names = ", ".join(file.name for file in files if not file.name.startswith("."))
         raise UserError(
-            f"{path}: not a CLIP tokenizer that transformers can load ({reason}); "
-            f"restore {names} and {_CONFIG_NAME}"
+            f"{path}: not a CLIP tokenizer that transformers can load ({reason}); restore {names}"
         ) from None
 
 
@@ -245,10 +245,11 @@ def _check_marks(loaded: LoadedTokenizer) -> None:
 
 def _check_length(loaded: LoadedTokenizer, max_tokens: int) -> None:
     """Diffusers fills prompts up to the tokenizer's length, to the right."""
-    given = int(loaded.tokenizer.model_max_length)
+    given = loaded.tokenizer.model_max_length
     where = f"{loaded.path}/{_CONFIG_NAME}"
     if given != max_tokens:
-        known = "is missing" if given > 1 << 30 else f"is {given}"
+        missing = isinstance(given, (int, float)) and given > _LARGEST_LENGTH
+        known = "is missing" if missing else f"is {given!r}"
         raise UserError(
             f"{where}: model_max_length {known}, but the text encoder takes {max_tokens} tokens; "
             f"make it {max_tokens}"

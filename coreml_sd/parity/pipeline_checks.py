@@ -75,7 +75,7 @@ def _tokens(pipeline: Any, facts: dict[str, Any], vocabulary: Path) -> Iterator[
         prompts = [*PROMPTS, *_with_added_words(tokenizer)]
         for prompt in prompts:
             expected = tokenizer(
-                prompt,
+                pipeline.maybe_convert_prompt(prompt, tokenizer),
                 padding="max_length",
                 max_length=tokenizer.model_max_length,
                 truncation=True,
