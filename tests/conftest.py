@@ -4,7 +4,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -54,14 +54,6 @@ def write_pipeline(folder: Path, *, second: bool = False) -> Path:
     return folder
 
 
-def converted(shared: SharedFolder, name: str, **knobs: Any) -> Path:
-    """A bundle for Core ML with its proof, made once in this run for all workers."""
-    from coreml_sd.config import ConversionConfig
-    from coreml_sd.convert import convert
-
-    return shared.once(name, lambda path: convert(ConversionConfig(**knobs), path))
-
-
 @pytest.fixture(scope="session")
 def sd1_folder(shared_folder: SharedFolder) -> Path:
     return shared_folder.once("tiny-sd1", write_pipeline)
@@ -82,7 +74,19 @@ def xl_folder(shared_folder: SharedFolder) -> Path:
 @pytest.fixture(scope="session")
 def xl_bundle(shared_folder: SharedFolder, xl_folder: Path) -> Path:
     """A 6-bit bundle of the tiny SDXL model, chunks left to the converter."""
-    return converted(shared_folder, "tiny-xl.bundle", model=str(xl_folder), palettize=6)
+    return shared_folder.bundle("xl", xl_folder, palettize=6)
+
+
+@pytest.fixture(scope="session")
+def xl_fp16_bundle(shared_folder: SharedFolder, xl_folder: Path) -> Path:
+    """The tiny SDXL model for Core ML at fp16, without its proof."""
+    return shared_folder.bundle("xl-fp16", xl_folder, verify=False)
+
+
+@pytest.fixture(scope="session")
+def sd1_fp16_bundle(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
+    """The tiny SD 1.x model for Core ML at fp16, without its proof."""
+    return shared_folder.bundle("sd1-fp16", sd1_folder, verify=False)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +105,7 @@ def md_bundle(tiny_files: "TinyFiles", md_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def sd1_bundle(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
     """A 6-bit bundle of the tiny SD 1.x model with two UNet chunks."""
-    return converted(shared_folder, "tiny.bundle", model=str(sd1_folder), palettize=6, chunks="2")
+    return shared_folder.bundle("sd1", sd1_folder, palettize=6, chunks="2")
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +141,15 @@ def both_bundle(tiny_files: "TinyFiles", sd1_folder: Path) -> Path:
 def xl_tflite_bundle(tiny_files: "TinyFiles", xl_folder: Path) -> Path:
     """The tiny SDXL model for Android at fp16."""
     return tiny_files.bundle("xl-tflite", xl_folder, targets=["tflite"])
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(shared_folder: SharedFolder) -> Path:
+    """The built-in model for Android: int8 text encoder and UNet, fp16 VAE."""
+    pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
+    return shared_folder.bundle(
+        "demo-tflite", Path("demo"), verify=False, targets=["tflite"], palettize=6
+    )
 
 
 @pytest.fixture(scope="session")

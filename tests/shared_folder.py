@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -24,3 +25,11 @@ class SharedFolder:
                 make(partial)
                 partial.rename(path)
         return path
+
+    def bundle(self, name: str, model: Path, *, verify: bool = True, **knobs: Any) -> Path:
+        """A model's bundle, converted once in this run."""
+        from coreml_sd.config import ConversionConfig
+        from coreml_sd.convert import convert
+
+        config = ConversionConfig(model=str(model), **knobs)
+        return self.once(f"{name}.bundle", lambda path: convert(config, path, verify=verify))

@@ -95,7 +95,7 @@ def tflite_graph(shared: SharedFolder, files: TinyFiles, folder: Path) -> Attent
     spec = open_model(ConversionConfig(model=str(folder), targets=["tflite"])).component("unet")
     form = android_form(spec, spec.load(), profile("gpu"))
     whole, small = folder / "Unet.fp32", folder / "Unet.tflite"
-    files.exporter(whole, "unet", form.network, spec.inputs)
+    files.exporter.file(whole, "unet", form.network, spec.inputs)
     quantize_file(whole, small, "int8")
     return attention_graph(small)
 
