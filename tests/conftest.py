@@ -11,6 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
+from tests.shared_folder import SharedFolder
 from tests.tiny_folder import (
     WIDTH,
     randomize,
@@ -21,7 +22,7 @@ from tests.tiny_folder import (
 )
 
 if TYPE_CHECKING:
-    from tests.tiny_tflite import SharedFolder, TinyFiles
+    from tests.tiny_tflite import TinyFiles
 
 
 def write_pipeline(folder: Path, *, second: bool = False) -> Path:
@@ -54,38 +55,45 @@ def write_pipeline(folder: Path, *, second: bool = False) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sd1_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd1")
+def sd1_folder(shared_folder: SharedFolder) -> Path:
+    return shared_folder.once("tiny-sd1", write_pipeline)
 
 
 @pytest.fixture(scope="session")
-def sd2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd2", second=True)
+def sd2_folder(shared_folder: SharedFolder) -> Path:
+    return shared_folder.once("tiny-sd2", functools.partial(write_pipeline, second=True))
 
 
 @pytest.fixture(scope="session")
-def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def xl_folder(shared_folder: SharedFolder) -> Path:
     from tests.tiny_xl import write_xl_pipeline
 
-    return write_xl_pipeline(tmp_path_factory.mktemp("models") / "tiny-xl")
+    return shared_folder.once("tiny-xl", write_xl_pipeline)
 
 
 @pytest.fixture(scope="session")
-def xl_bundle(xl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def xl_bundle(shared_folder: SharedFolder, xl_folder: Path) -> Path:
     """A 6-bit bundle of the tiny SDXL model, chunks left to the converter."""
-    from coreml_sd.config import ConversionConfig
-    from coreml_sd.convert import convert
-
-    path = tmp_path_factory.mktemp("bundles") / "tiny-xl.bundle"
-    convert(ConversionConfig(model=str(xl_folder), palettize=6, chunks="auto"), path)
-    return path
+    return shared_folder.bundle("xl", xl_folder, palettize=6)
 
 
 @pytest.fixture(scope="session")
-def md_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def xl_fp16_bundle(shared_folder: SharedFolder, xl_folder: Path) -> Path:
+    """The tiny SDXL model for Core ML at fp16, without its proof."""
+    return shared_folder.bundle("xl-fp16", xl_folder, verify=False)
+
+
+@pytest.fixture(scope="session")
+def sd1_fp16_bundle(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
+    """The tiny SD 1.x model for Core ML at fp16, without its proof."""
+    return shared_folder.bundle("sd1-fp16", sd1_folder, verify=False)
+
+
+@pytest.fixture(scope="session")
+def md_folder(shared_folder: SharedFolder) -> Path:
     from tests.tiny_md import write_md_pipeline
 
-    return write_md_pipeline(tmp_path_factory.mktemp("models") / "tiny-md")
+    return shared_folder.once("tiny-md", write_md_pipeline)
 
 
 @pytest.fixture(scope="session")
@@ -95,28 +103,20 @@ def md_bundle(tiny_files: "TinyFiles", md_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sd1_bundle(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sd1_bundle(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
     """A 6-bit bundle of the tiny SD 1.x model with two UNet chunks."""
-    from coreml_sd.config import ConversionConfig
-    from coreml_sd.convert import convert
-
-    path = tmp_path_factory.mktemp("bundles") / "tiny.bundle"
-    config = ConversionConfig(model=str(sd1_folder), palettize=6, chunks="2")
-    convert(config, path)
-    return path
+    return shared_folder.bundle("sd1", sd1_folder, palettize=6, chunks="2")
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> "SharedFolder":
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SharedFolder:
     """A folder of this test run that all workers see."""
-    from tests.tiny_tflite import SharedFolder
-
     base = tmp_path_factory.getbasetemp()
     return SharedFolder((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared")
 
 
 @pytest.fixture(scope="session")
-def tiny_files(shared_folder: "SharedFolder") -> "TinyFiles":
+def tiny_files(shared_folder: SharedFolder) -> "TinyFiles":
     """Files of the tiny models before quantization, by folder, component and profile."""
     pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
     from tests.tiny_tflite import TinyFiles
@@ -141,6 +141,15 @@ def both_bundle(tiny_files: "TinyFiles", sd1_folder: Path) -> Path:
 def xl_tflite_bundle(tiny_files: "TinyFiles", xl_folder: Path) -> Path:
     """The tiny SDXL model for Android at fp16."""
     return tiny_files.bundle("xl-tflite", xl_folder, targets=["tflite"])
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(shared_folder: SharedFolder) -> Path:
+    """The built-in model for Android: int8 text encoder and UNet, fp16 VAE."""
+    pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
+    return shared_folder.bundle(
+        "demo-tflite", Path("demo"), verify=False, targets=["tflite"], palettize=6
+    )
 
 
 @pytest.fixture(scope="session")

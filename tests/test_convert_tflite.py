@@ -26,8 +26,9 @@ from coreml_sd.runtimes.mil import MilPackage
 from coreml_sd.targets.tflite import quantize
 from coreml_sd.targets.tflite.profiles import PROFILES
 from tests.command import Run, runner
+from tests.shared_folder import SharedFolder
 from tests.tiny_folder import WIDTH, randomize
-from tests.tiny_tflite import SharedFolder, TinyFiles
+from tests.tiny_tflite import TinyFiles
 
 COUNTS = ("parameters_before", "parameters_after", "macs_before", "macs_after")
 FILES = ("TextEncoder", "Unet", "VAEDecoder", "VAEEncoder")

@@ -1,14 +1,18 @@
 """Prompt to picture: same seed same picture, every scheduler, every runtime, batch 1 and 2."""
 
+import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from coreml_sd.bundle import open_bundle
+from coreml_sd.bundle import Bundle, open_bundle
+from coreml_sd.cli.generate import command
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
 from coreml_sd.denoising.schedulers import NAMES, make_scheduler
@@ -25,6 +29,15 @@ REQUEST = GenerationRequest("a cat", negative_prompt="dog", steps=3, guidance=4.
 def draw(path: Path, request: GenerationRequest = REQUEST, runtime: str = "mil") -> np.ndarray:
     bundle = open_bundle(path, check=False)
     return Generator(bundle, open_runtime(bundle, runtime))(request).pixels
+
+
+def draw_with_unet(unet: Bundle, others: Path, request: GenerationRequest) -> np.ndarray:
+    """With the files of a bundle that has the UNet only, and another's for the rest."""
+    runtime = open_runtime(unet, "mil")
+    rest = open_runtime(open_bundle(others, check=False), "mil")
+    opens = {"unet": runtime.open}
+    mixed = dataclasses.replace(runtime, open=lambda name: opens.get(name, rest.open)(name))
+    return Generator(unet, mixed)(request).pixels
 
 
 def test_the_same_seed_gives_the_same_picture(sd1_bundle: Path) -> None:
@@ -54,11 +67,10 @@ def test_the_torch_runtime_equals_diffusers_own_pipeline(
 
 
 def test_the_files_draw_nearly_what_the_source_draws(
-    sd1_folder: Path, tmp_path: Path, sd1_bundle: Path
+    sd1_bundle: Path, sd1_fp16_bundle: Path
 ) -> None:
-    fp16 = convert(ConversionConfig(model=str(sd1_folder)), tmp_path / "b", verify=False)
     source = draw(sd1_bundle, runtime="torch").astype(float)
-    assert psnr_db(source, draw(fp16.path)) > 45
+    assert psnr_db(source, draw(sd1_fp16_bundle)) > 45
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "flow-match-euler"])
@@ -67,16 +79,51 @@ def test_every_scheduler_draws(sd1_bundle: Path, name: str) -> None:
     assert draw(sd1_bundle, request).std() > 0
 
 
-def test_a_unet_of_batch_one_draws_the_same(sd1_folder: Path, tmp_path: Path) -> None:
-    pictures = []
-    for batch in (1, 2):
-        config = ConversionConfig(
-            model=str(sd1_folder),
-            batch=batch,
-            components=["text_encoder", "unet", "vae_decoder"],
-        )
-        pictures.append(draw(convert(config, tmp_path / str(batch), verify=False).path))
-    assert psnr_db(pictures[0].astype(float), pictures[1]) > 45
+def advised(path: Path, scheduler: str | None) -> Bundle:
+    """A bundle whose manifest advises a scheduler; None as older manifests have it."""
+    bundle = open_bundle(path)
+    manifest = copy.deepcopy(bundle.manifest)
+    manifest["pipeline"]["scheduler"]["_class_name"] = "PNDMScheduler"
+    advice = manifest["pipeline"]["advice"]
+    del advice["scheduler"]
+    if scheduler:
+        advice["scheduler"] = scheduler
+    return dataclasses.replace(bundle, manifest=manifest)
+
+
+def test_the_default_scheduler_is_the_one_advised(sd1_bundle: Path) -> None:
+    plain = GenerationRequest("a cat", "dog", 3, 4.0, 5)
+    other = GenerationRequest("a cat", "dog", 3, 4.0, 5, "dpm++")
+    runtime = open_runtime(open_bundle(sd1_bundle), "mil")
+    for name, scheduler in (("ddim", "ddim"), (None, "pndm")):
+        picture = Generator(advised(sd1_bundle, name), runtime)(plain).pixels
+        told = GenerationRequest("a cat", "dog", 3, 4.0, 5, scheduler)
+        np.testing.assert_array_equal(picture, draw(sd1_bundle, told))
+        assert (picture != draw(sd1_bundle, other)).any()
+
+
+def test_the_command_says_where_the_nearest_scheduler_is_taken(
+    sd1_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = advised(sd1_bundle, "pndm")
+    monkeypatch.setattr("coreml_sd.bundle.open_bundle", lambda path: bundle)
+    arguments = ["a cat", "--steps", "1", "-o", str(tmp_path / "cat.png")]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    assert "PNDMScheduler without skip_prk_steps" in " ".join(done.stderr.split())
+    told = CliRunner().invoke(command, [*arguments, "--scheduler", "ddim"])
+    assert told.exit_code == 0 and "skip_prk_steps" not in told.stderr
+
+
+def test_a_unet_of_batch_one_draws_the_same(
+    sd1_folder: Path, sd1_fp16_bundle: Path, tmp_path: Path
+) -> None:
+    config = ConversionConfig(model=str(sd1_folder), batch=1, components=["unet"])
+    one = convert(config, tmp_path / "one", verify=False)
+    picture = draw_with_unet(one, sd1_fp16_bundle, REQUEST).astype(float)
+    assert psnr_db(picture, draw(sd1_fp16_bundle)) > 45
+    other = dataclasses.replace(REQUEST, seed=6)
+    assert psnr_db(picture, draw(sd1_fp16_bundle, other)) < 45
 
 
 def test_guidance_of_one_ignores_the_negative_prompt(sd1_bundle: Path) -> None:
@@ -114,7 +161,7 @@ def test_wrong_requests_are_refused() -> None:
         GenerationRequest("a cat", steps=0)
     with pytest.raises(UserError, match="unknown; choose from"):
         make_scheduler("magic", {})
-    with pytest.raises(UserError, match="flow matching, this one predicts epsilon"):
+    with pytest.raises(UserError, match="prediction_type is epsilon, not that of a model"):
         make_scheduler("flow-match-euler", {"prediction_type": "epsilon"})
 
 

@@ -28,6 +28,7 @@ WHOLE = {
     "components.<name>.pruning",
     "components.<name>.rescaling",
     "scheduler_step.checks",
+    "source_parity.checks",
 }
 # Of conversions that this test does not do.
 ELSEWHERE = {

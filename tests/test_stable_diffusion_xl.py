@@ -24,6 +24,7 @@ from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.open_runtime import open_runtime
 from tests.diffusers_pipeline import diffusers_pipeline
 from tests.test_apple_names import tensors
+from tests.test_generate import draw_with_unet
 from tests.tiny_folder import changed_folder
 from tests.tiny_xl import POOLED, WIDTHS
 
@@ -87,27 +88,20 @@ def _config(bundle: Path) -> ConversionConfig:
     return ConversionConfig(model=open_bundle(bundle, check=False).manifest["config"]["model"])
 
 
-def test_fp16_files_draw_nearly_what_the_source_draws(xl_folder: Path, tmp_path: Path) -> None:
-    fp16 = convert(ConversionConfig(model=str(xl_folder)), tmp_path / "b", verify=False).path
+def test_fp16_files_draw_nearly_what_the_source_draws(xl_fp16_bundle: Path) -> None:
     request = GenerationRequest("a cat", "dog", 3, 4.0, 5)
-    source = draw(fp16, request, "torch").astype(float)
-    assert psnr_db(source, draw(fp16, request)) > 40
+    source = draw(xl_fp16_bundle, request, "torch").astype(float)
+    assert psnr_db(source, draw(xl_fp16_bundle, request)) > 40
 
 
-def test_a_unet_of_batch_one_draws_the_same(xl_folder: Path, tmp_path: Path) -> None:
+def test_a_unet_of_batch_one_draws_the_same(
+    xl_folder: Path, xl_fp16_bundle: Path, tmp_path: Path
+) -> None:
     request = GenerationRequest("a cat", "dog", 2, 4.0, 5)
-    pictures = [
-        draw(
-            convert(
-                ConversionConfig(model=str(xl_folder), batch=batch),
-                tmp_path / str(batch),
-                verify=False,
-            ).path,
-            request,
-        )
-        for batch in (1, 2)
-    ]
-    assert psnr_db(pictures[0].astype(float), pictures[1]) > 40
+    config = ConversionConfig(model=str(xl_folder), batch=1, components=["unet"])
+    one = convert(config, tmp_path / "one", verify=False)
+    picture = draw_with_unet(one, xl_fp16_bundle, request).astype(float)
+    assert psnr_db(picture, draw(xl_fp16_bundle, request)) > 40
 
 
 def test_every_component_passed_its_gates(xl_bundle: Path) -> None:
@@ -123,7 +117,7 @@ def test_every_component_passed_its_gates(xl_bundle: Path) -> None:
 
 def test_chunks_chain(xl_folder: Path, tmp_path: Path) -> None:
     config = ConversionConfig(model=str(xl_folder), components=["unet"], chunks="3", palettize=6)
-    bundle = convert(config, tmp_path / "b")
+    bundle = convert(config, tmp_path / "b", verify=False)
     assert len(bundle.files("unet")) == 3
     report = measure(bundle, prompts=[])
     assert report.passed

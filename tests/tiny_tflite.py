@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from coreml_sd.config import ConversionConfig
-from coreml_sd.convert import convert
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import ComponentSpec, TensorSpec
@@ -29,30 +28,28 @@ from coreml_sd.targets.tflite.profiles import Quantization, profile
 from coreml_sd.targets.tflite.quantize import quantize_file
 from coreml_sd.targets.tflite.rewrites import AndroidForm, android_form
 from coreml_sd.targets.tflite.unread_weights import Read, UnreadWeights
+from tests.shared_folder import SharedFolder
 
-_EXPORT = export.export_tflite
+_EXPORT = export.export
 
 
-class SharedFolder:
-    """A folder that all workers of one test run see; `once` makes each thing in it once."""
+@dataclasses.dataclass(frozen=True)
+class ExportedFile:
+    """What was exported, as a file in fp32."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+    unquantized: Path
 
-    def once(self, name: str, make: Callable[[Path], object]) -> Path:
-        """The file or folder of this name, made by the first who asks while the others wait."""
-        path = self.path / name
-        with FileLock(self.path / f"{name}.lock"):
-            if not path.exists():
-                partial = self.path / f"partial-{name}"
-                make(partial)
-                partial.rename(path)
-        return path
+    def write(self, path: Path) -> None:
+        shutil.copyfile(self.unquantized, path)
+
+    def quantizer(self) -> Any:
+        from ai_edge_quantizer import quantizer
+
+        return quantizer.Quantizer(str(self.unquantized))
 
 
 class MemoizedExporter:
-    """`export_tflite`, but a network that was exported before is copied.
+    """`export`, but of a network that was exported before it gives the file.
 
     Exporting the tiny UNet takes 20 s and most tests look at what comes after. Two networks are
     the same where modules, their settings, weights and the shapes of their inputs are.
@@ -63,18 +60,23 @@ class MemoizedExporter:
 
     def __call__(
         self,
-        path: Path,
+        file_name: str,
         signature: str,
         network: StepSequence,
         inputs: Sequence[TensorSpec],
-        unread: UnreadWeights | None = None,
-    ) -> None:
+        unread: UnreadWeights,
+    ) -> ExportedFile:
         def make(target: Path) -> None:
-            _EXPORT(target, signature, network, inputs, unread)
+            _EXPORT(file_name, signature, network, inputs, unread).write(target)
 
-        read = (unread or UnreadWeights()).read
-        name = f"{signature}-{_digest(signature, network, inputs, read)}.tflite"
-        shutil.copyfile(self.folder.once(name, make), path)
+        name = f"{signature}-{_digest(signature, network, inputs, unread.read)}.tflite"
+        return ExportedFile(self.folder.once(name, make))
+
+    def file(
+        self, path: Path, signature: str, network: StepSequence, inputs: Sequence[TensorSpec]
+    ) -> None:
+        """Write a network whose weights are in memory."""
+        self(path.name, signature, network, inputs, UnreadWeights()).write(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,31 +112,27 @@ class TinyFiles:
         path = self.folder.path / f"{model.name}-{component}-{profile_name}.fp32"
         with FileLock(f"{path}.lock"):
             if not path.exists():
-                self.exporter(path, component, form.network, spec.inputs)
+                self.exporter.file(path, component, form.network, spec.inputs)
         return TinyFile(spec, source, form, path)
 
     @contextlib.contextmanager
     def exporting(self) -> Iterator[None]:
         """Meanwhile a conversion copies what was exported in this run before."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(export, "export_tflite", self.exporter)
+            patch.setattr(export, "export", self.exporter)
             yield
 
     def bundle(self, name: str, model: Path, *, verify: bool = True, **knobs: Any) -> Path:
         """A model's bundle, converted once in this run."""
-
-        def make(path: Path) -> None:
-            with self.exporting():
-                convert(ConversionConfig(model=str(model), **knobs), path, verify=verify)
-
-        return self.folder.once(f"{name}.bundle", make)
+        with self.exporting():
+            return self.folder.bundle(name, model, verify=verify, **knobs)
 
 
 def exported(folder: Path, component: str, path: Path) -> Path:
     """A component in fp32 for the profile `gpu`, exported anew each time."""
     spec = open_model(ConversionConfig(model=str(folder), targets=["tflite"])).component(component)
     form = android_form(spec, spec.load(), profile("gpu"))
-    _EXPORT(path, spec.name, form.network, spec.inputs)
+    _EXPORT(path.name, spec.name, form.network, spec.inputs, UnreadWeights()).write(path)
     return path
 
 

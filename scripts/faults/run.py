@@ -54,6 +54,20 @@ class Run:
         while self.wait(0.005) is None and not list(self.out.parent.glob(".b.partial-*")):
             pass
 
+    def held_before_its_end(self) -> bool:
+        """Hold it (SIGSTOP) and look whether its bundle is still to come; where the bundle is
+        there, or the process has ended, it is not held any longer."""
+        if self.process.poll() is not None:
+            return False
+        self.process.send_signal(signal.SIGSTOP)
+        process = psutil.Process(self.process.pid)
+        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            time.sleep(0.001)
+        if process.status() == psutil.STATUS_STOPPED and not self.out.exists():
+            return True
+        self.process.send_signal(signal.SIGCONT)
+        return False
+
     def told(self) -> str:
         """What it wrote on stderr."""
         return self.errors.read_text("utf-8", "replace")

@@ -12,8 +12,9 @@ import pytest
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
 from coreml_sd.costs.attention_graph import AttentionGraph, attention_graph
+from tests.shared_folder import SharedFolder
 from tests.tiny_md import SWITCHED_BACK, tiny_unet
-from tests.tiny_tflite import SharedFolder, TinyFiles
+from tests.tiny_tflite import TinyFiles
 
 HEADS, BATCH = 4, 2  # 64 channels of 16 in the middle
 INNER, OUTER, TEXT = 256, 1024, 77
@@ -94,7 +95,7 @@ def tflite_graph(shared: SharedFolder, files: TinyFiles, folder: Path) -> Attent
     spec = open_model(ConversionConfig(model=str(folder), targets=["tflite"])).component("unet")
     form = android_form(spec, spec.load(), profile("gpu"))
     whole, small = folder / "Unet.fp32", folder / "Unet.tflite"
-    files.exporter(whole, "unet", form.network, spec.inputs)
+    files.exporter.file(whole, "unet", form.network, spec.inputs)
     quantize_file(whole, small, "int8")
     return attention_graph(small)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="the extra `android` is not installed")
 
 from coreml_sd.bundle import write_manifest
+from tests.command import Run, runner
 from tests.lint.build_tflite import GraphWriter
 
 SPLIT = {
@@ -23,12 +22,7 @@ SPLIT = {
 }  # fmt: skip
 
 
-def inspect(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "coreml_sd.cli.main", "inspect", str(path), *options],
-        capture_output=True,
-        text=True,
-    )
+run = pytest.fixture(runner)
 
 
 def entry() -> dict[str, Any]:
@@ -60,8 +54,8 @@ def android(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_bundle_for_android_alone(android: Path) -> None:
-    facts = json.loads(inspect(android, "--json").stdout)
+def test_a_bundle_for_android_alone(run: Run, android: Path) -> None:
+    facts = json.loads(run("inspect", android, "--json").out)
     (form,) = facts["components"]["unet"].items()
     name, unet = form
     assert (name, unet["files"], unet["quantization"]) == ("tflite", ["Unet.tflite"], ["fp32"])
@@ -70,12 +64,12 @@ def test_a_bundle_for_android_alone(android: Path) -> None:
     assert unet["splits"] == [SPLIT]
     weight = {"name": "mid", "kind": "float32", "bits": 32, "stored_bytes": 512}
     assert unet["largest"] == [{**weight, "shape": [16, 1, 1, 8]}]
-    text = inspect(android).stdout
+    text = run("inspect", android).out
     assert "split up.conv1: 1920 to 640 channels at 32x32, input 960 + 960" in text
     assert "mid 16x1x1x8 (128), 32 bits (float32)" in text
 
 
-def test_both_targets_side_by_side(sd1_bundle: Path, tmp_path: Path) -> None:
+def test_both_targets_side_by_side(run: Run, sd1_bundle: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(sd1_bundle, tmp_path / "both.bundle"))
     manifest = json.loads((path / "manifest.json").read_text())
     write_file(path / "Unet.tflite")
@@ -83,19 +77,19 @@ def test_both_targets_side_by_side(sd1_bundle: Path, tmp_path: Path) -> None:
     unet["files"] += entry()["files"]
     unet["splits"] = []
     write_manifest(path, manifest)
-    components = json.loads(inspect(path, "--json").stdout)["components"]
+    components = json.loads(run("inspect", path, "--json").out)["components"]
     assert list(components["unet"]) == ["coreml", "tflite"]
     assert list(components["vae_decoder"]) == ["coreml"]
     assert components["unet"]["coreml"]["palettes"]["weights"] > 20
     assert components["unet"]["tflite"]["parameters"] == 128
 
 
-def test_a_damaged_file_is_refused_in_one_line(android: Path) -> None:
+def test_a_damaged_file_is_refused_in_one_line(run: Run, android: Path) -> None:
     file = android / "Unet.tflite"
     file.write_bytes(file.read_bytes()[:400])
-    assert "Unet.tflite: changed" in inspect(android).stderr
+    assert "Unet.tflite: changed" in run("inspect", android).err
     write_manifest(android, json.loads((android / "manifest.json").read_text()))
-    done = inspect(android)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    done = run("inspect", android)
+    errors = [line for line in done.err.splitlines() if line.startswith("Error:")]
+    assert done.status == 2 and "Traceback" not in done.err
     assert len(errors) == 1 and "Unet.tflite: damaged" in errors[0]

@@ -97,7 +97,7 @@ def test_the_peak_is_weights_input_and_what_is_alive_at_once(small: Path) -> Non
 
 
 def test_every_form_has_the_macs_of_the_network(
-    sd1_folder: Path, sd1_bundle: Path, tmp_path: Path
+    sd1_folder: Path, sd1_bundle: Path, tmp_path: Path, quick_export: None
 ) -> None:
     config = ConversionConfig(
         model=str(sd1_folder),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,16 @@ import pytest
 pytest.importorskip("ai_edge_litert")
 
 from coreml_sd.bundle import new_bundle, write_manifest
+from tests.command import Run, runner
 from tests.lint.build_tflite import GraphWriter
 
 SHAPE = (1, 4, 4, 8)
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "coreml_sd.cli.main", "lint", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """`coreml-sd lint`."""
+    return functools.partial(runner(monkeypatch, capfd), "lint")
 
 
 def write(path: Path, *kinds: str, epsilon: float = 1e-5) -> Path:
@@ -54,37 +52,37 @@ def bundle(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_clean_file_gives_nothing(tmp_path: Path) -> None:
+def test_a_clean_file_gives_nothing(run: Run, tmp_path: Path) -> None:
     done = run(write(tmp_path / "clean.tflite", "TANH"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].endswith("0 errors, 0 warnings, 0 notes")
+    assert done.status == 0, done.err
+    assert done.out.splitlines()[-1].endswith("0 errors, 0 warnings, 0 notes")
 
 
-def test_an_error_is_shown_once_with_its_count_and_gives_status_1(tmp_path: Path) -> None:
+def test_an_error_is_shown_once_with_its_count_and_gives_status_1(run: Run, tmp_path: Path) -> None:
     done = run(write(tmp_path / "net.tflite", "BROADCAST_TO", "BROADCAST_TO"))
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.count("tflite/broadcast-to") == 1
-    assert "BROADCAST_TO #0" in done.stdout and "and 1 more" in done.stdout
-    assert "To do:" in done.stdout and "2 errors" in done.stdout
+    assert done.status == 1, done.err
+    assert done.out.count("tflite/broadcast-to") == 1
+    assert "BROADCAST_TO #0" in done.out and "and 1 more" in done.out
+    assert "To do:" in done.out and "2 errors" in done.out
 
 
-def test_a_warning_gives_status_0(tmp_path: Path) -> None:
+def test_a_warning_gives_status_0(run: Run, tmp_path: Path) -> None:
     done = run(write(tmp_path / "net.tflite", epsilon=1e-12))
-    assert done.returncode == 0, done.stderr
-    assert "tflite/fp16-underflow" in done.stdout and "1 warning" in done.stdout
+    assert done.status == 0, done.err
+    assert "tflite/fp16-underflow" in done.out and "1 warning" in done.out
 
 
-def test_the_profile_of_the_bundle_is_the_default(bundle: Path) -> None:
+def test_the_profile_of_the_bundle_is_the_default(run: Run, bundle: Path) -> None:
     done = run(bundle)
-    assert done.returncode == 0, done.stderr
-    assert "0 errors, 0 warnings" in done.stdout
-    assert run(bundle, "--android-profile", "gpu").returncode == 1
+    assert done.status == 0, done.err
+    assert "0 errors, 0 warnings" in done.out
+    assert run(bundle, "--android-profile", "gpu").status == 1
 
 
-def test_json_holds_every_finding(bundle: Path) -> None:
+def test_json_holds_every_finding(run: Run, bundle: Path) -> None:
     done = run(bundle, "--android-profile", "mali", "--json")
-    assert done.returncode == 1
-    report = json.loads(done.stdout)
+    assert done.status == 1
+    report = json.loads(done.out)
     assert report["android_profile"] == "mali"
     assert report["counts"] == {"error": 2, "warning": 1, "note": 0}
     assert [(each["file"], each["rule"], each["op"]) for each in report["findings"]] == [
@@ -96,10 +94,10 @@ def test_json_holds_every_finding(bundle: Path) -> None:
         assert each["why"] and each["remedy"] and each["layer"]
 
 
-def test_the_rules_are_listed(tmp_path: Path) -> None:
+def test_the_rules_are_listed(run: Run, tmp_path: Path) -> None:
     done = run("--rules")
-    assert done.returncode == 0
-    assert "tflite/broadcast-to" in done.stdout and "coreml/linear" in done.stdout
+    assert done.status == 0
+    assert "tflite/broadcast-to" in done.out and "coreml/linear" in done.out
 
 
 def change(bundle: Path) -> list[object]:
@@ -126,17 +124,17 @@ def cut(bundle: Path) -> list[object]:
         (lambda bundle: [bundle, "--android-profile", "nokia"], "choose from cpu, gpu"),
     ],
 )
-def test_a_mistake_is_named_with_status_2(bundle: Path, prepare, message: str) -> None:
+def test_a_mistake_is_named_with_status_2(run: Run, bundle: Path, prepare, message: str) -> None:
     done = run(*prepare(bundle))
-    assert done.returncode == 2, done.stdout
-    assert message in done.stderr and "Traceback" not in done.stderr
+    assert done.status == 2, done.out
+    assert message in done.err and "Traceback" not in done.err
 
 
-def test_a_converted_bundle_is_clean(sd1_bundle: Path) -> None:
+def test_a_converted_bundle_is_clean(run: Run, sd1_bundle: Path) -> None:
     """No error and no warning; the embedding of the tokens is a note."""
     done = run(sd1_bundle, "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    assert done.status == 0, done.err
+    report = json.loads(done.out)
     assert report["counts"] == {"error": 0, "warning": 0, "note": 1}
     (note,) = report["findings"]
     assert note["rule"] == "coreml/gather" and note["layer"] == "embeddings_token_embedding"

@@ -37,6 +37,20 @@ def test_every_width_is_read(tmp_path: Path) -> None:
         assert np.array_equal(file.read(name).astype(np.float64), expected.double().numpy())
 
 
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_every_8_bit_float_is_what_torch_takes_it_for(tmp_path: Path, kind: torch.dtype) -> None:
+    tensor = torch.arange(256, dtype=torch.uint8).view(kind)
+    save_file({"t": tensor}, tmp_path / "t.safetensors")
+    found = TensorFile(tmp_path / "t.safetensors").read("t")
+    assert np.array_equal(found, tensor.half().numpy(), equal_nan=True)
+
+
+def test_a_type_that_is_not_supported_is_named(tmp_path: Path) -> None:
+    save_file({"t": torch.zeros(4, dtype=torch.complex64)}, tmp_path / "t.safetensors")
+    with pytest.raises(UserError, match=r"t is of type C64, which is not supported; save it again"):
+        TensorFile(tmp_path / "t.safetensors")
+
+
 @pytest.mark.parametrize("keep", [4, 50, -1])
 def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "t.safetensors"

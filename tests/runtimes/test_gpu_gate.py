@@ -12,10 +12,14 @@ import torch
 from torch import nn
 
 from coreml_sd.bundle import Bundle
-from coreml_sd.runtimes.litert import gpu_gate, vulkan
+from coreml_sd.runtimes.litert import gpu_gate, gpu_worker, vulkan
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.litert.gpu_gate import NO_ADAPTER, GpuVerdict, check_on_gpu, tflite_files
-from coreml_sd.runtimes.litert.gpu_worker import relative_error, sample_inputs
+from coreml_sd.runtimes.litert.gpu_worker import (
+    relative_error,
+    sample_inputs,
+    wait_until_computed,
+)
 from coreml_sd.runtimes.litert.mixed_rank import mixed_rank_ops
 
 pytest.importorskip("ai_edge_litert", reason="the extra `android` is not installed")
@@ -247,6 +251,41 @@ def test_the_gate_is_1e_4(ready: None) -> None:
 def test_a_worker_that_cannot_start_is_a_verdict(ready: None) -> None:
     verdict = check_on_gpu(Path("x.tflite"), worker=("/nowhere/python",))
     assert "could not be started" in verdict.reason
+
+
+class SlowModel:
+    """A buffer of it can be locked once `waits` others have waited for `seconds` in vain."""
+
+    def __init__(self, clock: list[float], waits: int, seconds: float) -> None:
+        self.clock, self.waits, self.seconds = clock, waits, seconds
+        self.buffers: list[object] = []
+
+    def get_output_tensor_details(self, key: str) -> dict[str, dict[str, str]]:
+        return {"out": {"dtype": "float32"}}
+
+    def create_output_buffer_by_name(self, key: str, name: str) -> "SlowModel":
+        self.buffers.append(name)
+        return self
+
+    def read(self, count: int, dtype: np.dtype) -> None:
+        if len(self.buffers) <= self.waits:
+            self.clock[0] += self.seconds
+            raise RuntimeError("Failed to lock custom tensor buffer.")
+
+
+@pytest.mark.parametrize(("seconds", "given_up"), [(120.0, False), (0.1, True)])
+def test_a_gpu_that_takes_minutes_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, given_up: bool
+) -> None:
+    """A lock that fails at once has another reason."""
+    model = SlowModel([0.0], waits=3, seconds=seconds)
+    monkeypatch.setattr(gpu_worker.time, "monotonic", lambda: model.clock[0])
+    if given_up:
+        with pytest.raises(RuntimeError, match="lock"):
+            wait_until_computed(model, "main")
+    else:
+        wait_until_computed(model, "main")
+    assert len(model.buffers) == (1 if given_up else 4)
 
 
 def test_relative_error_is_that_of_the_worst_output() -> None:

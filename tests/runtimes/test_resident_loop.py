@@ -17,8 +17,6 @@ import torch
 pytest.importorskip("ai_edge_litert", reason="the extra `android` is not installed")
 
 from coreml_sd.bundle import Bundle, open_bundle
-from coreml_sd.config import ConversionConfig
-from coreml_sd.convert import convert
 from coreml_sd.denoising.linear_scheduler import linear_steps
 from coreml_sd.denoising.schedulers import make_scheduler
 from coreml_sd.errors import CoremlSDError
@@ -29,6 +27,7 @@ from coreml_sd.runtimes.litert.loop import ResidentLoop, open_resident_loop
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
 from coreml_sd.runtimes.litert.vulkan import gpu_environment, why_no_gpu
 from coreml_sd.runtimes.open_runtime import open_runtime
+from tests.tiny_tflite import TinyFiles
 
 LACKING = why_no_gpu()
 needs_gpu = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
@@ -36,21 +35,14 @@ BATCHES = (1, 2)
 
 
 @pytest.fixture(scope="session")
-def bundles(
-    sd1_folder: Path, sd2_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int], Bundle]:
+def bundles(sd1_folder: Path, sd2_folder: Path, tiny_files: TinyFiles) -> Callable[[int], Bundle]:
     """SD 1.x-like with a UNet of batch 2, SD 2.x-like with one of batch 1."""
 
     @functools.cache
     def make(batch: int) -> Bundle:
-        config = ConversionConfig(
-            model=str(sd1_folder if batch == 2 else sd2_folder),
-            targets=["tflite"],
-            components=["unet"],
-            batch=batch,
-        )
-        path = tmp_path_factory.mktemp("loop") / f"batch{batch}.bundle"
-        return convert(config, path, verify=False)
+        model = sd1_folder if batch == 2 else sd2_folder
+        knobs = {"targets": ["tflite"], "components": ["unet"], "batch": batch}
+        return open_bundle(tiny_files.bundle(f"batch{batch}", model, verify=False, **knobs))
 
     return make
 

@@ -1,4 +1,4 @@
-"""The Swift command line tool, built once for the test run, and a bundle for it to draw from."""
+"""The Swift command line tool, built once for the test run."""
 
 import os
 import shutil
@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-
-from tests.tiny_tflite import SharedFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,20 +29,6 @@ def litert_library() -> Path:
     """LiteRT's library, from the wheel."""
     wheel = pytest.importorskip("ai_edge_litert", reason="the extra `android` is not installed")
     return Path(wheel.__path__[0]) / "libLiteRt.so"
-
-
-@pytest.fixture(scope="session")
-def demo_bundle(shared_folder: SharedFolder) -> Path:
-    """The built-in model for Android: int8 text encoder and UNet, fp16 VAE."""
-    pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
-    from coreml_sd.config import ConversionConfig
-    from coreml_sd.convert import convert
-
-    def make(path: Path) -> None:
-        config = ConversionConfig(model="demo", targets=["tflite"], palettize=6)
-        convert(config, path, verify=False)
-
-    return shared_folder.once("demo-tflite.bundle", make)
 
 
 @pytest.fixture

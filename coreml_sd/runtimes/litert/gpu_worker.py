@@ -27,6 +27,7 @@ from coreml_sd.runtimes.litert.mixed_rank import mixed_rank_ops
 Arrays = dict[str, NDArray[Any]]
 Report = Callable[..., None]
 _TIMESTEP = 500.0
+_SHORTEST_WAIT = 30.0  # seconds; a lock that fails sooner did not fail because it waited
 _PADDING = 8  # tokens at the end of the ids that are all the end token, as in a short prompt
 
 
@@ -131,12 +132,33 @@ def _run(model: Any, feeds: Arrays) -> Arrays:
     for name, buffer in sources.items():
         buffer.write(np.ascontiguousarray(feeds[name]))
     model.run_by_name(key, sources, sinks)
+    wait_until_computed(model, key)
     return {
         name: np.asarray(
             sinks[name].read(int(np.prod(entry["shape"])), np.dtype(entry["dtype"])), np.float64
         )
         for name, entry in shapes.items()
     }
+
+
+def wait_until_computed(model: Any, key: str) -> None:
+    """Wait until the GPU has done all that it was given.
+
+    Locking a buffer waits for that, too, but for 120 seconds at most (LiteRT 2.3), and a buffer
+    whose lock failed can never be locked again: so buffers that nobody needs are locked until
+    one can be. How long that may take is the gate's time limit.
+    """
+    name, entry = next(iter(model.get_output_tensor_details(key).items()))
+    held = []
+    while True:
+        held.append(model.create_output_buffer_by_name(key, name))
+        begin = time.monotonic()
+        try:
+            held[-1].read(1, np.dtype(entry["dtype"]))
+            return
+        except RuntimeError:
+            if time.monotonic() - begin < _SHORTEST_WAIT:
+                raise  # another failure than that of waiting
 
 
 def _vocabulary(file: TFLiteFile) -> int:

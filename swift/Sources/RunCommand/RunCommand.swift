@@ -75,7 +75,7 @@ private func metadata(_ report: GenerationReport, of bundle: ModelBundle) -> [St
         "steps": request.steps.map(String.init) ?? "",
         "guidance": request.guidance.map { "\($0)" } ?? "",
         "seed": String(request.seed),
-        "scheduler": request.scheduler.rawValue,
+        "scheduler": request.scheduler?.rawValue ?? "",
         "random_source": request.randomSource.rawValue,
         "model": bundle.manifest.model?.name ?? bundle.url.lastPathComponent,
         "config": bundle.manifest.model?.configDigest ?? "",

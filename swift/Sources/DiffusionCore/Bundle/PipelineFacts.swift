@@ -129,20 +129,26 @@ public struct AddedToken: Sendable, Hashable, Codable {
 public struct Advice: Sendable, Hashable, Codable {
     public var guidance: Float?
     public var steps: Int?
+    /// The model's own, or the nearest.
+    public var scheduler: SchedulerName?
     public var prompts: [String]
 
-    public init(guidance: Float? = nil, steps: Int? = nil, prompts: [String] = []) {
+    public init(
+        guidance: Float? = nil, steps: Int? = nil, scheduler: SchedulerName? = nil, prompts: [String] = []
+    ) {
         self.guidance = guidance
         self.steps = steps
+        self.scheduler = scheduler
         self.prompts = prompts
     }
 
-    enum CodingKeys: String, CodingKey { case guidance, steps, prompts }
+    enum CodingKeys: String, CodingKey { case guidance, steps, scheduler, prompts }
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         guidance = try container.decodeIfPresent(Float.self, forKey: .guidance)
         steps = try container.decodeIfPresent(Int.self, forKey: .steps)
+        scheduler = try container.decodeIfPresent(SchedulerName.self, forKey: .scheduler)
         prompts = try container.decodeIfPresent([String].self, forKey: .prompts) ?? []
     }
 }

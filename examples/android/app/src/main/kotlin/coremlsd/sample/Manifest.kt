@@ -30,7 +30,7 @@ data class TokenizerFacts(
     val added: List<AddedToken>? = null
 )
 
-/** Sizes and constants of the pipeline; `batch` is the UNet's. */
+/** Sizes and constants of the pipeline; `batch` is the UNet's. `steps`, `guidance` and `schedulerName` suit the model. */
 data class PipelineFacts(
     val height: Int,
     val width: Int,
@@ -42,6 +42,7 @@ data class PipelineFacts(
     val batch: Int,
     val steps: Int,
     val guidance: Float,
+    val schedulerName: String,
     val tokenizer: TokenizerFacts,
     val scheduler: SchedulerConfig
 )
@@ -56,6 +57,7 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
     companion object {
         private const val FORMAT = "coreml-sd bundle"
         private const val VERSION = 1
+        private const val OLDER_SCHEDULER = "dpm++" // where a manifest names none
         private val FAMILIES = listOf("stable-diffusion", "mobile-diffusion")
 
         /** Read `manifest.json` in a folder. Throws [BundleException] where it cannot be used. */
@@ -108,8 +110,9 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
                 batch = json.getInt("batch"),
                 steps = advice.getInt("steps"),
                 guidance = advice.getDouble("guidance").toFloat(),
+                schedulerName = advice.optString("scheduler", OLDER_SCHEDULER),
                 tokenizer = tokenizer(json.getJSONObject("tokenizer")),
-                scheduler = SchedulerConfig(settings(json.getJSONObject("scheduler")))
+                scheduler = SchedulerConfig(json.getJSONObject("scheduler"))
             )
         }
 
@@ -129,10 +132,6 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
             singleWord = json.getBoolean("single_word"),
             normalized = json.getBoolean("normalized")
         )
-
-        /** An object as a map; JSON's null is left out, as if the key were not there. */
-        private fun settings(json: JSONObject): Map<String, Any> =
-            json.keys().asSequence().map { it.toString() }.filter { !json.isNull(it) }.associateWith { json.get(it) }
 
         private fun objects(array: JSONArray) = (0 until array.length()).map { array.getJSONObject(it) }
 

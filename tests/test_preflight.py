@@ -1,0 +1,100 @@
+"""What would stop a conversion is found before its first component, and in a dry run."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from coreml_sd.config import ConversionConfig
+from coreml_sd.convert import convert
+from coreml_sd.errors import UserError
+from coreml_sd.plan import plan_conversion
+from coreml_sd.preflight import preflight
+from coreml_sd.progress import Advance, Silent
+from tests.tiny_folder import change_json
+
+
+class Recorded(Silent):
+    """The titles of all stages that began."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+
+    @contextlib.contextmanager
+    def stage(self, title: str) -> Iterator[Advance]:
+        self.titles.append(title)
+        yield lambda done, of: None
+
+
+@pytest.fixture
+def model(sd1_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sd1_folder, tmp_path / "model"))
+
+
+def changed_vae(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
+    def apply(model: Path) -> None:
+        path = model / "vae/diffusion_pytorch_model.safetensors"
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path, {"format": "pt"})
+
+    return apply
+
+
+def word_without_embedding(model: Path) -> None:
+    (model / "tokenizer/added_tokens.json").write_text(json.dumps({"<far>": 90_000}), "utf-8")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a missing tensor": (
+        changed_vae(lambda held: held.pop("decoder.conv_out.weight") and None),
+        "vae: weights do not fit the config: lacks decoder.conv_out.weight",
+    ),
+    "a tensor of no parameter": (
+        changed_vae(lambda held: held.update(more=torch.ones(2))),
+        "has more that no parameter takes",
+    ),
+    "a network without a mobile form": (
+        lambda model: change_json(model / "vae/config.json", act_fn="gelu"),
+        "vae: .* has no mobile form",
+    ),
+    "a config that builds nothing": (
+        lambda model: change_json(model / "vae/config.json", down_block_types=["NoBlock"] * 2),
+        "vae/config.json: no network can be built from it",
+    ),
+    "a word without an embedding": (word_without_embedding, "<far>.* has id 90000"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_found_before_the_first_component(name: str, model: Path, tmp_path: Path) -> None:
+    change, message = REFUSED[name]
+    change(model)
+    config = ConversionConfig(model=str(model))
+    with pytest.raises(UserError, match=message):
+        preflight(plan_conversion(config))
+    progress = Recorded()
+    with pytest.raises(UserError, match=message):
+        convert(config, tmp_path / "out.bundle", progress=progress)
+    assert not any(title.startswith(("text_encoder:", "unet:", "vae")) for title in progress.titles)
+    assert not (tmp_path / "out.bundle").exists()
+
+
+def test_a_whole_model_passes(sd1_folder: Path, xl_folder: Path, md_folder: Path) -> None:
+    for folder in (sd1_folder, xl_folder, md_folder):
+        config = ConversionConfig(model=str(folder), targets=["coreml", "tflite"])
+        preflight(plan_conversion(config))
+
+
+def test_a_model_to_be_pruned_passes(sd1_folder: Path) -> None:
+    preflight(plan_conversion(ConversionConfig(model=str(sd1_folder), prune=0.1)))
+
+
+def test_only_the_named_components_are_looked_at(model: Path) -> None:
+    REFUSED["a missing tensor"][0](model)
+    preflight(plan_conversion(ConversionConfig(model=str(model))), ["unet"])
