@@ -23,6 +23,7 @@ public func run(_ arguments: [String]) async -> Int32 {
 private func draw(_ options: Options) async throws {
     let pipeline = try await openPipeline(options)
     let console = Console(json: options.json)
+    if options.scheduler == nil, let note = pipeline.bundle.manifest.schedulerNote { Console.error(note) }
     for number in 0..<options.count {
         let request = try request(options, number: number)
         let target = outputURL(options, number: number)

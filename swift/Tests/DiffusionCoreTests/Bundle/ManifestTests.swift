@@ -36,6 +36,13 @@ struct ManifestTests {
         #expect(facts.sizes.isEmpty)
     }
 
+    @Test func tellsWhichSchedulerIsTakenForTheModelsOwn() {
+        #expect(manifest.schedulerNote == nil)
+        var other = manifest
+        other.notes = ["tflite: fp16", "scheduler: the nearest"]
+        #expect(other.schedulerNote == "scheduler: the nearest")
+    }
+
     @Test func givesTheFilesInRunningOrder() {
         let paths = manifest.components["unet"]?.files.filter { $0.target == "coreml" }.map(\.path)
         #expect(paths == ["UnetChunk1.mlpackage", "UnetChunk2.mlpackage"])

@@ -48,7 +48,12 @@ data class PipelineFacts(
 )
 
 /** A bundle that `coreml-sd convert --target tflite` wrote: its facts and its networks. */
-class Manifest private constructor(val facts: PipelineFacts, private val networks: Map<String, NetworkFile>) {
+class Manifest private constructor(
+    val facts: PipelineFacts,
+    /** Which scheduler is taken for the model's own, where that is not here; else empty. */
+    val schedulerNote: String,
+    private val networks: Map<String, NetworkFile>
+) {
 
     /** The file of a component. */
     fun network(component: String): NetworkFile = networks[component]
@@ -73,11 +78,15 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
                 if (family !in FAMILIES) {
                     throw BundleException("$path: this app draws with ${FAMILIES.joinToString()}, not with $family; copy another bundle")
                 }
-                return Manifest(pipeline(json.getJSONObject("pipeline")), networks(folder, json.getJSONObject("components")))
+                val networks = networks(folder, json.getJSONObject("components"))
+                return Manifest(pipeline(json.getJSONObject("pipeline")), schedulerNote(json), networks)
             } catch (error: JSONException) {
                 throw BundleException("$path: ${error.message}; convert again")
             }
         }
+
+        private fun schedulerNote(json: JSONObject): String =
+            json.optJSONArray("notes")?.let(::strings)?.find { it.startsWith("scheduler: ") } ?: ""
 
         private fun networks(folder: File, components: JSONObject): Map<String, NetworkFile> {
             val found = HashMap<String, NetworkFile>()
