@@ -106,6 +106,12 @@ def changed_folder(folder: Path, work: Path, relative: str, **values: Any) -> Pa
     return copy
 
 
+def name_scheduler(folder: Path, kind: str, **values: Any) -> None:
+    """Give a model's folder a scheduler of another class, with these settings beside its own."""
+    change_json(folder / "scheduler/scheduler_config.json", _class_name=kind, **values)
+    change_json(folder / "model_index.json", scheduler=["diffusers", kind])
+
+
 def change_json(path: Path, **values: Any) -> None:
     """Give entries of a file's top level other values."""
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **values}), "utf-8")

@@ -157,6 +157,7 @@ def _check_weight_file(file: Path) -> None:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - a safe_open handle is no mapping
                 tensor = tensors.get_tensor(name)
+                tensor = tensor.half() if tensor.itemsize == 1 else tensor  # 8-bit floats
                 if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                     raise not_finite(f"{file}: {name}")
     except (SafetensorError, OSError) as error:

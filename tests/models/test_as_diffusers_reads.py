@@ -18,9 +18,13 @@ from coreml_sd.models.class_defaults import class_defaults, is_scheduler
 from coreml_sd.models.open_model import open_model
 from coreml_sd.models.pipeline import DiffusionModel
 from tests.diffusers_pipeline import as_diffusers_opens
-from tests.tiny_folder import change_json, randomize
+from tests.tiny_folder import change_json, name_scheduler, randomize
 
-SCHEDULERS = [name for name in dir(diffusers) if name.endswith("Scheduler") and "Flax" not in name]
+SCHEDULERS = [
+    name
+    for name in dir(diffusers)
+    if name.endswith("Scheduler") and hasattr(getattr(diffusers, name), "from_config")
+]
 
 
 @pytest.fixture
@@ -42,11 +46,6 @@ def rewrite(path: Path, *without: str, **values: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in content.items() if k not in without}), "utf-8")
 
 
-def name_scheduler(model: Path, kind: str, *without: str, **values: Any) -> None:
-    rewrite(model / "scheduler/scheduler_config.json", *without, _class_name=kind, **values)
-    rewrite(model / "model_index.json", scheduler=["diffusers", kind])
-
-
 class TestDefaultsOfTheClasses:
     @pytest.mark.parametrize("name", ["UNet2DConditionModel", "AutoencoderKL"])
     def test_they_are_those_of_the_class(self, name: str) -> None:
@@ -54,6 +53,8 @@ class TestDefaultsOfTheClasses:
 
     def test_of_every_scheduler_what_is_corrected(self) -> None:
         for name in SCHEDULERS:
+            if "dummy" in getattr(diffusers, name).__module__:
+                continue  # it needs a package that is not here
             expected, found = signature_defaults(getattr(diffusers, name)), class_defaults(name)
             for key in ("steps_offset", "clip_sample"):
                 assert found.get(key) == expected.get(key), name
@@ -127,7 +128,8 @@ class TestCorrections:
     def test_of_a_scheduler(self, name: str, kind: str, model: Path) -> None:
         scheduler, without, values = CORRECTED[name]
         change_json(model / "model_index.json", _class_name=kind)
-        name_scheduler(model, scheduler, *without, **values)
+        name_scheduler(model, scheduler, skip_prk_steps=True, **values)
+        rewrite(model / "scheduler/scheduler_config.json", *without)
         found, expected = opened(model), as_diffusers_opens(model).scheduler.config
         defaults = class_defaults(scheduler)
         for key in ("steps_offset", "clip_sample"):

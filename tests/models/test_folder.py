@@ -12,7 +12,7 @@ from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.open_model import open_model
 from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.prompt import PromptEncoder
-from tests.tiny_folder import change_json
+from tests.tiny_folder import change_json, name_scheduler
 
 
 @pytest.fixture
@@ -76,11 +76,11 @@ def test_advice_of_the_folder_becomes_the_default(model: Path) -> None:
 def test_a_scheduler_that_is_not_here_is_refused_before_any_work(
     model: Path, scheduler: dict[str, object], told: str
 ) -> None:
-    change_json(model / "scheduler/scheduler_config.json", **scheduler)
+    name_scheduler(model, **{"kind": scheduler.pop("_class_name", "DDIMScheduler"), **scheduler})
     with pytest.raises(UserError, match=rf"^scheduler config: {told}[^\n]*; [^\n]+$"):
         open_model(ConversionConfig(model=str(model)))
 
 
 def test_the_models_own_scheduler_is_advised(model: Path) -> None:
-    change_json(model / "scheduler/scheduler_config.json", _class_name="EulerDiscreteScheduler")
+    name_scheduler(model, "EulerDiscreteScheduler")
     assert open_model(ConversionConfig(model=str(model))).facts.advice.scheduler == "euler"
