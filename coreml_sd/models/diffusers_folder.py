@@ -145,7 +145,9 @@ class DiffusersFolder:
 
     def _files_in_use(self) -> list[Path]:
         files = [file for part in self.networks for file in self.weight_files(part)]
-        configs = [*self.path.glob("*.json"), *self.path.glob("*/*.json")]
+        configs = [
+            *self.path.glob("*.json"), *self.path.glob("*/*.json"), *self.path.glob("*/merges.txt")
+        ]  # fmt: skip
         return sorted([*files, *(file for file in configs if not file.name.startswith("."))])
 
 

@@ -76,7 +76,8 @@ def test_advice_of_the_folder_becomes_the_default(model: Path) -> None:
 def test_a_scheduler_that_is_not_here_is_refused_before_any_work(
     model: Path, scheduler: dict[str, object], told: str
 ) -> None:
-    name_scheduler(model, **{"kind": scheduler.pop("_class_name", "DDIMScheduler"), **scheduler})
+    name_scheduler(model, str(scheduler["_class_name"]))
+    change_json(model / "scheduler/scheduler_config.json", **scheduler)
     with pytest.raises(UserError, match=rf"^scheduler config: {told}[^\n]*; [^\n]+$"):
         open_model(ConversionConfig(model=str(model)))
 
