@@ -219,6 +219,12 @@ def _solver(settings: Settings) -> Iterator[Refusal]:
     solver, ends_clean = settings.get("solver_type"), settings.get("final_sigmas_type") == "zero"
     if settings.name in ("dpm++", "dpm++-karras"):
         yield from _word("solver_type", solver, ("midpoint", "heun", "logrho", "bh1", "bh2"))
+        spreads = ("use_karras_sigmas", "use_exponential_sigmas", "use_lu_lambdas")
+        stays = not ends_clean and any(settings.get(key) for key in spreads)
+        if solver == "heun" and stays and not settings.get("euler_at_final"):
+            yield Refusal(
+                "solver_type", "is heun, which cannot end at the sigma that it comes from"
+            )
     if settings.name != "unipc":
         return
     yield from _word("solver_type", solver, ("bh1", "bh2", "midpoint", "heun", "logrho"))

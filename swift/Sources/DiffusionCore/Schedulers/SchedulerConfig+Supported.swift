@@ -147,8 +147,14 @@ extension SchedulerConfig {
         guard name.isDPM || name == .uniPC else { return nil }
         let solvers = ["midpoint", "heun", "logrho", "bh1", "bh2"]
         if let refusal = word(.solverType, solverType, among: solvers) { return refusal }
-        guard name == .uniPC else { return nil }
         let endsClean = (finalSigmasType ?? "zero") == "zero"
+        let spreads =
+            name == .dpmSolverKarras || useKarrasSigmas == true || useExponentialSigmas == true
+            || useLuLambdas == true
+        if name.isDPM, solverType == "heun", !endsClean, spreads, eulerAtFinal != true {
+            return Refusal(.solverType, "is heun, which cannot end at the sigma that it comes from")
+        }
+        guard name == .uniPC else { return nil }
         if solverType == "bh1", endsClean {
             return Refusal(.solverType, "is bh1, which cannot end at a sigma of 0")
         }

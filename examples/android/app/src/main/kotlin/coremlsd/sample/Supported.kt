@@ -103,11 +103,20 @@ internal class Supported(private val name: String, private val config: Scheduler
             val variance = config.word("variance_type")
             if (variance?.startsWith("learned") == true) refuse("variance_type", "is $variance")
             word("solver_type", config.word("solver_type"), listOf("midpoint", "heun", "logrho", "bh1", "bh2"))
+            if (config.word("solver_type") == "heun" && staysAtTheEnd()) {
+                refuse("solver_type", "is heun, which cannot end at the sigma that it comes from")
+            }
         }
         val bound = config.number("clip_sample_range")
         if (name == "ddim" && config.flag("clip_sample") == true && bound != null && bound <= 0) {
             refuse("clip_sample_range", "is $bound, not above 0", correct("clip_sample_range"))
         }
+    }
+
+    private fun staysAtTheEnd(): Boolean {
+        val spreads = name == "dpm++-karras" ||
+            listOf("use_karras_sigmas", "use_exponential_sigmas", "use_lu_lambdas").any { config.flag(it) == true }
+        return spreads && config.word("final_sigmas_type") == "sigma_min" && config.flag("euler_at_final") != true
     }
 
     private fun word(key: String, word: String?, allowed: List<String>) {
