@@ -75,7 +75,9 @@ struct ScriptedNetwork: Network {
             var output = Tensor(shape: info.shape)
             let width = output.values.count / rows
             for row in 0..<rows {
-                let sum = inputs.values.map { Self.mean($0, row: min(row, $0.shape[0] - 1)) }.reduce(0, +)
+                // In the order of names: that of a dictionary changes, and with it the last bit of a sum.
+                let sum = inputs.sorted { $0.key < $1.key }
+                    .map { Self.mean($0.value, row: min(row, $0.value.shape[0] - 1)) }.reduce(0, +)
                 for index in 0..<width {
                     output.values[row * width + index] = isBad ? .nan : sin(sum * 7 + Float(index))
                 }
