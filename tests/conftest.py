@@ -22,6 +22,7 @@ from tests.tiny_folder import (
 )
 
 if TYPE_CHECKING:
+    from tests.kept_programs import KeptPrograms
     from tests.tiny_tflite import TinyFiles
 
 
@@ -128,6 +129,20 @@ def tiny_files(shared_folder: SharedFolder) -> "TinyFiles":
 def quick_export(tiny_files: "TinyFiles") -> Iterator[None]:
     """A conversion copies what was exported in this run before."""
     with tiny_files.exporting():
+        yield
+
+
+@pytest.fixture(scope="session")
+def kept_programs() -> "KeptPrograms":
+    from tests.kept_programs import KeptPrograms
+
+    return KeptPrograms()
+
+
+@pytest.fixture
+def quick_capture(kept_programs: "KeptPrograms") -> Iterator[None]:
+    """A conversion takes the Core ML programs that this process has captured before."""
+    with kept_programs.in_use():
         yield
 
 

@@ -14,6 +14,8 @@ from coreml_sd.errors import UserError
 from coreml_sd.plan import plan_conversion
 from coreml_sd.runtimes.mil import MilPackage
 
+pytestmark = pytest.mark.usefixtures("quick_capture")
+
 
 def checks(bundle, component: str) -> dict[str, dict]:
     parity = bundle.components[component]["parity"]["coreml"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 HEAVY = ("transformers", "torchao", "scipy.stats", "torch._dynamo", "coremltools.optimize.torch")
 
 
-def after(code: str) -> dict[str, object]:
+def after(code: str) -> dict[str, Any]:
     """What a fresh interpreter has loaded then, and what `result` is."""
     script = f"""
 import json, sys
@@ -21,7 +22,7 @@ print(json.dumps({{"loaded": loaded, "result": result}}))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True
     )
-    facts: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return facts
 
 
@@ -32,11 +33,41 @@ import_lean()
 """
 
 
+ON_META = """
+import torch
+from coreml_sd.mobile.meta import on_meta
+layer = torch.nn.Linear(3, 2)
+with on_meta(layer), torch.no_grad():
+    shape = list((layer(torch.zeros(4, 3, device="meta")) * 2 + 1).shape)
+"""
+NOTE = "result.append([name for name in HEAVY if sys.modules.get(name) is not None])\n"
+
+
 def test_the_networks_and_coremltools_come_alone() -> None:
+    """And shapes are found without the compiler; all of it can be loaded afterwards."""
     code = (
-        ALLOWED + "result = [name for name in ('diffusers', 'coremltools') if name in sys.modules]"
+        f"HEAVY, result = {HEAVY!r}, []"
+        + ALLOWED
+        + NOTE
+        + "result.append([name in sys.modules for name in ('diffusers', 'coremltools')])\n"
+        + "from diffusers import AutoencoderKL, UNet2DConditionModel as unet\n"
+        + "result.append([unet.__module__, AutoencoderKL.__module__])\n"
+        + ON_META
+        + NOTE
+        + "result.append(shape)\n"
+        + "from transformers import CLIPTextModel\nimport torch._dynamo\n"
+        + "result.append([CLIPTextModel.__name__, torch.compiler.disable.__module__])\n"
+        + "result.append(torch._dynamo.disable.__module__)"
     )
-    assert after(code) == {"loaded": [], "result": ["diffusers", "coremltools"]}
+    come, there, classes, after_shapes, shape, hidden, compiler = after(code)["result"]
+    assert come == [] and there == [True, True]
+    assert classes == [  # the libraries' own
+        "diffusers.models.unets.unet_2d_condition",
+        "diffusers.models.autoencoders.autoencoder_kl",
+    ]
+    assert after_shapes == [] and shape == [4, 2]
+    assert hidden == ["CLIPTextModel", "torch.compiler"]
+    assert compiler == "torch._dynamo.decorators"
 
 
 def test_a_package_that_another_library_has_begun_to_load_is_not_loaded_further() -> None:
@@ -44,29 +75,20 @@ def test_a_package_that_another_library_has_begun_to_load_is_not_loaded_further(
     assert after(code) == {"loaded": [], "result": True}
 
 
-def test_the_ordinary_import_brings_them() -> None:
-    assert after("from diffusers import UNet2DConditionModel")["loaded"]
-
-
-def test_nothing_happens_unless_it_is_allowed() -> None:
-    code = "from coreml_sd.lean_imports import import_lean\nimport_lean()\n"
-    code += "result = 'diffusers' in sys.modules"
-    assert after(code)["result"] is False
-
-
-def test_what_was_hidden_can_be_loaded_afterwards() -> None:
-    code = ALLOWED + "from transformers import CLIPTextModel\nimport torch\n"
-    code += "result = [CLIPTextModel.__name__, torch.compiler.disable.__module__]"
-    assert after(code)["result"] == ["CLIPTextModel", "torch.compiler"]
-
-
-def test_the_classes_are_the_libraries_own() -> None:
-    code = ALLOWED + "from diffusers import AutoencoderKL, UNet2DConditionModel as unet\n"
-    code += "result = [unet.__module__, AutoencoderKL.__module__]"
-    assert after(code)["result"] == [
-        "diffusers.models.unets.unet_2d_condition",
-        "diffusers.models.autoencoders.autoencoder_kl",
-    ]
+def test_negative_controls_without_leave_the_libraries_bring_them() -> None:
+    """torch itself loads the compiler, and diffusers' ordinary import the rest."""
+    code = (
+        f"HEAVY, result = {HEAVY!r}, []\n"
+        + "from coreml_sd.lean_imports import import_lean\nimport_lean()\n"
+        + "result.append('diffusers' in sys.modules)\n"
+        + ON_META
+        + NOTE
+        + "result.append(shape)\n"
+        + "from diffusers import UNet2DConditionModel\n"
+    )
+    found = after(code)
+    assert found["result"] == [False, ["torch._dynamo"], [4, 2]]
+    assert "transformers" in found["loaded"]
 
 
 def test_a_library_that_cannot_do_without_is_loaded_as_ever() -> None:
@@ -80,25 +102,3 @@ from diffusers import UNet2DConditionModel
 result = [before, UNet2DConditionModel.__name__]
 """
     assert after(code)["result"] == [False, "UNet2DConditionModel"]
-
-
-ON_META = """
-import torch
-from coreml_sd.mobile.meta import on_meta
-layer = torch.nn.Linear(3, 2)
-with on_meta(layer), torch.no_grad():
-    result = list((layer(torch.zeros(4, 3, device="meta")) * 2 + 1).shape)
-"""
-
-
-def test_shapes_are_found_without_the_compiler() -> None:
-    assert after(ALLOWED + ON_META) == {"loaded": [], "result": [4, 2]}
-
-
-def test_negative_control_torch_itself_loads_it() -> None:
-    assert after(ON_META) == {"loaded": ["torch._dynamo"], "result": [4, 2]}
-
-
-def test_the_compiler_can_be_loaded_afterwards() -> None:
-    code = ALLOWED + ON_META + "import torch._dynamo\nresult = torch._dynamo.disable.__module__"
-    assert after(code)["result"] == "torch._dynamo.decorators"

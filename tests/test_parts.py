@@ -192,7 +192,7 @@ def test_a_changed_weight_byte_converts_anew(sd1_folder: Path, tmp_path: Path) -
 
 
 def test_palettes_are_kept_before_their_component_is_finished(
-    sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_capture: None
 ) -> None:
     """The run that goes on solves none, equals the undisturbed one, and another spec misses."""
     from coreml_sd import convert as module

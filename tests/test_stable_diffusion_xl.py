@@ -28,6 +28,7 @@ from tests.test_generate import draw_with_unet
 from tests.tiny_folder import changed_folder
 from tests.tiny_xl import POOLED, WIDTHS
 
+pytestmark = pytest.mark.usefixtures("quick_capture")
 NAMES = ["text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder"]
 
 

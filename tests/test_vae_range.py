@@ -22,6 +22,7 @@ from coreml_sd.sources import load_source, open_source
 from tests.tiny_folder import change_json, randomize
 from tests.tiny_xl import tiny_xl_vae
 
+pytestmark = pytest.mark.usefixtures("quick_capture")
 VAES = ["vae_decoder", "vae_encoder"]
 _LOUD = 3e4
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from coreml_sd.config import ConversionConfig
-from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import ComponentSpec, TensorSpec
 from coreml_sd.models.open_model import open_model
@@ -28,6 +27,7 @@ from coreml_sd.targets.tflite.profiles import Quantization, profile
 from coreml_sd.targets.tflite.quantize import quantize_file
 from coreml_sd.targets.tflite.rewrites import AndroidForm, android_form
 from coreml_sd.targets.tflite.unread_weights import Read, UnreadWeights
+from tests.network_digest import settings_of
 from tests.shared_folder import SharedFolder
 
 _EXPORT = export.export
@@ -154,22 +154,8 @@ def _digest(
     digest = hashlib.sha256(
         repr((signature, network.inputs, network.outputs, list(inputs))).encode()
     )
-    for name, module in network.named_modules():
-        settings = {
-            key: _plain(value)
-            for key, value in vars(module).items()
-            if not key.startswith("_") and key not in ("training", "steps")
-        }
-        digest.update(repr((name, type(module).__qualname__, settings)).encode())
-        tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-        for key, tensor in tensors:
-            digest.update(repr((key, tensor.shape)).encode())
-            digest.update(read(tensor)().contiguous().numpy().tobytes())
+    digest.update(settings_of(network, gelu="exact").encode())  # the modules say it again
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        digest.update(repr((name, tensor.shape)).encode())
+        digest.update(read(tensor)().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _plain(value: Any) -> str:
-    """Without addresses, and without what a module's own attributes say again."""
-    if isinstance(value, MobileOptions):
-        value = dataclasses.replace(value, gelu="exact")
-    return getattr(value, "__qualname__", None) or repr(value)
