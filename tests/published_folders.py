@@ -1,4 +1,4 @@
-"""Tokenizers of published folders: their own small files, with a vocabulary put beside them."""
+"""Published folders as `tests/zoo` has them: small files as they are, without the weights."""
 
 import json
 import os
@@ -6,18 +6,24 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-_FACTS = Path(__file__).with_name("published_tokenizers.json")
-PUBLISHED: dict[str, dict[str, Any]] = json.loads(_FACTS.read_text(encoding="utf-8"))
+ZOO = Path(__file__).parent / "zoo"
+NAMES = tuple(sorted(path.name for path in ZOO.iterdir() if path.is_dir()))
 _CACHE = Path(os.environ.get("COREML_SD_CACHE", "~/.cache/coreml-sd")).expanduser()
 CLIP_VOCABULARY = _CACHE / "clip-vocabulary"
 
+# Tokenizers, named like `sd-1-4/tokenizer` -> their small files.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    folder.relative_to(ZOO).as_posix(): {
+        file.name: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))
+    }
+    for folder in sorted(ZOO.glob("*/tokenizer*"))
+}
+
 
 def write_published_tokenizer(name: str, model: Path, vocabulary: Path) -> Path:
-    """`model` with the tokenizer of a published folder, named like `sd-1-4/tokenizer`."""
+    """`model` with the tokenizer of a published folder."""
     part = model / name.rsplit("/", 1)[1]
-    part.mkdir(parents=True)
-    for file, value in PUBLISHED[name].items():
-        (part / file).write_text(json.dumps(value), encoding="utf-8")
+    shutil.copytree(ZOO / name, part, copy_function=shutil.copyfile)
     for file in ("vocab.json", "merges.txt"):
         shutil.copyfile(vocabulary / file, part / file)
     index = {part.name: ["transformers", "CLIPTokenizer"]}

@@ -15,7 +15,8 @@ from coreml_sd.parity.diffusers_source import DiffusersSource, own_network, read
 from coreml_sd.parity.pipeline_checks import pipeline_parity
 from scripts.bench.document import replaced
 from tests.diffusers_pipeline import as_diffusers_opens
-from tests.zoo_folder import NAMES, SIDE, write_zoo_folder
+from tests.published_folders import NAMES
+from tests.zoo_folder import SIDE, write_zoo_folder
 
 PAGE = Path(__file__).parent.parent / "docs/model-folders.md"
 HEADING = "| folder | pipeline | picture | padding | scheduler | weights | result |\n"

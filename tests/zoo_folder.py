@@ -6,7 +6,6 @@ and seeded random values; other variants, with other values; and pointers in pla
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from tests.published_folders import CLIP_VOCABULARY, ZOO
 from tests.tiny_folder import randomize
 
-ZOO = Path(__file__).parent / "zoo"
-NAMES = tuple(sorted(path.name for path in ZOO.iterdir() if path.is_dir()))
 SIDE = 64  # pixels of the pictures that the networks are run for
 _NARROWER = 8
 _POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{:064x}\nsize {}\n"
@@ -29,23 +27,14 @@ _OLD_VERSIONS = ("0.2.2", "0.6.0", "0.10.0.dev0")  # wrote the attention of VAEs
 _OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 
-def clip_vocabulary() -> Path:
-    """The folder with CLIP's real vocabulary; the test is skipped where it cannot be had."""
-    script = Path(__file__).parent.parent / "scripts/clip_vocabulary"
-    run = subprocess.run([script], capture_output=True, text=True)
-    if run.returncode == 3:
-        pytest.skip(run.stderr.strip())
-    run.check_returncode()
-    return Path(run.stdout.strip())
-
-
 def write_zoo_folder(name: str, folder: Path) -> Path:
     """A published folder with narrow networks of random weights."""
     shutil.copytree(ZOO / name, folder, copy_function=shutil.copyfile)
-    vocabulary = clip_vocabulary()
+    if not CLIP_VOCABULARY.is_dir():
+        pytest.skip("CLIP's vocabulary is not here: scripts/clip_vocabulary")
     for tokenizer in folder.glob("tokenizer*"):
         for file in ("vocab.json", "merges.txt"):
-            shutil.copyfile(vocabulary / file, tokenizer / file)
+            shutil.copyfile(CLIP_VOCABULARY / file, tokenizer / file)
     for size, relative in _listed(folder):
         file = folder / relative
         if not file.exists() and not relative.endswith("README.md"):

@@ -11,7 +11,7 @@ from huggingface_hub import errors
 from coreml_sd.errors import UserError
 from coreml_sd.models.hub import files_in_use
 from coreml_sd.models.source import find_source
-from tests.zoo_folder import ZOO
+from tests.published_folders import ZOO
 
 
 def listed(name: str) -> list[str]:
