@@ -46,3 +46,9 @@ def _look_at(plan: Plan, component: ComponentSpec) -> None:
             android_form(component, network, plan.android.profile)
     except CoremlSDError as error:
         raise UserError(f"{plan.model.folder.path}/{component.part}: {error}") from None
+    except Exception as error:  # whatever a value makes it say that no network was built with
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{plan.model.folder.path}/{component.part}/config.json: no mobile form can be made of "
+            f"its network ({reason})"
+        ) from None

@@ -55,7 +55,8 @@ def _require_clip(folder: DiffusersFolder, part: str, config: dict[str, Any]) ->
     kind = config.get("model_type", _TEXT_TYPES[0])
     if kind not in _TEXT_TYPES:
         raise _other(folder, f"{part}/config.json: model_type", kind, _TEXT_TYPES[0])
-    for name in config.get("architectures") or ():
+    named = config.get("architectures") or []
+    for name in named if isinstance(named, list) else [named]:
         if name not in _TEXT_ARCHITECTURES:
             raise _other(folder, f"{part}/config.json", name, _TEXT_ARCHITECTURES[0])
 
