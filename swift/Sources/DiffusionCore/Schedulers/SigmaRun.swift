@@ -16,7 +16,7 @@ struct SigmaRun: Sendable {
         if config.useKarrasSigmas == true || name == .dpmSolverKarras {
             run = SigmaTable.karras(from: most, to: least, count: steps)
         } else if config.useLuLambdas == true, name.isDPM {
-            run = SigmaTable.exponential(from: table.most, to: table.least, count: steps)
+            run = table.lu(count: steps)
         } else if config.useExponentialSigmas == true {
             run = SigmaTable.exponential(from: most, to: least, count: steps)
             rounds = false

@@ -21,7 +21,7 @@ class DpmSolverMultistep(private val config: SchedulerConfig, private val steps:
         if (karras || config.flag("use_karras_sigmas") == true) {
             spread = SigmaTable.karras(most, least, steps)
         } else if (config.flag("use_lu_lambdas") == true) {
-            spread = SigmaTable.exponential(table.most, table.least, steps)
+            spread = table.lu(steps)
         } else if (config.flag("use_exponential_sigmas") == true) {
             spread = SigmaTable.exponential(most, least, steps)
             rounds = false

@@ -116,8 +116,9 @@ internal class SigmaTable(schedule: NoiseSchedule) {
     fun timestep(sigma: Double): Double {
         val logarithm = ln(max(sigma, 1e-10))
         val low = min(max(logarithms.indexOfLast { it <= logarithm }, 0), logarithms.size - 2)
-        val below = logarithms[low].toDouble()
-        val weight = min(max((below - logarithm) / (below - logarithms[low + 1]), 0.0), 1.0)
+        // The distance in fp32 as in diffusers: where timesteps are cut to whole ones, the last digit counts.
+        val distance = (logarithms[low] - logarithms[low + 1]).toDouble()
+        val weight = min(max((logarithms[low] - logarithm) / distance, 0.0), 1.0)
         return (1 - weight) * low + weight * (low + 1)
     }
 
@@ -125,6 +126,14 @@ internal class SigmaTable(schedule: NoiseSchedule) {
     fun logLinear(count: Int): DoubleArray =
         NoiseSchedule.evenly(logarithms.last().toDouble(), logarithms.first().toDouble(), count)
             .let { spread -> DoubleArray(count) { exp(spread[it]).toDouble() } }
+
+    /** From the most to the least noise, spread evenly in their logarithms, whose ends are fp32 (arXiv 2206.00927). */
+    fun lu(count: Int): DoubleArray {
+        val first = logarithms.last().toDouble()
+        val last = logarithms.first().toDouble()
+        val ramp = Spacing.linspace(0.0, 1.0, count)
+        return DoubleArray(count) { exp(first + ramp[it] * (last - first)) }
+    }
 
     companion object {
         /** Spread evenly in their 7th roots (arXiv 2206.00364). */
