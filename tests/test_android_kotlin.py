@@ -92,9 +92,10 @@ def kotlin(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def compiled(files: list[Path], folder: Path) -> Path:
+def compiled(files: list[Path], folder: Path, library: Path | None = None, *options: str) -> Path:
+    path = os.pathsep.join(map(str, filter(None, (JSON, library))))
     done = kotlin(
-        "-nowarn", "-jvm-target", "1.8", "-cp", str(JSON), "-d", str(folder), *map(str, files)
+        "-nowarn", "-jvm-target", "1.8", "-cp", path, *options, "-d", str(folder), *map(str, files)
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -405,12 +406,14 @@ def test_the_rest_compiles_against_stubs_of_litert_and_android(tmp_path: Path) -
     stubs = sorted((CHECK / "stubs").rglob("*.kt"))
     sources = sorted(SOURCES.glob("*.kt"))
     assert {file.stem for file in sources} == {*PURE, *STUBBED}
-    compiled([*stubs, *sources], tmp_path / "right")
+    rest = [file for file in sources if file.stem in STUBBED]
+    friends = f"-Xfriend-paths={classes()}"
+    compiled([*stubs, *rest], tmp_path / "right", classes(), friends)
     wrong = tmp_path / "LiteRtNetwork.kt"
     text = (SOURCES / wrong.name).read_text(encoding="utf-8")
     wrong.write_text(text.replace("createInputBuffer(", "makeInputBuffer("), encoding="utf-8")
-    files = [*stubs, wrong, *(file for file in sources if file.name != wrong.name)]
-    done = kotlin("-cp", str(JSON), "-d", str(tmp_path / "wrong"), *map(str, files))
+    path = os.pathsep.join(map(str, (JSON, classes(), tmp_path / "right")))
+    done = kotlin("-cp", path, friends, "-d", str(tmp_path / "wrong"), str(wrong))
     assert done.returncode != 0 and "makeInputBuffer" in done.stderr
 
 
