@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,6 +56,9 @@ def word_without_embedding(model: Path) -> None:
     (model / "tokenizer/added_tokens.json").write_text(json.dumps({"<far>": 90_000}), "utf-8")
 
 
+MISSING = object()
+ODD_VALUES: list[Any] = [None, "x", "", -1, 0, 3, 1.5, True, [], [1], [None], {}, MISSING]
+
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a missing tensor": (
         changed_vae(without_a_tensor),
@@ -100,6 +105,27 @@ def test_a_whole_model_passes(sd1_folder: Path, xl_folder: Path, md_folder: Path
 
 def test_a_model_to_be_pruned_passes(sd1_folder: Path) -> None:
     preflight(plan_conversion(ConversionConfig(model=str(sd1_folder), prune=0.1)))
+
+
+def test_a_value_that_no_network_can_have_is_one_line(model: Path) -> None:
+    """Configs with a key left out or of another kind, drawn by a seed."""
+    source = random.Random(15)
+    files = [file for file in sorted(model.rglob("*.json")) if file.name != "vocab.json"]
+    refused = 0
+    for _ in range(60):
+        file = source.choice(files)
+        text = file.read_text("utf-8")
+        content = json.loads(text)
+        key, value = source.choice(sorted(content)), source.choice(ODD_VALUES)
+        content.pop(key) if value is MISSING else content.update({key: value})
+        file.write_text(json.dumps(content), "utf-8")
+        try:
+            preflight(plan_conversion(ConversionConfig(model=str(model))))
+        except UserError as error:
+            assert "\n" not in str(error), (file.name, key, value)
+            refused += 1
+        file.write_text(text, "utf-8")
+    assert 10 < refused < 60
 
 
 def test_only_the_named_components_are_looked_at(model: Path) -> None:

@@ -201,6 +201,8 @@ def _sample_tokens(length: int, vocabulary: int, text: dict[str, Any], seed: int
     ids = np.full((1, length), end)
     ids[0, 0] = start
     ids[0, 1 : 1 + words] = generator.integers(1, min(start, end), words)
+    if seed % 2 and vocabulary - 1 > max(start, end):
+        ids[0, words] = vocabulary - 1  # a word that was added behind the marks
     return {"input_ids": ids.astype(np.float32)}
 
 
