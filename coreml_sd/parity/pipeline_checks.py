@@ -62,7 +62,7 @@ def pipeline_parity(
         _same("constants of the pipeline", _constants(pipeline, facts)),
     ]
     label = f"diffusers {version('diffusers')}'s own pipeline ({type(pipeline).__name__})"
-    return ComponentParity(PIPELINE, "source", label, checks[0].name, tuple(checks))
+    return ComponentParity(PIPELINE, "diffusers", label, checks[0].name, tuple(checks))
 
 
 def _tokens(pipeline: Any, facts: dict[str, Any], vocabulary: Path) -> Iterator[Check]:
