@@ -47,6 +47,9 @@ class ConversionConfig:
         "Diffusers folder, hub id, `demo` (built in), `md` or `md-lite` (random weights).",
     )
     revision: str | None = _knob("", None, "Revision of a hub model (branch, tag or commit).")
+    variant: str | None = _knob(
+        "", None, "Variant of the weight files, such as fp16 (omit for the plain ones)."
+    )
     targets: list[str] = _knob("", ["coreml"], "What to write.", TARGETS)
     components: list[str] | None = _knob(
         "", None, "Networks to convert (omit for all that the model has).", COMPONENTS

@@ -71,9 +71,9 @@ def convert(
         parts = Parts(plan, destination, verify, digest.result, keep=resume)
         stack.enter_context(parts.kept())
         write_tokenizer_files(plan.model.folder, staging)
-        entries = _convert_components(plan, parts, staging, verify, progress, jobs, memory)
+        entries, read = _convert_components(plan, parts, staging, verify, progress, jobs, memory)
         seconds = {name: entry.pop("seconds") for name, entry in entries.items()}
-        manifest = _manifest(plan, entries, digest.result())
+        manifest = _manifest(plan, entries, digest.result()) | read
         unet = next((each for each in plan.components if each.name == "unet"), None)
         if unet and "tflite" in plan.config.targets:
             manifest["scheduler_step"] = convert_scheduler_step(unet, staging, verify, progress)
@@ -91,8 +91,9 @@ def _convert_components(
     progress: Progress,
     jobs: int | None,
     memory: int | None,
-) -> dict[str, dict[str, Any]]:
-    """Manifest entries of all components in their order; the first share is worked on here."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Manifest entries of all components in their order, and, with `verify`, of what was held
+    against diffusers' pipeline; the first share is worked on here."""
     done = parts.take(staging)
     if done:
         progress.note(f"{', '.join(done)}: finished by the run that was interrupted")
@@ -111,7 +112,11 @@ def _convert_components(
         # These load torch, which takes seconds: the other processes are at work by then.
         import_lean()
         from coreml_sd.convert_component import convert_component
+        from coreml_sd.preflight import preflight
 
+        with progress.stage("look at the model's files"):
+            preflight(left, shares[0])
+        read = _read_as_diffusers_does(plan, staging, progress) if verify else {}
         for component in rest:
             if component.name in shares[0]:
                 ahead = early.get(component.name)
@@ -120,7 +125,27 @@ def _convert_components(
                 done[component.name] = entry
         for worker in workers:
             done |= worker.finish()
-    return {component.name: done[component.name] for component in plan.components}
+    return {component.name: done[component.name] for component in plan.components}, read
+
+
+def _read_as_diffusers_does(plan: Plan, staging: Path, progress: Progress) -> dict[str, Any]:
+    """Hold what generation will be told against diffusers' own pipeline, where there is one.
+
+    Raises:
+        CoremlSDError: they differ.
+    """
+    from coreml_sd.convert_component import passed
+    from coreml_sd.models.open_model import own_size
+    from coreml_sd.parity.diffusers_source import diffusers_source
+    from coreml_sd.parity.pipeline_checks import pipeline_parity
+
+    source = diffusers_source(plan.model.folder)
+    if source is None:
+        return {}
+    with progress.stage("tokens, scheduler and sizes against diffusers' pipeline"):
+        facts = plan.model.facts.to_dict()
+        result = pipeline_parity(source, facts, staging, own_size(plan.config))
+    return {"source_parity": passed(result)}
 
 
 @contextlib.contextmanager

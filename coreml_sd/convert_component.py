@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreml_sd.compress.early import PalettesAhead
 from coreml_sd.convert_coreml import convert_for_coreml
@@ -16,7 +16,11 @@ from coreml_sd.memory.freed import collect_garbage, give_back, map_large_blocks
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
-from coreml_sd.sources import open_source
+from coreml_sd.sources import OpenedSource, open_source
+
+if TYPE_CHECKING:
+    from coreml_sd.parity.checks import Check, ComponentParity
+    from coreml_sd.parity.reference import Reference
 
 _TARGETS = {"coreml": convert_for_coreml, "tflite": convert_for_tflite}
 
@@ -60,15 +64,32 @@ def convert_component(
             entry["preview"] = preview_of(plan.model, vae).to_json()
             del vae
             give_back()
+    own, reading = _own_network(plan, component, source) if verify else (None, ())
     for target in plan.config.targets:
-        part = _TARGETS[target](plan, component, source, staging, verify, progress)
+        part = _TARGETS[target](plan, component, source, staging, verify, progress, own)
         give_back()
         entry["files"] += part.pop("files")
         if verify:
-            entry["parity"][target] = _passed(part.pop("parity"))
+            result = part.pop("parity")
+            entry["parity"][target] = passed(
+                dataclasses.replace(result, checks=(*reading, *result.checks))
+            )
         entry |= part
     entry["seconds"] = round(time.perf_counter() - started, 2)
     return entry
+
+
+def _own_network(
+    plan: Plan, component: ComponentSpec, source: OpenedSource
+) -> tuple[Reference | None, tuple[Check, ...]]:
+    """The network as diffusers opens it. A pruned one is none of diffusers': there what it was
+    made from is compared."""
+    from coreml_sd.parity.diffusers_source import own_network, reading_check
+
+    own = own_network(plan.model.folder, component)
+    if own is None or not source.pruning:
+        return own, ()
+    return None, (reading_check(component, own),)
 
 
 def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
@@ -80,7 +101,12 @@ def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
     return list(unique.values())
 
 
-def _passed(result: Any) -> dict[str, Any]:
+def passed(result: ComponentParity) -> dict[str, Any]:
+    """The checks of a result for the manifest.
+
+    Raises:
+        CoremlSDError: a gate was not reached.
+    """
     failed = [check for check in result.checks if not check.passed]
     if failed:
         where = next((f" ({check.detail})" for check in failed if check.detail), "")

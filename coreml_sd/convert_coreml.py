@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreml_sd import __version__
 from coreml_sd.compress.choose import stored_bytes
@@ -25,6 +25,9 @@ from coreml_sd.progress import Progress
 from coreml_sd.sources import OpenedSource
 from coreml_sd.targets.coreml.chunks import Shapes, plan_cuts
 
+if TYPE_CHECKING:
+    from coreml_sd.parity.reference import Reference
+
 
 def mobile_options(plan: Plan) -> MobileOptions:
     """The options of the mobile form that the Core ML files are made from."""
@@ -38,8 +41,11 @@ def convert_for_coreml(
     staging: Path,
     verify: bool,
     progress: Progress,
+    own: Reference | None = None,
 ) -> dict[str, Any]:
     """Write the packages of one component and prove them; returns its part of the manifest.
+
+    With `verify` they are held against `own`, the network as diffusers opens it, where it does.
 
     Palettes are solved on threads while the programs are made.
 
@@ -84,9 +90,7 @@ def convert_for_coreml(
             paths = [staging / file["path"] for file in files]
             held = reference(component, source)
             form = mobile_form(component.form, held.network, mobile_options(plan))
-            entry["parity"] = component_parity(
-                component, held.network, form, decided, paths, held.weights
-            )
+            entry["parity"] = component_parity(component, held, form, decided, paths, own)
     return entry
 
 

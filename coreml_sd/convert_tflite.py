@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import gc
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreml_sd.memory.freed import give_back
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
 from coreml_sd.sources import OpenedSource
+
+if TYPE_CHECKING:
+    from coreml_sd.parity.reference import Reference
 
 
 def convert_for_tflite(
@@ -21,8 +24,11 @@ def convert_for_tflite(
     staging: Path,
     verify: bool,
     progress: Progress,
+    own: Reference | None = None,
 ) -> dict[str, Any]:
     """Write the .tflite of one component and prove it; returns its part of the manifest.
+
+    With `verify` it is held against `own`, the network as diffusers opens it, where it does.
 
     Raises:
         CoremlSDError: the file fails its gates.
@@ -80,8 +86,8 @@ def convert_for_tflite(
             network = android_form(component, held.network, profile).network
             before = unquantized if unquantized.exists() else None
             entry["parity"] = component_parity(
-                component, held.network, network, path, quantization, profile.gelu, before,
-                weights=held.weights, scratch=staging,
+                component, held, network, path, quantization, profile.gelu, before,
+                own=own, scratch=staging,
             )  # fmt: skip
     unquantized.unlink(missing_ok=True)
     return entry

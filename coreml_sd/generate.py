@@ -16,7 +16,8 @@ from coreml_sd.bundle import Bundle
 from coreml_sd.conditions import ConditionEncoder
 from coreml_sd.denoising.host_loop import HostLoop
 from coreml_sd.denoising.linear_scheduler import linear_steps
-from coreml_sd.denoising.schedulers import DEFAULT, begin, initial_noise_scale, make_scheduler
+from coreml_sd.denoising.own import default_scheduler
+from coreml_sd.denoising.schedulers import begin, initial_noise_scale, make_scheduler
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.memory.log import MemoryLog
 from coreml_sd.memory.residency import Residency
@@ -31,14 +32,14 @@ StepReport = Callable[[int, int, float], None]  # step from 1, steps, seconds of
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What to draw. `guidance` 1 or less switches guidance off."""
+    """What to draw. `guidance` 1 or less switches guidance off; `scheduler` None is the model's."""
 
     prompt: str
     negative_prompt: str = ""
     steps: int = 20
     guidance: float = 7.5
     seed: int = 0
-    scheduler: str = DEFAULT
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -89,10 +90,13 @@ class Generator:
         """One picture.
 
         Raises:
-            UserError: an unknown scheduler, or a bundle that lacks a component.
+            UserError: an unknown scheduler, one that cannot honour the model's config or take as
+                many steps, or a bundle that lacks a component.
             CoremlSDError: the networks gave NaN or inf.
         """
-        scheduler = make_scheduler(request.scheduler, self.facts["scheduler"])
+        name = request.scheduler or default_scheduler(self.facts).name
+        scheduler = make_scheduler(name, self.facts["scheduler"])
+        begin(scheduler, request.steps)
         self._residency.begin()
         conditions = self._conditions(
             request.negative_prompt,
@@ -120,10 +124,9 @@ class Generator:
         conditions: Mapping[str, Array],
         on_step: StepReport | None,
     ) -> tuple[NDArray[np.float32], float]:
-        """The last latent `(1, C, h, w)` and the seconds per step."""
+        """The last latent `(1, C, h, w)` and the seconds per step; the scheduler has its steps."""
         generator = torch.Generator().manual_seed(request.seed)
         shape = (1, self.facts["latent_channels"], *self.facts["latent_size"])
-        begin(scheduler, request.steps)
         latent = torch.randn(shape, generator=generator) * initial_noise_scale(scheduler)
         loop = self._begin(request, scheduler, latent, conditions, generator)
         begun = time.perf_counter()

@@ -66,8 +66,8 @@ def plan_conversion(config: ConversionConfig) -> Plan:
     names = config.components or [component.name for component in model.components]
     resolved = dataclasses.replace(config, size=f"{height}x{width}", components=names)
     components = tuple(model.component(name) for name in names)
-    notes = _notes(config, android, names)
-    return Plan(resolved, model, components, palettes, android, tuple(notes))
+    notes = (*model.notes, *_notes(config, android, names))
+    return Plan(resolved, model, components, palettes, android, notes)
 
 
 def _palette_spec(config: ConversionConfig) -> PaletteSpec | None:

@@ -52,8 +52,8 @@ def open_source(
     *,
     early: PalettesAhead | None = None,
 ) -> OpenedSource:
-    """Open a component's network; its weights are loaded only where pruning asks for it, where a
-    VAE's activations have to be looked at, or where they lie in the files under other names.
+    """Open a component's network; its weights are loaded only where pruning asks for it, or where a
+    VAE's activations have to be looked at.
 
     Raises:
         UserError: the files are missing or damaged, or there is nothing to prune.
@@ -61,12 +61,12 @@ def open_source(
     from coreml_sd.compress.prune import PRUNED_COMPONENT
     from coreml_sd.vae_range import may_leave_fp16
 
+    opened = component.open()
     pruned = prune is not None and component.name == PRUNED_COMPONENT
-    opened = None if pruned else component.open()
-    if opened is not None and not may_leave_fp16(component, opened.module):
+    if not pruned and not may_leave_fp16(component, opened.module):
         return OpenedSource(opened.module, opened.weights, early=early)
     loaded = load_source(component, prune)
-    if opened is not None and loaded.rescaling is None:
+    if not pruned and loaded.rescaling is None:
         return OpenedSource(opened.module, opened.weights, early=early)
     weights = ModuleWeights(loaded.network)
     return OpenedSource(loaded.network, weights, loaded.pruning, loaded.rescaling)

@@ -55,15 +55,18 @@ def work(request: dict[str, Any], send: Send) -> None:
 
 def _convert(request: dict[str, Any], progress: LineProgress) -> None:
     quieten()
-    allow_lean_imports()
+    if not request["verify"]:  # the proof opens diffusers' own pipeline, which needs all of it
+        allow_lean_imports()
     import_lean()
     from coreml_sd.config import from_dict
     from coreml_sd.convert_component import convert_component
     from coreml_sd.plan import plan_conversion
+    from coreml_sd.preflight import preflight
 
     plan = plan_conversion(from_dict(request["config"]))
     plan = dataclasses.replace(plan, threads=request["threads"])
     staging = Path(request["staging"])
+    preflight(plan, request["components"])
     for name in request["components"]:
         component = plan.model.component(name)
         entry = convert_component(plan, component, staging, request["verify"], progress)

@@ -193,5 +193,4 @@ def _weight_bytes(plan: Plan) -> int:
 
 
 def _part_bytes(plan: Plan, name: str) -> int:
-    part = "vae" if name.startswith("vae_") else name
-    return plan.model.folder.weight_bytes(part)
+    return plan.model.folder.weight_bytes(plan.model.component(name).part)

@@ -197,7 +197,14 @@ def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
         write_tokenizer_files(model.folder, path)
         facts = model.facts.to_dict()
         write_manifest(
-            path, {"pipeline": facts, "components": components, "config": {}, "model": {}}
+            path,
+            {
+                "pipeline": facts,
+                "components": components,
+                "config": {},
+                "model": {},
+                "notes": [],
+            },
         )
         return path
 

@@ -1,9 +1,11 @@
 """diffusers' own pipelines over a tiny model's folder."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 _PARTS = {
@@ -17,6 +19,21 @@ _PARTS = {
 }
 _SD = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 _SDXL = {"add_watermarker": False}
+
+
+def as_diffusers_opens(folder: Path, variant: str | None = None) -> Any:
+    """The pipeline that diffusers chooses for a folder, with what it corrects, in fp32."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return DiffusionPipeline.from_pretrained(
+            folder,
+            variant=variant,
+            torch_dtype=torch.float32,
+            use_safetensors=True,
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+        )
 
 
 def diffusers_pipeline(kind: Any, folder: Path) -> Any:

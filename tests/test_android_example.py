@@ -1,7 +1,6 @@
 """The Android sample uses the names that the converter writes; the guide's table is the code's."""
 
 import importlib.util
-import inspect
 import json
 import re
 import tomllib
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from coreml_sd.bundle import FORMAT, MANIFEST_VERSION
 from coreml_sd.config import ConversionConfig
 from coreml_sd.denoising.schedulers import NAMES
+from coreml_sd.denoising.settings import READ
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.open_model import open_model
 from coreml_sd.targets.tflite.profiles import PROFILES
@@ -97,24 +96,26 @@ def test_the_manifests_format_is_the_one_written_here() -> None:
     assert f"VERSION = {MANIFEST_VERSION}\n" in source("Manifest")
 
 
-@pytest.mark.parametrize(
-    ("file", "scheduler"),
-    [("Ddim", DDIMScheduler), ("DpmSolverMultistep", DPMSolverMultistepScheduler)],
-)
-def test_scheduler_settings_have_diffusers_names_and_defaults(file: str, scheduler: type) -> None:
-    settings = inspect.signature(scheduler.__init__).parameters
-    both = source(file) + source("Scheduler")
-    pattern = r'(?:word|flag|integer|real)\("(\w+)", ("?[\w.]+"?)\)'
-    defaults = {name: json.loads(value) for name, value in re.findall(pattern, both)}
-    assert len(defaults) >= 8
-    assert defaults == {name: settings[name].default for name in defaults}
-    refused = re.findall(r'"(\w+)"', " ".join(re.findall(r"refuse\(([^)]*)\)", source(file))))
-    assert refused and set(refused) <= set(settings)
+@pytest.mark.parametrize("name", ["dpm++", "ddim", "pndm", "euler"])
+def test_the_settings_that_a_scheduler_reads_are_pythons(name: str) -> None:
+    """In the same order: of two that are wrong, the first is told."""
+    text = source("Supported")
+    maps = dict(
+        re.findall(r"val (COMMON|SIGMAS) = linkedMapOf\((.*?)\n        \)", text, re.DOTALL)
+    )
+    line = re.search(rf'"{re.escape(name)}" to (COMMON.*?\))(?:,\n|\n)', text, re.DOTALL)
+    assert line
+    whole = re.sub("COMMON|SIGMAS", lambda found: maps[found[0]], line[1])
+    assert re.findall(r'"(\w+)" to Type', whole) == list(READ[name])
 
 
 def test_schedulers_go_by_our_names() -> None:
-    offered = re.findall(r'^    "([^"]+)" ->', source("Scheduler"), re.MULTILINE)
-    assert offered and set(offered) <= set(NAMES)
+    (listed,) = re.findall(r"^val SCHEDULERS = listOf\((.*)\)$", source("Scheduler"), re.MULTILINE)
+    offered = re.findall(r'"([^"]+)"', listed)
+    assert len(offered) == 5 and set(offered) <= set(NAMES)
+    page = (ROOT / "docs/schedulers.md").read_text(encoding="utf-8")
+    told = re.search(r"The Kotlin sample has (.*?)\.", page, re.DOTALL)
+    assert told and re.findall(r"`([^`]+)`", told[1]) == offered
 
 
 def test_the_app_takes_the_runtime_that_is_tested_here() -> None:

@@ -20,7 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.bundle import open_bundle
-from coreml_sd.denoising.schedulers import make_scheduler
+from coreml_sd.denoising.schedulers import (
+    begin,
+    initial_noise_scale,
+    make_scheduler,
+    scaled_input,
+)
 from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.prompt import PromptEncoder
 from coreml_sd.runtimes.open_runtime import Runtime
@@ -35,10 +40,16 @@ JSON = CACHE / "kotlin/usr/share/java/json-android.jar"
 PURE = (
     "Names",
     "Manifest",
+    "AddedTokens",
     "ClipTokenizer",
     "Scheduler",
+    "SchedulerConfig",
+    "Supported",
+    "NoiseSchedule",
     "Ddim",
     "DpmSolverMultistep",
+    "Euler",
+    "Pndm",
     "Network",
     "Generator",
 )
@@ -61,7 +72,10 @@ PROMPTS = [
     "<|endoftext|> a <|startoftext|>b",
     "\u00bd \u2167 x\u00b2 \u0663 a\u200bb\u0085c\u180ed",
 ]
-STEPS = (1, 2, 7, 14, 15, 20, 50)
+STEPS = (1, 2, 14, 15, 21)
+SCHEDULERS = ("dpm++", "dpm++-karras", "ddim", "pndm", "euler")
+TABLE = json.loads((ROOT / "tests/fixtures/scheduler_table.json").read_text(encoding="utf-8"))
+VECTORS = json.loads((ROOT / "tests/fixtures/schedulers.json").read_text(encoding="utf-8"))
 NEGATIVE = "an owl on a purple background"
 
 
@@ -134,9 +148,47 @@ def test_tokens_are_those_of_the_python_side(
     assert len({str(answer["ids"]) for answer in answers}) == len(PROMPTS)
 
 
+def schedule(name: str, steps: int, config: dict[str, Any]) -> dict[str, Any]:
+    """A question: a whole schedule with the predictions and the noise of the golden vectors."""
+    generator = torch.Generator().manual_seed(TABLE["seed"])
+    return {
+        "name": name,
+        "steps": steps,
+        "config": config,
+        "feedback": VECTORS["feedback"],
+        "latent": torch.randn(len(VECTORS["predictions"][0]), generator=generator).tolist(),
+        "predictions": VECTORS["predictions"][: steps + 1],
+    }
+
+
+@pytest.mark.parametrize("name", ["tokenizer_added", "tokenizer_published"])
+def test_added_words_are_found_as_transformers_finds_them(
+    android_bundle: Callable[[int], Path], tmp_path: Path, name: str
+) -> None:
+    fixture = json.loads((ROOT / f"tests/fixtures/{name}.json").read_text(encoding="utf-8"))
+    facts = fixture["facts"]
+    path = Path(shutil.copytree(android_bundle(2), tmp_path / "copy"))
+    change_tokenizer(path, facts)
+    answers = ask(tmp_path, path, prompts=fixture["prompts"])["tokens"]
+    for index, (prompt, answer) in enumerate(zip(fixture["prompts"], answers, strict=True)):
+        ids = fixture["expanded"].get(str(index), fixture["ids"][index])
+        framed = [facts["bos_token_id"], *ids[:75], facts["eos_token_id"]]
+        framed += [facts["pad_token_id"]] * (77 - len(framed))
+        assert answer == {"ids": framed, "cut": fixture["cut"].get(str(index), "")}, prompt
+    del facts["added_tokens"]
+    change_tokenizer(path, facts)
+    plain = ask(tmp_path, path, prompts=fixture["prompts"])["tokens"]
+    assert sum(one == other for one, other in zip(plain, answers, strict=True)) < len(plain) / 2
+
+
+def change_tokenizer(path: Path, facts: dict[str, Any]) -> None:
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    manifest["pipeline"]["tokenizer"] = facts
+    (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
 def test_schedules_are_diffusers_own(android_bundle: Callable[[int], Path], tmp_path: Path) -> None:
-    """Every spacing, prediction type and end, at odd and even step counts, random predictions."""
-    random = np.random.default_rng(0)
+    """Every spacing, prediction type and end, at odd and even step counts."""
     ends: list[dict[str, Any]] = [
         {"steps_offset": 1, "set_alpha_to_one": False},
         {"lower_order_final": False, "beta_schedule": "linear"},
@@ -145,64 +197,76 @@ def test_schedules_are_diffusers_own(android_bundle: Callable[[int], Path], tmp_
     ]
     cases: list[tuple[str, int, dict[str, Any]]] = [
         (name, steps, {**SCALED, "timestep_spacing": spacing, "prediction_type": kind, **end})
-        for name in ("dpm++", "ddim")
+        for name in SCHEDULERS
         for spacing in ("leading", "linspace", "trailing")
         for kind in ("epsilon", "v_prediction", "sample")
+        if (name, kind) != ("pndm", "sample")
         for steps in STEPS
         for end in ends
     ]
     demo = open_bundle(android_bundle(2)).pipeline["scheduler"]
-    cases += [(name, 20, config) for name in ("dpm++", "ddim") for config in (demo, {})]
-    questions = [
-        {
-            "name": name,
-            "steps": steps,
-            "config": config,
-            "latent": random.standard_normal(6).tolist(),
-            "predictions": random.standard_normal((steps, 6)).tolist(),
-        }
-        for name, steps, config in cases
-    ]
+    cases += [(name, 20, config) for name in SCHEDULERS for config in (demo, {})]
+    questions = [schedule(*case) for case in cases]
     answers = ask(tmp_path, android_bundle(2), schedules=questions)["schedules"]
     for question, answer in zip(questions, answers, strict=True):
         timesteps, latent = walk(question)
-        assert answer["timesteps"] == timesteps
-        distance = np.abs(np.array(answer["latent"]) - latent).max() / np.abs(latent).max()
-        assert distance < 1e-4, question["config"]
+        np.testing.assert_allclose(answer["timesteps"], timesteps, rtol=1e-6)
+        assert error(answer["latent"], latent) < 1e-5, question["config"]
     another = {**questions[0], "config": {**questions[0]["config"], "beta_end": 0.013}}
-    assert not np.allclose(walk(another)[1], answers[0]["latent"], rtol=1e-4)
+    assert error(walk(another)[1].tolist(), walk(questions[0])[1]) > 1e-4
 
 
 SCALED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def walk(question: dict[str, Any]) -> tuple[list[int], NDArray[np.float32]]:
+def error(actual: list[float], expected: NDArray[np.float32]) -> float:
+    return float(np.abs(np.array(actual) - expected).max() / np.abs(expected).max())
+
+
+def walk(question: dict[str, Any]) -> tuple[list[float], NDArray[np.float32]]:
     """The same schedule by diffusers."""
     scheduler = make_scheduler(question["name"], question["config"])
-    scheduler.set_timesteps(question["steps"])
-    latent = torch.tensor([question["latent"]])
-    for timestep, prediction in zip(scheduler.timesteps, question["predictions"], strict=True):
-        latent = scheduler.step(torch.tensor([prediction]), timestep, latent).prev_sample
-    return scheduler.timesteps.tolist(), latent.numpy()[0]
+    begin(scheduler, question["steps"])
+    latent = torch.tensor(question["latent"]) * initial_noise_scale(scheduler)
+    for timestep, prediction in zip(scheduler.timesteps, question["predictions"], strict=False):
+        seen = scaled_input(scheduler, latent, timestep)
+        prediction = torch.tensor(prediction) + question["feedback"] * seen
+        latent = scheduler.step(prediction, timestep, latent).prev_sample
+    return scheduler.timesteps.tolist(), latent.numpy()
 
 
-@pytest.mark.parametrize(
-    ("name", "config"),
-    [
-        ("dpm++", {"use_karras_sigmas": True}),
-        ("dpm++", {"solver_type": "heun"}),
-        ("ddim", {"beta_schedule": "squaredcos_cap_v2"}),
-        ("ddim", {"rescale_betas_zero_snr": True}),
-        ("ddim", {"trained_betas": [0.1]}),
-        ("euler", {}),
-    ],
-)
-def test_what_would_change_the_picture_is_refused(
-    android_bundle: Callable[[int], Path], tmp_path: Path, name: str, config: dict[str, Any]
+def test_the_table_of_schedulers_and_configs_holds_here_too(
+    android_bundle: Callable[[int], Path], tmp_path: Path
 ) -> None:
-    question = {"name": name, "steps": 1, "config": config, "latent": [0.0], "predictions": [[0.0]]}
-    [answer] = ask(tmp_path, android_bundle(2), schedules=[question])["schedules"]
-    assert set(answer) == {"refused"}
+    pairs = [pair for pair in TABLE["pairs"] if pair["name"] in SCHEDULERS]
+    configs = TABLE["configs"]
+    refused = [pair for pair in pairs if "refused" in pair]
+    runs = [(pair, run) for pair in pairs for run in pair.get("runs", ())]
+    questions = [schedule(p["name"], 5, configs[p["config"]]) for p in refused]
+    questions += [schedule(p["name"], run["steps"], configs[p["config"]]) for p, run in runs]
+    answers = ask(tmp_path, android_bundle(2), schedules=questions)["schedules"]
+    for pair, answer in zip(refused, answers, strict=False):
+        told = f"scheduler {pair['name']}: the model's {pair['refused']} "
+        assert answer.get("refused", "").startswith(told), (pair, answer)
+    for (pair, run), answer in zip(runs, answers[len(refused) :], strict=True):
+        assert "refused" not in answer, (pair, answer)
+        np.testing.assert_allclose(answer["timesteps"], run["timesteps"], rtol=1e-6)
+        assert error(answer["latent"], np.array(run["last"])) < 1e-5, pair["config"]
+    assert len(refused) > 100 and len(runs) > 500
+
+
+def test_steps_and_names_that_are_not_there_are_refused(
+    android_bundle: Callable[[int], Path], tmp_path: Path
+) -> None:
+    questions = [schedule("lcm", 4, {}), schedule("ddim", 1000, {"steps_offset": 1})]
+    questions += [schedule("dpm++", 1000, {}), schedule("dpm++", 0, {})]
+    answers = ask(tmp_path, android_bundle(2), schedules=questions)["schedules"]
+    assert [answer["refused"] for answer in answers] == [
+        "scheduler lcm: choose from dpm++, dpm++-karras, ddim, pndm, euler",
+        "steps = 1000: one lies outside the model's 1000; take fewer steps",
+        "steps = 1000: the noise does not fall in each; take fewer steps",
+        "steps = 0: give a number from 1 to 1000",
+    ]
 
 
 def test_another_family_is_refused(android_bundle: Callable[[int], Path], tmp_path: Path) -> None:
@@ -266,19 +330,25 @@ def pixels(answer: dict[str, Any]) -> NDArray[np.int64]:
     return np.stack([(packed >> shift) & 255 for shift in (16, 8, 0)], axis=-1)
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize(
+    ("batch", "guidance", "scheduler"),
+    [(1, 1.0, "dpm++"), (1, 4.0, "euler"), (2, 1.0, None), (2, 4.0, "dpm++"), (2, 4.0, "pndm")],
+)
 def test_a_picture_is_the_python_sides(
-    android_bundle: Callable[[int], Path], tmp_path: Path, batch: int, guidance: float
+    android_bundle: Callable[[int], Path],
+    tmp_path: Path,
+    batch: int,
+    guidance: float,
+    scheduler: str | None,
 ) -> None:
     """Tokens, layout of embeddings, guidance in either batch, scheduling, decoding to pixels."""
     path = android_bundle(batch)
-    request = GenerationRequest("a rocket", NEGATIVE, 6, guidance, 3, "dpm++")
+    request = GenerationRequest("a rocket", NEGATIVE, 6, guidance, 3, scheduler)
     [answer] = ask(tmp_path, path, pictures=[question(path, request)])["pictures"]
     expected = drawn(path, request).astype(int)
     assert np.abs(pixels(answer) - expected).max() <= 1  # the last bit of a sum may round otherwise
     assert np.ptp(expected) > 50
-    another = GenerationRequest("a zebra", NEGATIVE, 6, guidance, 3, "dpm++")
+    another = GenerationRequest("a zebra", NEGATIVE, 6, guidance, 3, scheduler)
     assert np.abs(pixels(answer) - drawn(path, another).astype(int)).max() > 1
 
 

@@ -10,6 +10,7 @@ import pytest
 from coreml_sd.config import ConversionConfig
 from coreml_sd.models.open_model import open_model
 from coreml_sd.models.source import DEMO_FOLDER
+from scripts.bench.document import put_into
 from scripts.bench.families import FAMILIES, NETWORKS
 from scripts.bench.random_folder import write_folder
 
@@ -61,3 +62,10 @@ def test_an_unknown_family_is_refused() -> None:
     command = [sys.executable, str(SCRIPT), "--family", "sd3"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "invalid choice: 'sd3'" in done.stderr
+
+
+def test_figures_are_written_into_a_document_that_is_not_there(tmp_path: Path) -> None:
+    page = tmp_path / "new" / "page.md"
+    for text in ("first\n", "second\n"):
+        put_into(page, "convert-sd15", text)
+        assert page.read_text("utf-8") == f"<!-- convert-sd15 -->\n{text}<!-- /convert-sd15 -->\n"

@@ -88,6 +88,37 @@ def test_a_damaged_model_is_named(
     out.mkdir()
     run("convert", model, "-o", out / "b").refused(message)
     assert list(out.iterdir()) == []
+    if message != "holds NaN or inf":  # which only reading every weight would tell
+        run("convert", model, "--dry-run").refused(message)
+
+
+def test_a_single_file_gets_the_lines_that_make_a_folder_of_it(run: Run, tmp_path: Path) -> None:
+    for name in ("dream.safetensors", "dream.ckpt"):
+        (tmp_path / name).write_bytes(b"weights")
+        done = run("convert", tmp_path / name)
+        done.refused("is a single file, which cannot be converted yet")
+        assert "from_single_file" in done.err and 'save_pretrained("dream")' in done.err
+
+
+def test_a_mistyped_command_is_guessed(run: Run) -> None:
+    done = run("genrate", "a cat")
+    assert done.status == 2 and "did you mean 'generate'?" in done.err
+
+
+def test_a_picture_of_another_size(run: Run, sd1_bundle: Path) -> None:
+    done = run("generate", "a cat", "--bundle", sd1_bundle, "--size", "32x32")
+    done.refused("the size is fixed at conversion")
+    assert "draws 16x16" in done.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    command = [sys.executable, "-m", "coreml_sd.cli.main", "doctor"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

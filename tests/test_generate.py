@@ -1,15 +1,18 @@
 """Prompt to picture: same seed same picture, every scheduler, every runtime, batch 1 and 2."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from coreml_sd.bundle import Bundle, open_bundle
+from coreml_sd.cli.generate import command
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
 from coreml_sd.denoising.schedulers import NAMES, make_scheduler
@@ -76,6 +79,42 @@ def test_every_scheduler_draws(sd1_bundle: Path, name: str) -> None:
     assert draw(sd1_bundle, request).std() > 0
 
 
+def advised(path: Path, scheduler: str | None) -> Bundle:
+    """A bundle whose manifest advises a scheduler; None as older manifests have it."""
+    bundle = open_bundle(path)
+    manifest = copy.deepcopy(bundle.manifest)
+    manifest["pipeline"]["scheduler"]["_class_name"] = "PNDMScheduler"
+    advice = manifest["pipeline"]["advice"]
+    del advice["scheduler"]
+    if scheduler:
+        advice["scheduler"] = scheduler
+    return dataclasses.replace(bundle, manifest=manifest)
+
+
+def test_the_default_scheduler_is_the_one_advised(sd1_bundle: Path) -> None:
+    plain = GenerationRequest("a cat", "dog", 3, 4.0, 5)
+    other = GenerationRequest("a cat", "dog", 3, 4.0, 5, "dpm++")
+    runtime = open_runtime(open_bundle(sd1_bundle), "mil")
+    for name, scheduler in (("ddim", "ddim"), (None, "pndm")):
+        picture = Generator(advised(sd1_bundle, name), runtime)(plain).pixels
+        told = GenerationRequest("a cat", "dog", 3, 4.0, 5, scheduler)
+        np.testing.assert_array_equal(picture, draw(sd1_bundle, told))
+        assert (picture != draw(sd1_bundle, other)).any()
+
+
+def test_the_command_says_where_the_nearest_scheduler_is_taken(
+    sd1_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = advised(sd1_bundle, "pndm")
+    monkeypatch.setattr("coreml_sd.bundle.open_bundle", lambda path: bundle)
+    arguments = ["a cat", "--steps", "1", "-o", str(tmp_path / "cat.png")]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    assert "PNDMScheduler without skip_prk_steps" in " ".join(done.stderr.split())
+    told = CliRunner().invoke(command, [*arguments, "--scheduler", "ddim"])
+    assert told.exit_code == 0 and "skip_prk_steps" not in told.stderr
+
+
 def test_a_unet_of_batch_one_draws_the_same(
     sd1_folder: Path, sd1_fp16_bundle: Path, tmp_path: Path
 ) -> None:
@@ -122,7 +161,7 @@ def test_wrong_requests_are_refused() -> None:
         GenerationRequest("a cat", steps=0)
     with pytest.raises(UserError, match="unknown; choose from"):
         make_scheduler("magic", {})
-    with pytest.raises(UserError, match="flow matching, this one predicts epsilon"):
+    with pytest.raises(UserError, match="prediction_type is epsilon, not that of a model"):
         make_scheduler("flow-match-euler", {"prediction_type": "epsilon"})
 
 

@@ -21,14 +21,19 @@ WHOLE = {
     "tool.packages",
     "config",
     "pipeline.scheduler",
+    "pipeline.tokenizer.added_tokens",
+    "pipeline.tokenizer_2.added_tokens",
     "components.<name>.ops",
     "components.<name>.splits",
     "components.<name>.pruning",
     "components.<name>.rescaling",
     "scheduler_step.checks",
+    "source_parity.checks",
 }
 # Of conversions that this test does not do.
 ELSEWHERE = {
+    "pipeline.tokenizer.added_tokens",
+    "pipeline.tokenizer_2.added_tokens",
     "components.<name>.pruning",
     "components.<name>.rescaling",
     "scheduler_step.checks",

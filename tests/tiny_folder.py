@@ -64,8 +64,22 @@ def tiny_vae(**changes: Any) -> AutoencoderKL:
     )
 
 
+_INDEXED = {
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "tokenizer_2": ("transformers", "CLIPTokenizer"),
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "safety_checker": (None, None),
+    "feature_extractor": (None, None),
+    "image_encoder": (None, None),
+}
+
+
 def write_configs(folder: Path, index: dict[str, Any], **scheduler: Any) -> None:
-    """model_index.json, and Stable Diffusion's scheduler with these settings."""
+    """model_index.json with the parts that are there, and Stable Diffusion's scheduler with these
+    settings."""
     usual = {
         "beta_schedule": "scaled_linear",
         "beta_start": 0.00085,
@@ -76,7 +90,13 @@ def write_configs(folder: Path, index: dict[str, Any], **scheduler: Any) -> None
     (folder / "scheduler").mkdir()
     config = folder / "scheduler/scheduler_config.json"
     config.write_text(json.dumps({**usual, **scheduler}), "utf-8")
-    (folder / "model_index.json").write_text(json.dumps(index), "utf-8")
+    parts = {
+        name: entry
+        for name, entry in _INDEXED.items()
+        if entry[0] is None or (folder / name).is_dir()
+    }
+    own = {"scheduler": ("diffusers", scheduler["_class_name"])}
+    (folder / "model_index.json").write_text(json.dumps({**parts, **own, **index}), "utf-8")
 
 
 def changed_folder(folder: Path, work: Path, relative: str, **values: Any) -> Path:
@@ -84,6 +104,12 @@ def changed_folder(folder: Path, work: Path, relative: str, **values: Any) -> Pa
     copy = Path(shutil.copytree(folder, work / "model"))
     change_json(copy / relative, **values)
     return copy
+
+
+def name_scheduler(folder: Path, kind: str, **values: Any) -> None:
+    """Give a model's folder a scheduler of another class, with these settings beside its own."""
+    change_json(folder / "scheduler/scheduler_config.json", _class_name=kind, **values)
+    change_json(folder / "model_index.json", scheduler=["diffusers", kind])
 
 
 def change_json(path: Path, **values: Any) -> None:

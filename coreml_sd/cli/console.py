@@ -1,21 +1,37 @@
-"""What commands show on a terminal: progress, tables, one-line warnings (all on stderr)."""
+"""What commands show on a terminal: progress and one-line warnings on stderr, results on stdout."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import psutil
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from coreml_sd.progress import Advance
 
-console = Console(stderr=True, highlight=False)
+
+class _Quiet(Console):
+    """Ends in silence where the reader has seen enough, as `head` has."""
+
+    def on_broken_pipe(self) -> None:
+        """Nothing failed."""
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
+        raise SystemExit(0)
+
+
+console = _Quiet(stderr=True, highlight=False)
+
+
+def results() -> Console:
+    """Where a command prints what it was asked for."""
+    return _Quiet(highlight=False)
+
 
 _MEMORY_EVERY = 1.0  # seconds between two looks at the memory
 _LINE_EVERY = 15.0  # seconds between two lines where nothing can be redrawn
@@ -126,23 +142,6 @@ class _Bars(Progress):
         room = len(self.tasks) if self.over else max(1, console.height - 2)
         yield self.make_tasks_table(self.tasks[-room:])
         yield Text(self.status(), style="dim")
-
-
-def table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 2
-) -> Table:
-    """A table whose first columns are text and the others are figures."""
-    grid = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        grid.add_column(
-            column,
-            justify="left" if index < text_columns else "right",
-            no_wrap=index >= text_columns or text_columns == 1,
-            overflow="fold",
-        )
-    for row in rows:
-        grid.add_row(*row)
-    return grid
 
 
 def megabytes(count: float) -> str:

@@ -84,6 +84,9 @@ def command(
     prediction = predict(plan, not no_verify, jobs=jobs, memory=limit, measured=measured)
     if dry_run:
         from coreml_sd.cli.predicted import predicted_table
+        from coreml_sd.preflight import preflight
+
+        preflight(plan)
 
         click.echo(plan.config.to_toml(), nl=False)
         console.print(_describe(plan, destination), soft_wrap=True)
@@ -94,8 +97,8 @@ def command(
     from coreml_sd.sources import pruning_sentence
 
     left = TimeLeft(prediction)
-    if plan.config.targets == ["coreml"]:
-        allow_lean_imports()
+    if plan.config.targets == ["coreml"] and no_verify:
+        allow_lean_imports()  # the proof opens diffusers' own pipeline, which needs all of it
     with ConsoleProgress() as progress:
         progress.begun, progress.left = left.begun, left.seconds
         bundle = convert(
@@ -119,7 +122,8 @@ def command(
 
 def closing_table(bundle: Any) -> Any:
     """Files, size before and after, stored form, dB; one row for a component and target."""
-    from coreml_sd.cli.console import megabytes, table
+    from coreml_sd.cli.console import megabytes
+    from coreml_sd.cli.tables import table
 
     rows = []
     for name, entry in bundle.components.items():

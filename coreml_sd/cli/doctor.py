@@ -26,7 +26,7 @@ _SHOWN = (
 @click.command("doctor")
 def command() -> None:
     """Show versions, the platform, and what can be run here. Exit status 1 outside the window."""
-    from coreml_sd.cli.console import table
+    from coreml_sd.cli.tables import table
 
     click.echo(
         f"coreml-sd {__version__}, Python {platform.python_version()}, {platform.platform()}"
@@ -39,9 +39,9 @@ def command() -> None:
         if verdict != "ok":
             outside.append(f"{name} {held or 'missing'} (tested: {windows.get(name, 'any')})")
         rows.append([name, windows.get(name, ""), held or "missing", verdict])
-    from rich.console import Console
+    from coreml_sd.cli.console import results
 
-    console = Console()
+    console = results()
     console.print(table("packages", ["package", "tested window", "installed", ""], rows))
     console.print(table("runtimes", ["runtime", "here"], _runtimes()))
     for line in outside:

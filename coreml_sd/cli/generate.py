@@ -45,12 +45,14 @@ Examples:
     type=click.Path(path_type=Path),
     help="Write resident memory over time, loads and steps, as JSON.",
 )
+@click.option("--size", hidden=True, help="Fixed at conversion.")
 @click.option("--steps", type=int, help="Denoising steps. [default: the model's advice]")
 @click.option("--guidance", type=float, help="1 switches it off. [default: the model's advice]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first picture.")
 @click.option(
     "--scheduler",
-    help="dpm++, dpm++-karras, ddim, pndm, euler, euler-a, unipc, lcm, tcd, flow-match-euler.",
+    help="dpm++, dpm++-karras, ddim, pndm, euler, euler-a, unipc, lcm, tcd, flow-match-euler. "
+    "[default: the model's own]",
 )
 @click.option("--negative", default="", help="What to keep out of the picture.")
 @click.option(
@@ -67,6 +69,7 @@ def command(
     accelerator: str,
     memory_policy: str | None,
     memory_log: Path | None,
+    size: str | None,
     steps: int | None,
     guidance: float | None,
     seed: int,
@@ -85,20 +88,29 @@ def command(
     if accelerator == "gpu":
         _with_vulkan()
     bundle = open_bundle(path)
+    if size is not None:
+        height, width = bundle.pipeline["size"]
+        raise UserError(
+            f"--size {size}: the size is fixed at conversion, and {path} draws {height}x{width}; "
+            f"convert the model again with --size {size}"
+        )
     quieten()
-    from coreml_sd.denoising.schedulers import DEFAULT, make_scheduler
+    from coreml_sd.denoising.own import OwnScheduler, default_scheduler
+    from coreml_sd.denoising.schedulers import make_scheduler
     from coreml_sd.generate import GenerationRequest, Generator
     from coreml_sd.memory.log import MemoryLog
     from coreml_sd.picture import png_metadata, write_png
     from coreml_sd.runtimes.open_runtime import open_runtime
 
     advice = bundle.pipeline["advice"]
-    scheduler = scheduler or DEFAULT
-    make_scheduler(scheduler, bundle.pipeline["scheduler"])  # refuse a wrong name before loading
+    drawn_with = OwnScheduler(scheduler) if scheduler else default_scheduler(bundle.pipeline)
+    make_scheduler(drawn_with.name, bundle.pipeline["scheduler"])  # refused before loading
     opened = open_runtime(bundle, runtime, compute_units=compute_units, accelerator=accelerator)
     log = MemoryLog() if memory_log else None
     draw = Generator(bundle, opened, memory_policy=memory_policy, log=log)
     with ConsoleProgress() as progress:
+        if drawn_with.note:
+            progress.warn(drawn_with.note)
         for number in range(count):
             request = GenerationRequest(
                 prompt=prompt,
@@ -106,7 +118,7 @@ def command(
                 steps=steps if steps is not None else advice["steps"],
                 guidance=guidance if guidance is not None else advice["guidance"],
                 seed=seed + number,
-                scheduler=scheduler,
+                scheduler=drawn_with.name,
             )
             with progress.stage(f"seed {request.seed}") as advance:
                 image = draw(request, lambda step, of, _: advance(step, of))

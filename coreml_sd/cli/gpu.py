@@ -75,9 +75,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _show(path: Path, verdicts: list[Any]) -> None:
-    from rich.console import Console
-
-    from coreml_sd.cli.console import table
+    from coreml_sd.cli.console import results
+    from coreml_sd.cli.tables import table
 
     rows = [
         [
@@ -92,7 +91,7 @@ def _show(path: Path, verdicts: list[Any]) -> None:
     ]
     adapter = next((verdict.adapter for verdict in verdicts if verdict.adapter), "no GPU reached")
     columns = ["file", "on the GPU", "fp32", "fp16", "seconds", ""]
-    console = Console(highlight=False)
+    console = results()
     title = f"{path}: relative error against the CPU, {adapter}"
     console.print(table(title, columns, rows, text_columns=1))
     for verdict in verdicts:

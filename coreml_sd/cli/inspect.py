@@ -125,8 +125,7 @@ def _model_facts(target: str) -> dict[str, Any]:
     model = open_model(ConversionConfig(model=target))
     components = {}
     for component in model.components:
-        opened = component.open()  # no weight is read where the files allow it
-        mobile = mobile_form(component.form, opened.module if opened else component.load())
+        mobile = mobile_form(component.form, component.open().module)
         weights = sorted(mobile.named_parameters(), key=lambda item: -item[1].numel())
         costs = network_costs(mobile, component.inputs)
         components[component.name] = {
@@ -170,16 +169,15 @@ def _facts(name: str, kind: str, components: dict[str, dict[str, Any]]) -> dict[
 
 
 def _show_ablation(target: str, as_json: bool) -> None:
-    from rich.console import Console
-
-    from coreml_sd.cli.console import table
+    from coreml_sd.cli.console import results
+    from coreml_sd.cli.tables import table
     from coreml_sd.config import ConversionConfig
     from coreml_sd.costs.ablation import ablation
     from coreml_sd.costs.ablation_table import TABLES
     from coreml_sd.models.open_model import open_model
 
     rows = ablation(open_model(ConversionConfig(model=target)))
-    console = Console(highlight=False)
+    console = results()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return
@@ -191,11 +189,10 @@ def _show_ablation(target: str, as_json: bool) -> None:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    from rich.console import Console
+    from coreml_sd.cli.console import megabytes, results
+    from coreml_sd.cli.tables import table
 
-    from coreml_sd.cli.console import megabytes, table
-
-    console = Console(highlight=False)
+    console = results()
     forms = [
         (name, form, entry)
         for name, entries in facts["components"].items()
@@ -224,7 +221,8 @@ def _show(facts: dict[str, Any]) -> None:
 
 
 def _show_pictures(pictures: dict[str, list[dict[str, Any]]], console: Console) -> None:
-    from coreml_sd.cli.console import megabytes, table
+    from coreml_sd.cli.console import megabytes
+    from coreml_sd.cli.tables import table
 
     shown = [
         [

@@ -82,10 +82,10 @@ def _counts(findings: list[Any]) -> dict[str, int]:
 
 def _show(path: Path, device: Any, findings: list[Any]) -> None:
     """One row per file and rule: where it was met first, why it matters, what to change."""
-    from rich.console import Console
     from rich.markup import escape
 
-    from coreml_sd.cli.console import table
+    from coreml_sd.cli.console import results
+    from coreml_sd.cli.tables import table
     from coreml_sd.lint.finding import grouped
 
     rows = []
@@ -97,7 +97,7 @@ def _show(path: Path, device: Any, findings: list[Any]) -> None:
         text = f"{where}{more}\n{first.why}\nTo do: {first.remedy}"
         name = f"[{style}]{first.severity}[/{style}] {first.rule}\n{escape(first.file)}"
         rows.append([name, escape(text), str(group.count)])
-    console = Console(highlight=False)
+    console = results()
     title = f"{path} (Android profile {device.name})"
     if rows:
         console.print(table(title, ["rule and file", "where, why, what to change", "ops"], rows))
@@ -107,9 +107,8 @@ def _show(path: Path, device: Any, findings: list[Any]) -> None:
 
 
 def _show_rules(as_json: bool) -> None:
-    from rich.console import Console
-
-    from coreml_sd.cli.console import table
+    from coreml_sd.cli.console import results
+    from coreml_sd.cli.tables import table
     from coreml_sd.lint.engine import all_rules
 
     if as_json:
@@ -128,4 +127,4 @@ def _show_rules(as_json: bool) -> None:
         [rule.id, rule.description, f"[{_STYLES[rule.severity]}]{rule.severity}"]
         for rule in all_rules()
     ]
-    Console(highlight=False).print(table("rules", ["rule", "what it finds", "severity"], rows))
+    results().print(table("rules", ["rule", "what it finds", "severity"], rows))

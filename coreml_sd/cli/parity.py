@@ -68,7 +68,8 @@ def command(
 
 
 def _tables(report: Any) -> list[Any]:
-    from coreml_sd.cli.console import megabytes, table
+    from coreml_sd.cli.console import megabytes
+    from coreml_sd.cli.tables import table
 
     columns = ["comparison", "figure", "gate", ""]
     tables = []

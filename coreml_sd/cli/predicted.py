@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
-from coreml_sd.cli.console import clock, gigabytes, megabytes, table
+from coreml_sd.cli.console import clock, gigabytes, megabytes
+from coreml_sd.cli.tables import FittingTable, table
 from coreml_sd.plan import Plan
 from coreml_sd.prediction import Prediction
 from coreml_sd.prediction.disk import weight_bytes
 from coreml_sd.prediction.layers import network_size
 
 
-def predicted_table(plan: Plan, prediction: Prediction, verify: bool) -> Table:
+def predicted_table(plan: Plan, prediction: Prediction, verify: bool) -> FittingTable:
     """One row for each component, and the whole; components that are converted beside each other
     take less than their sum."""
     rows = []

@@ -19,6 +19,7 @@ from coreml_sd.mobile.measure import network_costs
 from coreml_sd.mobile.weights import layer_weights
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.models.mobile_diffusion.family import FAMILY
+from coreml_sd.models.network_configs import network_configs
 from coreml_sd.models.pipeline import DiffusionModel
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def ablation(model: DiffusionModel) -> list[Row]:
             f"{model.source.name}: --ablate counts the switches of MobileDiffusion; give md, "
             "md-lite or a MobileDiffusion folder"
         )
-    unet, vae = (model.folder.config(part) for part in ("unet", "vae"))
+    unet, vae = network_configs(model.folder, "unet", "vae")
     return [*_compared(_unet_rows(unet)), *_compared(_decoder_rows(vae))]
 
 
@@ -109,9 +110,7 @@ def totals(model: DiffusionModel) -> list[Total]:
     for component in model.components:
         if component.name == "vae_encoder":
             continue
-        opened = component.open()
-        network = opened.module if opened else component.load()
-        form = mobile_form(component.form, network, MobileOptions("original"))
+        form = mobile_form(component.form, component.open().module, MobileOptions("original"))
         inputs = [
             dataclasses.replace(spec, shape=(1, *spec.shape[1:])) for spec in component.inputs
         ]

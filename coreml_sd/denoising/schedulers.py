@@ -5,48 +5,44 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from coreml_sd.denoising.names import NAMES, class_name, named_config
+from coreml_sd.denoising.steps import require_falling, require_steps
+from coreml_sd.denoising.supported import CHOOSE, require_supported
 from coreml_sd.errors import UserError
 
-DEFAULT = "dpm++"
-
-# name -> diffusers class and the settings that make it what the name says.
-_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-    "dpm++-karras": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
-    ),
-    "ddim": ("DDIMScheduler", {"clip_sample": False}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "lcm": ("LCMScheduler", {}),
-    "tcd": ("TCDScheduler", {}),
-    "flow-match-euler": ("FlowMatchEulerDiscreteScheduler", {}),
-}
-
-NAMES = tuple(_SCHEDULERS)
+__all__ = ["NAMES"]
 
 
 def make_scheduler(name: str, config: dict[str, Any]) -> Any:
     """A scheduler with the betas, prediction type and spacing of `config`.
 
     Raises:
-        UserError: an unknown name, or flow matching for a model that was trained otherwise.
+        UserError: an unknown name, or a config that it cannot honour.
     """
-    if name not in _SCHEDULERS:
-        raise UserError(f"scheduler {name}: unknown; choose from {', '.join(NAMES)}")
-    predicts = config.get("prediction_type") or "flow_prediction"
-    if name == "flow-match-euler" and predicts != "flow_prediction":
-        raise UserError(
-            f"scheduler {name}: for models trained with flow matching, this one predicts"
-            f" {predicts}; choose another scheduler"
-        )
+    require_supported(name, config)
     import diffusers
 
-    class_name, settings = _SCHEDULERS[name]
-    return getattr(diffusers, class_name).from_config({**config, **settings})
+    kind = getattr(diffusers, class_name(name))
+    named = named_config(name, config)
+    try:
+        return kind.from_config(named)
+    except Exception as error:
+        key = _culprit(kind, named)
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"scheduler {name}: the model's {key} is not supported ({first}); {CHOOSE}"
+        ) from error
+
+
+def _culprit(kind: Any, config: dict[str, Any]) -> str:
+    """The setting without which diffusers builds a scheduler."""
+    for key in config:
+        try:
+            kind.from_config({other: value for other, value in config.items() if other != key})
+            return key
+        except Exception:
+            continue
+    return "scheduler config"
 
 
 def begin(scheduler: Any, steps: int) -> None:
@@ -54,10 +50,15 @@ def begin(scheduler: Any, steps: int) -> None:
 
     Left to itself, diffusers looks it up by its timestep, and fails where rounding gave two steps
     the same (Karras sigmas over cosine betas).
+
+    Raises:
+        UserError: a number of steps that the scheduler cannot take.
     """
+    require_steps(scheduler, steps)
     scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
+    require_falling(scheduler, steps)
 
 
 def takes_generator(scheduler: Any) -> bool:

@@ -31,10 +31,13 @@ def collect_garbage() -> None:
         give_back()
 
 
-def let_pages_go(path: Path) -> None:
+def let_pages_go(path: Path, *, private: bool = False) -> None:
     """Pages of a file's read-only mappings leave this process, and are read again if need be.
 
     The system could take them at any time; until then they count as memory of the process.
+
+    Args:
+        private: mappings too that may be written to, where nobody has: what was is lost.
     """
     maps = Path("/proc/self/maps")
     if not maps.exists():
@@ -43,7 +46,7 @@ def let_pages_go(path: Path) -> None:
     library = ctypes.CDLL(None)
     for line in maps.read_text("utf-8", errors="surrogateescape").splitlines():
         place, rights, *_, mapped = line.split(maxsplit=5)
-        if mapped == name and "w" not in rights:
+        if mapped == name and ("w" not in rights or (private and "p" in rights)):
             begin, end = (int(each, 16) for each in place.split("-"))
             library.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _DONTNEED)
 

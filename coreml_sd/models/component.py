@@ -33,7 +33,7 @@ class ComponentSpec:
     """One network of a pipeline.
 
     `load` returns the source network (as diffusers or transformers defines it) in fp32 and eval
-    mode; `open` the same without reading its weights, or None where only loading will do.
+    mode; `open` the same without reading its weights, which lie in the folder `part` of the model.
     `published` wraps it so that its forward takes tensors in the order of `inputs` and
     returns a tuple in the order of `outputs`: the reference that every export is held against.
     `form` is the key of its mobile form, where that is not its name.
@@ -45,10 +45,15 @@ class ComponentSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     load: Callable[[], nn.Module]
-    open: Callable[[], OpenNetwork | None]
+    open: Callable[[], OpenNetwork]
     published: Callable[[nn.Module], nn.Module]
     sample_inputs: Callable[[int], Arrays]
     form: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "form", self.form or self.name)
+
+    @property
+    def part(self) -> str:
+        """The folder that its weights lie in: both halves of a VAE have one."""
+        return "vae" if self.name.startswith("vae_") else self.name

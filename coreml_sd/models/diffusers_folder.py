@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from coreml_sd.errors import UserError
+from coreml_sd.models.pointer_files import require_content
+from coreml_sd.models.weight_files import choose_variant, file_names, weight_files
 from coreml_sd.models.weights import not_finite
 
 INDEX_NAME = "model_index.json"
-_NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
+NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
 
 
 @dataclass(frozen=True)
 class DiffusersFolder:
-    """The parts of a saved diffusers pipeline, by the names diffusers gives them."""
+    """The parts of a saved diffusers pipeline, by the names diffusers gives them.
+
+    `wanted_variant` is the variant of the weight files that the user asks for, such as `fp16`.
+    """
 
     path: Path
+    wanted_variant: str | None = field(default=None, kw_only=True)
 
     @cached_property
     def index(self) -> dict[str, Any]:
@@ -41,6 +47,7 @@ class DiffusersFolder:
         """
         file = self.path / relative
         try:
+            require_content(file)
             content = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(
@@ -53,33 +60,51 @@ class DiffusersFolder:
         return content
 
     def config(self, part: str) -> dict[str, Any]:
-        """config.json of one network (`unet`, `vae`, `text_encoder`)."""
-        return self.json_file(f"{part}/config.json")
+        """config.json of one network (`unet`, `vae`, `text_encoder`), as it is written.
+
+        The text encoder's part of a whole CLIP model's config is taken out of it.
+        """
+        config = self.json_file(f"{part}/config.json")
+        nested = config.get("text_config")
+        if part.startswith("text_encoder") and isinstance(nested, dict):
+            return nested
+        return config
 
     def weight_files(self, part: str) -> list[Path]:
-        """The safetensors files of one network: the plain ones, else the fp16 variant.
+        """The safetensors files of one network, which diffusers would read too.
 
         Raises:
-            UserError: there are none.
+            UserError: there are none, an index is damaged, or it is not clear which to take.
         """
-        found = sorted((self.path / part).glob("*.safetensors"))
-        files = [file for file in found if ".non_ema" not in file.name]
-        plain = [file for file in files if ".fp16" not in file.name]
-        if files:
-            return plain or files
-        pickled = any((self.path / part).glob("*.bin"))
-        why = (
-            "only pickled weights (.bin); save it with safe_serialization" if pickled else "missing"
-        )
-        raise UserError(f"{self.path / part}: no safetensors weights: {why}")
+        return weight_files(self.path, part, self.variants[part])
+
+    @cached_property
+    def variants(self) -> dict[str, str | None]:
+        """The variant of each network's files, None for the plain ones.
+
+        Raises:
+            UserError: a network has no safetensors weights, or several variants to choose from.
+        """
+        listing = {part: file_names(self.path / part) for part in self.networks}
+        return choose_variant(str(self.path), listing, self.wanted_variant)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which variant is taken where nobody asked for one."""
+        taken = sorted({name for name in self.variants.values() if name})
+        if self.wanted_variant or not taken:
+            return ()
+        parts = ", ".join(part for part, name in self.variants.items() if name)
+        return (f"weights of the {taken[0]} variant: there are no plain ones ({parts})",)
+
+    @cached_property
+    def networks(self) -> tuple[str, ...]:
+        """The networks of the pipeline that are converted, by their folders."""
+        return tuple(part for part in NETWORKS if (self.path / part).is_dir())
 
     def weight_bytes(self, part: str) -> int:
         """Bytes of the weight files of one network."""
         return sum(file.stat().st_size for file in self.weight_files(part))
-
-    def variant(self, part: str) -> str | None:
-        """The diffusers variant name of the weight files."""
-        return "fp16" if ".fp16" in self.weight_files(part)[0].name else None
 
     def check_weights(self, part: str) -> None:
         """Read every tensor of one network once.
@@ -119,9 +144,11 @@ class DiffusersFolder:
         return str(licence), str(author)
 
     def _files_in_use(self) -> list[Path]:
-        parts = [part for part in _NETWORKS if (self.path / part).is_dir()]
-        files = [file for part in parts for file in self.weight_files(part)]
-        return sorted([*files, *self.path.glob("*.json"), *self.path.glob("*/*.json")])
+        files = [file for part in self.networks for file in self.weight_files(part)]
+        configs = [
+            *self.path.glob("*.json"), *self.path.glob("*/*.json"), *self.path.glob("*/merges.txt")
+        ]  # fmt: skip
+        return sorted([*files, *(file for file in configs if not file.name.startswith("."))])
 
 
 def _check_weight_file(file: Path) -> None:
@@ -132,6 +159,7 @@ def _check_weight_file(file: Path) -> None:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - a safe_open handle is no mapping
                 tensor = tensors.get_tensor(name)
+                tensor = tensor.half() if tensor.itemsize == 1 else tensor  # 8-bit floats
                 if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                     raise not_finite(f"{file}: {name}")
     except (SafetensorError, OSError) as error:

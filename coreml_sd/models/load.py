@@ -11,6 +11,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.models import mobile_diffusion
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.seeded import SeededFolder
+from coreml_sd.models.tensor_names import is_harmless
 
 
 def load_network(folder: DiffusersFolder, part: str) -> nn.Module:
@@ -52,7 +53,7 @@ def _load(kind: Any, folder: DiffusersFolder, part: str) -> nn.Module:
     try:
         module, report = kind.from_pretrained(
             folder.path / part,
-            variant=folder.variant(part),
+            variant=folder.variants[part],
             torch_dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
@@ -61,8 +62,16 @@ def _load(kind: Any, folder: DiffusersFolder, part: str) -> nn.Module:
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder.path / part}: weights do not fit the config: {reason}") from None
-    missing = sorted(report.get("missing_keys", ()))
-    if missing or report.get("mismatched_keys"):
-        first = missing[0] if missing else report["mismatched_keys"][0]
-        raise UserError(f"{folder.path / part}: weights do not fit the config: lacks {first}")
+    unfit = {
+        "lacks": report.get("missing_keys", ()),
+        "has another shape of": report.get("mismatched_keys", ()),
+        "has, without a parameter that takes it,": [
+            name for name in report.get("unexpected_keys", ()) if not is_harmless(module, name)
+        ],
+    }
+    for what, names in unfit.items():
+        if names:
+            raise UserError(
+                f"{folder.path / part}: weights do not fit the config: {what} {sorted(names)[0]}"
+            )
     return cast(nn.Module, module.eval().requires_grad_(False))

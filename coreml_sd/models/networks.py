@@ -36,7 +36,7 @@ def penultimate_text_encoder(
 ) -> ComponentSpec:
     """One of two text encoders: it gives what its last layer but one gives."""
     described = "Second" if second else "First"
-    width = text.get("projection_dim", 512) if second else text["hidden_size"]
+    width = text["projection_dim"] if second else text["hidden_size"]
     return _text_encoder(
         folder,
         text,
@@ -61,7 +61,7 @@ def _text_encoder(
     file_name: str = "TextEncoder",
     form: str = "text_encoder",
 ) -> ComponentSpec:
-    width, length = text["hidden_size"], text.get("max_position_embeddings", 77)
+    width, length = text["hidden_size"], text["max_position_embeddings"]
     pooled = (1, pooled_width)
     return ComponentSpec(
         name=name,
@@ -77,7 +77,7 @@ def _text_encoder(
         load=partial(_load, name, folder),
         open=partial(_open, name, folder),
         published=partial(_published, form),
-        sample_inputs=partial(_sample_tokens, length, text.get("vocab_size", 49408), text),
+        sample_inputs=partial(_sample_tokens, length, text["vocab_size"], text),
         form=form,
     )
 
@@ -170,7 +170,7 @@ def _load(part: str, folder: DiffusersFolder) -> nn.Module:
     return load.load_network(folder, part)
 
 
-def _open(part: str, folder: DiffusersFolder) -> OpenNetwork | None:
+def _open(part: str, folder: DiffusersFolder) -> OpenNetwork:
     from coreml_sd.models.skeleton import open_network
 
     return open_network(folder, part)
@@ -193,13 +193,16 @@ def _published(form: str, network: nn.Module) -> nn.Module:
 def _sample_tokens(length: int, vocabulary: int, text: dict[str, Any], seed: int) -> Arrays:
     """A start token, some words, then end tokens up to the full length, as a tokenizer pads."""
     generator = np.random.default_rng(seed)
-    start, end = text.get("bos_token_id", vocabulary - 2), text.get("eos_token_id", vocabulary - 1)
-    end = vocabulary - 1 if end == 2 else end  # CLIP configs say 2 where the tokenizer says last
-    start = vocabulary - 2 if start in (0, None) else start
+    start, end = text.get("bos_token_id"), text.get("eos_token_id")
+    # CLIP configs say 0 and 2 where the tokenizer says the last two.
+    start = start if start and start < vocabulary else vocabulary - 2
+    end = end if end and 2 < end < vocabulary else vocabulary - 1
     words = int(generator.integers(1, max(2, min(20, length - 2))))
     ids = np.full((1, length), end)
     ids[0, 0] = start
     ids[0, 1 : 1 + words] = generator.integers(1, min(start, end), words)
+    if seed % 2 and vocabulary - 1 > max(start, end):
+        ids[0, words] = vocabulary - 1  # a word that was added behind the marks
     return {"input_ids": ids.astype(np.float32)}
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from coreml_sd.config import ConversionConfig, parse_size
+from coreml_sd.denoising.own import default_scheduler
 from coreml_sd.errors import UserError
 from coreml_sd.models import stable_diffusion, stable_diffusion_xl
 from coreml_sd.models.diffusers_folder import INDEX_NAME, DiffusersFolder
@@ -21,13 +24,16 @@ def open_model(config: ConversionConfig) -> DiffusionModel:
     Raises:
         UserError: the model is not found, is of an unknown kind, or cannot have that size.
     """
-    source = find_source(config.model, config.revision)
-    folder = _open_folder(source)
+    source = find_source(config.model, config.revision, config.variant)
+    folder = _open_folder(source, config.variant)
     pipeline_class = folder.index.get("_class_name")
     for family in FAMILIES:
         if pipeline_class in family.pipeline_classes:
             size = parse_size(config.size) if config.size else None
-            return family.describe(source, folder, size, config.batch)
+            described = family.describe(source, folder, size, config.batch)
+            drawn_with = default_scheduler(described.facts.to_dict()).note
+            notes = (*folder.notes, *described.notes, drawn_with)
+            return dataclasses.replace(described, notes=tuple(filter(None, notes)))
     known = ", ".join(name for family in FAMILIES for name in family.pipeline_classes)
     raise UserError(
         f"{source.folder / INDEX_NAME}: pipeline class {pipeline_class} is not supported "
@@ -35,7 +41,15 @@ def open_model(config: ConversionConfig) -> DiffusionModel:
     )
 
 
-def _open_folder(source: Source) -> DiffusersFolder:
+def own_size(config: ConversionConfig) -> tuple[int, int] | None:
+    """Height and width of the pictures that a model makes by itself; None where it does not say."""
+    try:
+        return open_model(dataclasses.replace(config, size=None)).facts.size
+    except UserError:
+        return None
+
+
+def _open_folder(source: Source, variant: str | None) -> DiffusersFolder:
     if source.name in PRESETS and source.folder == DEMO_FOLDER:
         return SeededFolder(source.folder, source.name, PRESETS[source.name])
-    return DiffusersFolder(source.folder)
+    return DiffusersFolder(source.folder, wanted_variant=variant)

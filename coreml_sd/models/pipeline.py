@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from coreml_sd.denoising.own import own_scheduler, require_drawable
 from coreml_sd.errors import UserError
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.diffusers_folder import DiffusersFolder
@@ -18,19 +19,33 @@ _PROMPTS = ("a photo of a cat", "a red apple on a wooden table", "a lighthouse b
 
 @dataclass(frozen=True)
 class Advice:
-    """Settings that suit a model; a model folder may carry its own in coreml_sd.json."""
+    """Settings that suit a model; a model folder may carry its own in coreml_sd.json.
 
+    `scheduler` is one of the names that `generate --scheduler` takes.
+    """
+
+    scheduler: str
     guidance: float = 7.5
     steps: int = 20
     prompts: tuple[str, ...] = _PROMPTS
 
 
-def read_advice(folder: DiffusersFolder) -> Advice:
-    """The folder's own advice, or the defaults."""
-    if not (folder.path / ADVICE_NAME).is_file():
-        return Advice()
-    given = folder.json_file(ADVICE_NAME)
+def read_advice(folder: DiffusersFolder, scheduler: dict[str, Any]) -> Advice:
+    """The folder's own advice, or the defaults; the default scheduler is the model's own.
+
+    Args:
+        scheduler: the model's scheduler config.
+
+    Raises:
+        UserError: a scheduler that cannot honour the config, which names the key.
+    """
+    own = folder.path / ADVICE_NAME
+    given = folder.json_file(ADVICE_NAME) if own.is_file() else {}
+    name = given.get("scheduler")
+    if name:
+        require_drawable(str(name), scheduler)
     return Advice(
+        scheduler=str(name) if name else own_scheduler(scheduler).name,
         guidance=float(given.get("guidance", Advice.guidance)),
         steps=int(given.get("steps", Advice.steps)),
         prompts=tuple(given.get("prompts", _PROMPTS)),
@@ -70,12 +85,14 @@ class PipelineFacts:
 
 @dataclass(frozen=True)
 class DiffusionModel:
-    """A model ready to be converted, run or inspected: where it is, its facts and components."""
+    """A model ready to be converted, run or inspected: where it is, its facts and components, and
+    `notes` on what was read otherwise than it is written."""
 
     source: Source
     folder: DiffusersFolder
     facts: PipelineFacts
     components: tuple[ComponentSpec, ...]
+    notes: tuple[str, ...] = ()
 
     def component(self, name: str) -> ComponentSpec:
         """One component by name.

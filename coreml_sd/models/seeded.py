@@ -82,6 +82,11 @@ class SeededFolder(DiffusersFolder):
         """One of `files`, or a file that lies in the folder."""
         return self.files[relative] if relative in self.files else super().json_file(relative)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing to say of files."""
+        return ()
+
     def weight_files(self, part: str) -> list[Path]:
         """There are none."""
         return []

@@ -13,7 +13,7 @@ DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_WANTED_FILES = ("*.json", "*.txt", "*.safetensors", "README.md", "*.model")
+_CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,14 @@ class Source:
     revision: str | None = None
 
 
-def find_source(model: str, revision: str | None = None) -> Source:
+def find_source(model: str, revision: str | None = None, variant: str | None = None) -> Source:
     """Locate `model`: `demo`, a preset, a folder, or a hub id such as `org/name`.
 
     A preset has random weights and the tokenizer of the demo.
+
+    Args:
+        revision: of a hub model.
+        variant: of the weight files that are fetched from the hub.
 
     Raises:
         UserError: nothing of that name is found, or the hub cannot be reached.
@@ -41,35 +45,22 @@ def find_source(model: str, revision: str | None = None) -> Source:
     if folder.is_dir():
         return Source(folder.resolve().name, folder.resolve())
     if folder.is_file():
-        raise UserError(f"{model}: is a file; give a diffusers folder or a hub id")
+        raise UserError(_of_a_file(model, folder))
     if not _HUB_ID.fullmatch(model) or model.startswith((".", "~")):
         raise UserError(f"{model}: no such folder; give a diffusers folder, a hub id or `demo`")
-    return _from_hub(model, revision)
+    from coreml_sd.models.hub import fetch
+
+    fetched = fetch(model, revision, variant)
+    return Source(model, fetched, revision=fetched.name)
 
 
-def _from_hub(model: str, revision: str | None) -> Source:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    try:
-        folder = Path(
-            huggingface_hub.snapshot_download(
-                model, revision=revision, allow_patterns=list(_WANTED_FILES)
-            )
-        )
-    except errors.RevisionNotFoundError:
-        raise UserError(f"{model}: the hub has no revision {revision}") from None
-    except errors.GatedRepoError:
-        raise UserError(
-            f"{model}: gated on the hub; accept its terms, then `hf auth login`"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(f"{model}: no such folder here and no such model on the hub") from None
-    except errors.LocalEntryNotFoundError:
-        raise UserError(
-            f"{model}: no such folder here, not in the hub cache, and the hub cannot be reached"
-        ) from None
-    except (errors.HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{model}: the hub answered: {reason}") from None
-    return Source(model, folder, revision=folder.name)
+def _of_a_file(model: str, file: Path) -> str:
+    """What to do with a file where a folder is wanted."""
+    if file.suffix not in _CHECKPOINTS:
+        return f"{model}: is a file; give a diffusers folder or a hub id"
+    return (
+        f"{model}: is a single file, which cannot be converted yet. Make a folder of it in Python: "
+        f'pipe = diffusers.StableDiffusionPipeline.from_single_file("{model}"); '
+        f'pipe.save_pretrained("{file.stem}") (StableDiffusionXLPipeline for XL); then give that '
+        "folder"
+    )

@@ -7,10 +7,19 @@ from typing import Any
 
 from coreml_sd.errors import UserError
 from coreml_sd.models import networks
+from coreml_sd.models.corrections import (
+    corrected_sample_size,
+    corrected_scheduler,
+    scheduler_as_read,
+)
 from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.network_configs import network_configs
+from coreml_sd.models.part_classes import SD_CLASSES, require_classes
 from coreml_sd.models.pipeline import DiffusionModel, Family, PipelineFacts, read_advice
 from coreml_sd.models.source import Source
 from coreml_sd.models.tokenizer_files import tokenizer_facts
+
+_SCALING_FACTOR = 0.18215  # where a config says null
 
 
 def describe(
@@ -22,16 +31,23 @@ def describe(
         UserError: a config is missing or holds something this family does not have, or the size
             is none the networks can make.
     """
-    unet, vae, text = (folder.config(part) for part in ("unet", "vae", "text_encoder"))
+    require_classes(folder, SD_CLASSES)
+    unet, vae, text = network_configs(folder, "unet", "vae", "text_encoder")
     check_text_to_image(folder, unet, text["hidden_size"])
-    facts = pipeline_facts(FAMILY.name, folder, unet, vae, text, size, batch)
+    scheduler = corrected_scheduler(scheduler_as_read(folder))
+    side = corrected_sample_size(unet)
+    facts = pipeline_facts(
+        FAMILY.name, folder, {**unet, "sample_size": side.value}, vae, text, scheduler.value,
+        size, batch,
+    )  # fmt: skip
     components = (
         networks.text_encoder(folder, text),
         networks.unet_component(folder, unet, facts),
         networks.vae_decoder(folder, facts),
         networks.vae_encoder(folder, facts),
     )
-    return DiffusionModel(source, folder, facts, components)
+    notes = scheduler.notes + (() if size else side.notes)
+    return DiffusionModel(source, folder, facts, components, notes)
 
 
 FAMILY = Family(
@@ -47,12 +63,17 @@ def check_text_to_image(folder: DiffusersFolder, unet: dict[str, Any], width: in
     Raises:
         UserError: says which.
     """
-    if unet.get("in_channels", 4) != unet.get("out_channels", 4):
+    if unet["in_channels"] != unet["out_channels"]:
         raise UserError(
             f"{folder.path}/unet: takes {unet['in_channels']} channels (an inpainting or "
             "depth model); only text-to-image models are supported"
         )
-    context = unet.get("cross_attention_dim")
+    context = unet["cross_attention_dim"]
+    if isinstance(context, list):
+        raise UserError(
+            f"{folder.path}/unet/config.json: cross_attention_dim {context}: a width for each "
+            "block; only one width for all is supported"
+        )
     if width != context:
         raise UserError(
             f"{folder.path}: text encoder width {width} and UNet context {context} differ"
@@ -65,19 +86,18 @@ def pipeline_facts(
     unet: dict[str, Any],
     vae: dict[str, Any],
     text: dict[str, Any],
+    scheduler: dict[str, Any],
     size: tuple[int, int] | None,
     batch: int,
 ) -> PipelineFacts:
-    """What generation must know, from the configs of a folder with one CLIP tokenizer or more.
+    """What generation must know, from the configs of a folder with one CLIP tokenizer or more,
+    each with the defaults of its class.
 
     Raises:
         UserError: a size that the networks cannot make, or an incomplete folder.
     """
-    scheduler = folder.json_file("scheduler/scheduler_config.json")
     scale = 2 ** (len(vae["block_out_channels"]) - 1)
-    sample_size = unet.get("sample_size") or 64
-    height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
-    size = size or (height * scale, width * scale)
+    size = size or _own_size(folder, unet.get("sample_size"), scale)
     _check_size(size, max(8, scale))
     return PipelineFacts(
         family=family,
@@ -86,14 +106,29 @@ def pipeline_facts(
         latent_size=(size[0] // scale, size[1] // scale),
         latent_channels=unet["in_channels"],
         vae_scale_factor=scale,
-        scaling_factor=vae.get("scaling_factor") or 0.18215,
+        scaling_factor=vae.get("scaling_factor") or _SCALING_FACTOR,
         shift_factor=vae.get("shift_factor") or 0.0,
         batch=batch,
-        max_tokens=text.get("max_position_embeddings", 77),
+        max_tokens=text["max_position_embeddings"],
         scheduler=_finite(scheduler),
-        tokenizer=tokenizer_facts(folder, text.get("max_position_embeddings", 77)),
-        advice=read_advice(folder),
+        tokenizer=tokenizer_facts(folder, text["max_position_embeddings"]),
+        advice=read_advice(folder, scheduler),
     )
+
+
+def _own_size(folder: DiffusersFolder, sample_size: Any, scale: int) -> tuple[int, int]:
+    """Height and width of the model's own pictures."""
+    sides = [sample_size] * 2 if isinstance(sample_size, int) else sample_size
+    if (
+        not isinstance(sides, (list, tuple))
+        or len(sides) != 2
+        or not all(isinstance(side, int) and side > 0 for side in sides)
+    ):
+        raise UserError(
+            f"{folder.path}/unet/config.json: sample_size {sample_size} tells no size of pictures; "
+            "give one with --size"
+        )
+    return sides[0] * scale, sides[1] * scale
 
 
 def _finite(scheduler: dict[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,21 @@ from typing import Any
 
 from coreml_sd.errors import UserError
 from coreml_sd.models import networks
+from coreml_sd.models.corrections import scheduler_as_read
 from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.network_configs import network_configs
+from coreml_sd.models.part_classes import SD_CLASSES, require_classes
 from coreml_sd.models.pipeline import DiffusionModel, Family
 from coreml_sd.models.source import Source
 from coreml_sd.models.stable_diffusion import check_text_to_image, pipeline_facts
 from coreml_sd.models.tokenizer_files import require_same_vocabulary, tokenizer_facts
 
 _ADDED = "text_time"
+_CLASSES = {
+    **SD_CLASSES,
+    "text_encoder_2": "CLIPTextModelWithProjection",
+    "tokenizer_2": "CLIPTokenizer",
+}
 
 
 def describe(
@@ -27,14 +35,16 @@ def describe(
     """
     if not (folder.path / "text_encoder").is_dir():
         raise UserError(f"{folder.path}: has no first text encoder: refiners are not supported")
+    require_classes(folder, _CLASSES)
     parts = ("unet", "vae", "text_encoder", "text_encoder_2")
-    unet, vae, first, second = (folder.config(part) for part in parts)
+    unet, vae, first, second = network_configs(folder, *parts)
     check_text_to_image(folder, unet, first["hidden_size"] + second["hidden_size"])
-    facts = pipeline_facts(FAMILY.name, folder, unet, vae, first, size, batch)
+    scheduler = scheduler_as_read(folder)
+    facts = pipeline_facts(FAMILY.name, folder, unet, vae, first, scheduler, size, batch)
     ids = time_ids(facts.size)
-    pooled = second.get("projection_dim", 512)
+    pooled = second["projection_dim"]
     _check_conditions(folder, unet, vae, pooled, len(ids))
-    length = second.get("max_position_embeddings", 77)
+    length = second["max_position_embeddings"]
     if length != facts.max_tokens:
         raise UserError(
             f"{folder.path}: text encoders of {facts.max_tokens} and {length} tokens; "

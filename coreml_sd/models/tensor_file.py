@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.models.float8 import FLOAT8
+from coreml_sd.models.pointer_files import require_content
+from coreml_sd.models.weight_files import SAVE_AS_FP16
 
 _LENGTH_BYTES = 8
 _LARGEST_HEADER = 100_000_000
@@ -28,6 +31,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype("<i4"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
+    "F8_E4M3": np.dtype("u1"),  # 8-bit floats are looked up
+    "F8_E5M2": np.dtype("u1"),
 }
 
 
@@ -51,8 +56,11 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            require_content(path)
             self._file = path.open("rb")
             self.entries = self._read_header()
+        except UserError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(error) from None
 
@@ -68,20 +76,22 @@ class TensorFile:
         for name, held in header.items():
             first, last = held["data_offsets"]
             entry = TensorEntry(held["dtype"], tuple(held["shape"]), start + first, last - first)
-            expected = int(np.prod(entry.shape, dtype=np.int64)) * _dtype(entry.dtype).itemsize
+            if entry.dtype not in _DTYPES:
+                raise self._unsupported(name, entry.dtype)
+            expected = int(np.prod(entry.shape, dtype=np.int64)) * _DTYPES[entry.dtype].itemsize
             if first < 0 or entry.size != expected or start + last > size:
                 raise ValueError(f"{name} lies outside the file or has another size")
             entries[name] = entry
         return entries
 
     def read(self, name: str) -> NDArray[Any]:
-        """One tensor in its own dtype; bfloat16 as float32.
+        """One tensor in its own dtype; bfloat16 as float32, 8-bit floats as float16.
 
         Raises:
             UserError: the file ends before the tensor does.
         """
         entry = self.entries[name]
-        array = np.empty(entry.shape, dtype=_dtype(entry.dtype))
+        array = np.empty(entry.shape, dtype=_DTYPES[entry.dtype])
         view = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
         done = 0
         try:
@@ -94,13 +104,14 @@ class TensorFile:
             raise self._damaged(error) from None
         if entry.dtype == "BF16":
             return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        if entry.dtype in FLOAT8:
+            return FLOAT8[entry.dtype][array]
         return array
 
     def _damaged(self, error: Exception) -> UserError:
         return UserError(f"{self.path}: truncated or damaged ({error}); download it again")
 
-
-def _dtype(name: str) -> np.dtype[Any]:
-    if name not in _DTYPES:
-        raise ValueError(f"tensors of type {name} are not supported")
-    return _DTYPES[name]
+    def _unsupported(self, name: str, dtype: str) -> UserError:
+        return UserError(
+            f"{self.path}: {name} is of type {dtype}, which is not supported; {SAVE_AS_FP16}"
+        )

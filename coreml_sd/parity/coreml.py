@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
 from coreml_sd.compress.plan import Palettization
 from coreml_sd.compress.weights import in_fp16
 from coreml_sd.memory.freed import give_back
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import Arrays, ComponentSpec
-from coreml_sd.models.weights import Weights
 from coreml_sd.parity.checks import (
     GATE_FILE,
     GATE_FP16,
@@ -23,7 +20,7 @@ from coreml_sd.parity.checks import (
     decibels,
     run_mobile,
 )
-from coreml_sd.parity.reference import source_weights
+from coreml_sd.parity.reference import Reference, named
 from coreml_sd.runtimes.chain import Chain
 from coreml_sd.runtimes.mil import MilNetwork, Mode
 from coreml_sd.runtimes.mil.trace import LIMIT
@@ -32,31 +29,31 @@ from coreml_sd.runtimes.source import SourceNetwork
 
 def component_parity(
     component: ComponentSpec,
-    source: nn.Module,
+    source: Reference,
     mobile: StepSequence,
     palettization: Palettization | None,
     paths: Sequence[Path],
-    weights: Weights | None = None,
+    own: Reference | None = None,
 ) -> ComponentParity:
     """Execute the files of a component (chunks chained) and compare with torch.
 
     Every figure is the worst over the outputs and the fixed inputs of `SEEDS`.
 
     Args:
-        source: the network as published. `mobile` shares its weights.
+        source: the network as it was read here. `mobile` shares its weights.
         palettization: the solver's decision; the reference carries the same weights.
         paths: the component's files in running order.
-        weights: those of a source on `meta`.
+        own: the network as diffusers' own pipeline opens it, where it does.
     """
     inputs = [component.sample_inputs(seed) for seed in SEEDS]
     exact, mobile_outputs, same_weights = _expected(
-        component, source, mobile, palettization, weights, inputs
+        component, source, mobile, palettization, own, inputs
     )
     in_fp32, _ = _evaluate(component, paths, "fp32", inputs)
     in_fp16, traces = _evaluate(component, paths, "fp16", inputs)
     stored = f"{palettization.spec.bits}-bit" if palettization else "fp16-rounded"
     checks = (
-        decibels("mobile form against the source", exact, mobile_outputs, GATE_MOBILE),
+        decibels(f"mobile form against {named(own)}", exact, mobile_outputs, GATE_MOBILE),
         decibels(f"file in fp32 against torch, {stored} weights", same_weights, in_fp32, GATE_FILE),
         decibels(f"file in fp16 against torch, {stored} weights", same_weights, in_fp16, GATE_FP16),
         decibels("fp16 against the source", exact, in_fp16, None if palettization else GATE_FP16),
@@ -67,20 +64,19 @@ def component_parity(
 
 def _expected(
     component: ComponentSpec,
-    source: nn.Module,
+    source: Reference,
     mobile: StepSequence,
     palettization: Palettization | None,
-    weights: Weights | None,
+    own: Reference | None,
     inputs: Sequence[Arrays],
 ) -> tuple[list[Arrays], list[Arrays], list[Arrays]]:
     """Outputs of the source, of the mobile form, and of the source with the weights of the file.
 
     What held weights for them is gone before a file is executed.
     """
-    published = SourceNetwork(component, source)
-    held = source_weights(source, weights)
-    with held.given_to(published.module):
-        exact = [published.run(given) for given in inputs]
+    exact = (own or source).outputs(component, inputs)
+    published = SourceNetwork(component, source.network)
+    held = source.weights
     with held.given_to(mobile):
         mobile_outputs = [run_mobile(component, mobile, given) for given in inputs]
     values = palettization.decoded if palettization else in_fp16

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from coreml_sd.compress.weights import NetworkWeights
+from coreml_sd.compress.weights import NetworkWeights, TensorSource
 from coreml_sd.errors import UserError
-from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.component import Arrays, ComponentSpec
 from coreml_sd.models.weights import FileWeights, Weights, not_finite
+from coreml_sd.runtimes.source import SourceNetwork
 from coreml_sd.sources import OpenedSource
 
 _POSITIONS = "position_ids"
@@ -18,10 +20,26 @@ _POSITIONS = "position_ids"
 
 @dataclass(frozen=True)
 class Reference:
-    """A network as published and, where it is on `meta`, its weights."""
+    """A network as published and, where it is on `meta`, the values of its parameters."""
 
     network: nn.Module
-    weights: Weights | None
+    values: TensorSource | None = None
+
+    @property
+    def weights(self) -> NetworkWeights:
+        """The weights in fp32, each fetched for the op that reads it."""
+        return NetworkWeights(self.network, self.values)
+
+    def outputs(self, component: ComponentSpec, inputs: Sequence[Arrays]) -> list[Arrays]:
+        """What the network gives for each of `inputs`."""
+        published = SourceNetwork(component, self.network)
+        with self.weights.given_to(published.module):
+            return [published.run(given) for given in inputs]
+
+
+def named(own: Reference | None) -> str:
+    """How a check names what a network is held against."""
+    return "the source" if own is None else "diffusers' pipeline"
 
 
 def reference(component: ComponentSpec, opened: OpenedSource) -> Reference:
@@ -33,11 +51,11 @@ def reference(component: ComponentSpec, opened: OpenedSource) -> Reference:
         UserError: the files are missing or damaged.
     """
     if opened.pruning is not None or opened.rescaling is not None:
-        return Reference(opened.network, None)
+        return Reference(opened.network)
     lean = component.open()
-    if lean is not None and _filled(lean.module):
-        return Reference(lean.module, lean.weights)
-    return Reference(opened.network if opened.in_memory else component.load(), None)
+    if _filled(lean.module):
+        return Reference(lean.module, ReferenceValues(lean.weights))
+    return Reference(opened.network if opened.in_memory else component.load())
 
 
 def _filled(network: nn.Module) -> bool:
@@ -49,11 +67,6 @@ def _filled(network: nn.Module) -> bool:
         positions = torch.arange(buffer.numel()).reshape(buffer.shape)
         network.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
     return True
-
-
-def source_weights(network: nn.Module, weights: Weights | None) -> NetworkWeights:
-    """The weights of a source network, which holds them itself where none are given."""
-    return NetworkWeights(network, None if weights is None else ReferenceValues(weights))
 
 
 class ReferenceValues:
@@ -76,6 +89,7 @@ class ReferenceValues:
         """
         if isinstance(self._weights, FileWeights):
             value = _read(self._weights, name)
+            value = value.half() if value.itemsize == 1 else value  # 8-bit floats
             if name not in self._checked and not torch.isfinite(value).all():
                 raise not_finite(self._weights.origin(name))
             self._checked.add(name)

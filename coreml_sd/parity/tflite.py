@@ -16,7 +16,6 @@ from torch import nn
 from coreml_sd.compress.weights import Values
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import Arrays, ComponentSpec
-from coreml_sd.models.weights import Weights
 from coreml_sd.parity.checks import (
     GATE_DYNAMIC,
     GATE_FILE,
@@ -28,7 +27,7 @@ from coreml_sd.parity.checks import (
     decibels,
     run_mobile,
 )
-from coreml_sd.parity.reference import source_weights
+from coreml_sd.parity.reference import Reference, named
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.litert.network import LiteRTNetwork, label
 from coreml_sd.runtimes.source import SourceNetwork
@@ -40,28 +39,28 @@ _READS_INT8 = ("EMBEDDING_LOOKUP", "DEQUANTIZE")  # ops that turn int8 to float 
 
 def component_parity(
     component: ComponentSpec,
-    source: nn.Module,
+    source: Reference,
     mobile: StepSequence,
     path: Path,
     quantization: Quantization,
     gelu: Gelu,
     unquantized: Path | None = None,
-    weights: Weights | None = None,
+    own: Reference | None = None,
     scratch: Path | None = None,
 ) -> ComponentParity:
     """Execute a component's file and compare with torch.
 
     Args:
-        source: the network as published. `mobile` shares its weights.
+        source: the network as it was read here. `mobile` shares its weights.
         quantization: of the weights in the file; the reference carries the same.
         unquantized: the file before quantization, checked too where it is at hand.
-        weights: those of a source on `meta`.
+        own: the network as diffusers' own pipeline opens it, where it does.
         scratch: a folder for what would else be in memory: twice the weights in fp32, at most.
     """
     inputs = [component.sample_inputs(seed) for seed in SEEDS]
-    expected = _expected(component, source, mobile, quantization, gelu, weights, inputs)
+    expected = _expected(component, source, mobile, quantization, gelu, own, inputs)
     in_file = _execute(path, inputs, scratch)
-    checks = _mobile_checks(expected, gelu)
+    checks = _mobile_checks(expected, gelu, named(own))
     if unquantized is not None:
         before = _execute(unquantized, inputs, scratch)
         name = "file before quantization against torch"
@@ -105,41 +104,38 @@ class _Expected:
 
 def _expected(
     component: ComponentSpec,
-    source: nn.Module,
+    source: Reference,
     mobile: StepSequence,
     quantization: Quantization,
     gelu: Gelu,
-    weights: Weights | None,
+    own: Reference | None,
     inputs: Sequence[Arrays],
 ) -> _Expected:
     """What held weights for these is gone before a file is executed."""
-    published = SourceNetwork(component, source)
-    held = source_weights(source, weights)
-    with held.given_to(published.module):
-        exact = _published(published, inputs)
-        with _gelu(source, gelu):
-            with_gelu = exact if gelu == "exact" else _published(published, inputs)
+    true = own or source
+    exact = with_gelu = true.outputs(component, inputs)
+    if gelu != "exact":
+        with _gelu(true.network, gelu):
+            with_gelu = true.outputs(component, inputs)
+    published = SourceNetwork(component, source.network)
+    held = source.weights
     with held.given_to(mobile):
         outputs = [run_mobile(component, mobile, given) for given in inputs]
     stored = _stored(mobile, quantization)
-    with _gelu(source, gelu), held.given_to(published.module, mobile, stored):
-        same_weights = _published(published, inputs)
+    with _gelu(source.network, gelu), held.given_to(published.module, mobile, stored):
+        same_weights = [published.run(given) for given in inputs]
     return _Expected(exact, outputs, with_gelu, same_weights)
 
 
-def _mobile_checks(expected: _Expected, gelu: Gelu) -> list[Check]:
+def _mobile_checks(expected: _Expected, gelu: Gelu, source: str) -> list[Check]:
     if gelu == "exact":
-        name = "mobile form against the source"
+        name = f"mobile form against {source}"
         return [decibels(name, expected.exact, expected.mobile, GATE_MOBILE)]
-    name = "mobile form against the source with tanh GELU"
+    name = f"mobile form against {source} with tanh GELU"
     return [
         decibels(name, expected.with_gelu, expected.mobile, GATE_MOBILE),
         decibels("tanh GELU against the source", expected.exact, expected.with_gelu, None),
     ]
-
-
-def _published(network: SourceNetwork, inputs: Sequence[Arrays]) -> list[Arrays]:
-    return [network.run(given) for given in inputs]
 
 
 def _execute(path: Path, inputs: Sequence[Arrays], scratch: Path | None) -> list[Arrays]:

@@ -18,13 +18,18 @@ from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
 from coreml_sd.convert_coreml import export_whole, mobile_options
 from coreml_sd.costs.picture import PictureCosts, bundle_picture_costs
+from coreml_sd.denoising.own import default_scheduler
 from coreml_sd.errors import UserError
 from coreml_sd.generate import GenerationRequest, Generator
 from coreml_sd.memory.report import MemoryReport, measure_memory
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.open_model import own_size
 from coreml_sd.parity.checks import Check, ComponentParity
+from coreml_sd.parity.diffusers_source import diffusers_source, own_network, reading_check
+from coreml_sd.parity.pipeline_checks import pipeline_parity
+from coreml_sd.parity.reference import Reference
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
 from coreml_sd.runtimes.open_runtime import Runtime, best_coreml_runtime, open_runtime
@@ -141,13 +146,22 @@ def measure(
             "(its files changed); convert again"
         )
     components = []
+    read = diffusers_source(plan.model.folder)
+    if read is not None:
+        with progress.stage("tokens, scheduler and sizes against diffusers' pipeline"):
+            size = own_size(plan.config)
+            components.append(pipeline_parity(read, bundle.pipeline, bundle.path, size))
     for name in bundle.components:
         component = plan.model.component(name)
         with progress.stage(f"{name}: load"):
-            source = load_source(component, plan.config.prune).network
+            source = load_source(component, plan.config.prune)
+            own = own_network(plan.model.folder, component)
+        reading = (reading_check(component, own),) if own and source.pruning else ()
+        own = None if source.pruning else own
         for target in bundle.targets:
             compare = _coreml_parity if target == "coreml" else _tflite_parity
-            components.append(compare(bundle, plan, component, source, progress))
+            result = compare(bundle, plan, component, source.network, own, progress)
+            components.append(dataclasses.replace(result, checks=(*reading, *result.checks)))
     opened = tuple(open_runtime(bundle, each) for each in _picture_runtimes(bundle, runtime))
     chosen = prompts if prompts is not None else list(bundle.pipeline["advice"]["prompts"])
     needed = {component.name for component in plan.model.components} - {"vae_encoder"}
@@ -169,7 +183,12 @@ def _picture_runtimes(bundle: Bundle, runtime: str) -> list[str]:
 
 
 def _coreml_parity(
-    bundle: Bundle, plan: Plan, component: ComponentSpec, source: Any, progress: Progress
+    bundle: Bundle,
+    plan: Plan,
+    component: ComponentSpec,
+    source: Any,
+    own: Reference | None,
+    progress: Progress,
 ) -> ComponentParity:
     from coreml_sd.compress.plan import palettize_module
     from coreml_sd.parity.coreml import component_parity
@@ -179,7 +198,7 @@ def _coreml_parity(
         mobile = mobile_form(component.form, source, mobile_options(plan))
         palettization = palettize_module(mobile, plan.palettes) if plan.palettes else None
         paths = bundle.files(name)
-        result = component_parity(component, source, mobile, palettization, paths)
+        result = component_parity(component, Reference(source), mobile, palettization, paths, own)
     if len(paths) == 1:
         return result
     with progress.stage(f"{name}: chained chunks against the whole"), _folder() as folder:
@@ -190,7 +209,12 @@ def _coreml_parity(
 
 
 def _tflite_parity(
-    bundle: Bundle, plan: Plan, component: ComponentSpec, source: Any, progress: Progress
+    bundle: Bundle,
+    plan: Plan,
+    component: ComponentSpec,
+    source: Any,
+    own: Reference | None,
+    progress: Progress,
 ) -> ComponentParity:
     from coreml_sd.parity.tflite import component_parity
     from coreml_sd.targets.tflite.rewrites import android_form
@@ -201,7 +225,9 @@ def _tflite_parity(
         network = android_form(component, source, profile).network
         (path,) = bundle.files(name, "tflite")
         quantization = plan.android.quantization_of(name)
-        return component_parity(component, source, network, path, quantization, profile.gelu)
+        return component_parity(
+            component, Reference(source), network, path, quantization, profile.gelu, own=own
+        )
 
 
 def chained_equals_whole(inputs: dict[str, Any], paths: list[Path], whole: Path) -> Check:
@@ -225,7 +251,11 @@ def _pictures(
     rows = []
     for seed, prompt in enumerate(prompts):
         request = GenerationRequest(
-            prompt, steps=advice["steps"], guidance=advice["guidance"], seed=seed
+            prompt,
+            steps=advice["steps"],
+            guidance=advice["guidance"],
+            seed=seed,
+            scheduler=default_scheduler(bundle.pipeline).name,
         )
         pixels = {}
         for name, draw in drawers.items():

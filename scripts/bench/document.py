@@ -25,7 +25,11 @@ def replaced(page: str, name: str, text: str) -> str:
 
 
 def put_into(document: Path, name: str, text: str) -> None:
-    """Replace what stands between a document's markers."""
+    """Replace what stands between a document's markers; a document that is not there is made."""
+    if not document.exists():
+        begin, end = markers(name)
+        document.parent.mkdir(parents=True, exist_ok=True)
+        document.write_text(f"{begin}\n{end}\n", "utf-8")
     try:
         page = replaced(document.read_text("utf-8"), name, text)
     except ValueError as error:

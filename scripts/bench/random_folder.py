@@ -49,9 +49,23 @@ def write_folder(
     (folder / "scheduler").mkdir()
     scheduler = {**_SCHEDULER, **networks.scheduler}
     (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler), "utf-8")
-    index = {"_class_name": networks.pipeline, "_diffusers_version": "0.35.0"}
-    (folder / "model_index.json").write_text(json.dumps(index), "utf-8")
+    (folder / "model_index.json").write_text(json.dumps(_index(networks, scheduler)), "utf-8")
     return folder
+
+
+def _index(networks: Networks, scheduler: dict[str, Any]) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "scheduler": ("diffusers", scheduler["_class_name"]),
+        "text_encoder": ("transformers", "CLIPTextModel"),
+        "tokenizer": ("transformers", "CLIPTokenizer"),
+        "unet": ("diffusers", "UNet2DConditionModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+    }
+    if networks.text_2 is not None:
+        parts["text_encoder_2"] = ("transformers", "CLIPTextModelWithProjection")
+        parts["tokenizer_2"] = ("transformers", "CLIPTokenizer")
+    absent = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"), (None, None))
+    return {"_class_name": networks.pipeline, "_diffusers_version": "0.35.0", **parts, **absent}
 
 
 def _parts(networks: Networks) -> dict[str, Callable[[], Any]]:

@@ -34,16 +34,21 @@ private fun tokens(folder: File, prompts: JSONArray): JSONArray {
 
 /** Walk a whole schedule with given predictions; a refusal is an answer too. */
 private fun schedule(question: JSONObject): JSONObject {
-    val config = question.getJSONObject("config")
-    val settings = config.keys().asSequence().map { it.toString() }.filter { !config.isNull(it) }.associateWith { config.get(it) }
     val answer = JSONObject()
     try {
         val steps = question.getInt("steps")
-        val scheduler = makeScheduler(question.getString("name"), SchedulerConfig(settings), steps)
-        var latent = floats(question.getJSONArray("latent"))
+        val scheduler = makeScheduler(question.getString("name"), SchedulerConfig(question.getJSONObject("config")), steps)
+        val noise = floats(question.getJSONArray("latent"))
+        val feedback = question.getDouble("feedback").toFloat() // of what the network reads in what it gives
         val predictions = question.getJSONArray("predictions")
-        for (index in 0 until steps) latent = scheduler.step(index, floats(predictions.getJSONArray(index)), latent)
-        answer.put("timesteps", JSONArray(scheduler.timesteps.toList())).put("latent", array(latent))
+        var latent = FloatArray(noise.size) { noise[it] * scheduler.initialNoiseScale }
+        for (index in scheduler.timesteps.indices) {
+            val scale = scheduler.inputScale(index)
+            val given = floats(predictions.getJSONArray(index))
+            val prediction = FloatArray(latent.size) { given[it] + feedback * (scale * latent[it]) }
+            latent = scheduler.step(index, prediction, latent)
+        }
+        answer.put("timesteps", array(scheduler.timesteps)).put("latent", array(latent))
     } catch (error: BundleException) {
         answer.put("refused", error.message)
     }
@@ -69,7 +74,7 @@ private fun picture(question: JSONObject): JSONObject {
         negativePrompt = question.getString("negative"),
         steps = question.getInt("steps"),
         guidance = question.getDouble("guidance").toFloat(),
-        scheduler = question.getString("scheduler")
+        scheduler = if (question.isNull("scheduler")) null else question.getString("scheduler")
     )
     try {
         val drawn = generator.draw(

@@ -12,7 +12,7 @@ from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.open_model import open_model
 from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.prompt import PromptEncoder
-from tests.tiny_folder import change_json
+from tests.tiny_folder import change_json, name_scheduler
 
 
 @pytest.fixture
@@ -44,13 +44,6 @@ def test_the_fp16_variant_is_found(model: Path) -> None:
         component.load()
 
 
-def test_weights_from_before_the_averaging_are_none(model: Path) -> None:
-    (file,) = (model / "unet").glob("*.safetensors")
-    file.rename(file.with_suffix(".non_ema.safetensors"))
-    with pytest.raises(UserError, match="no safetensors weights: missing"):
-        DiffusersFolder(model).weight_files("unet")
-
-
 def test_pickled_weights_are_refused_with_the_remedy(model: Path) -> None:
     (file,) = (model / "unet").glob("*.safetensors")
     file.rename(file.with_suffix(".bin"))
@@ -70,3 +63,25 @@ def test_advice_of_the_folder_becomes_the_default(model: Path) -> None:
     (model / "coreml_sd.json").write_text('{"guidance": 2.0, "steps": 8}')
     advice = open_model(ConversionConfig(model=str(model))).facts.advice
     assert (advice.guidance, advice.steps) == (2.0, 8) and advice.prompts
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "told"),
+    [
+        ({"_class_name": "EDMEulerScheduler", "sigma_data": 0.5}, "sigma_data is of an EDM model"),
+        ({"_class_name": "DDIMScheduler", "thresholding": True}, "thresholding is not supported"),
+        ({"_class_name": "ScoreSdeVeScheduler"}, "_class_name is ScoreSdeVeScheduler"),
+    ],
+)
+def test_a_scheduler_that_is_not_here_is_refused_before_any_work(
+    model: Path, scheduler: dict[str, object], told: str
+) -> None:
+    name_scheduler(model, str(scheduler["_class_name"]))
+    change_json(model / "scheduler/scheduler_config.json", **scheduler)
+    with pytest.raises(UserError, match=rf"^scheduler config: {told}[^\n]*; [^\n]+$"):
+        open_model(ConversionConfig(model=str(model)))
+
+
+def test_the_models_own_scheduler_is_advised(model: Path) -> None:
+    name_scheduler(model, "EulerDiscreteScheduler")
+    assert open_model(ConversionConfig(model=str(model))).facts.advice.scheduler == "euler"

@@ -19,7 +19,6 @@ from coreml_sd.models.weights import ModuleWeights, fp16_value, fp32_value
 def test_an_opened_network_has_the_weights_of_the_loaded_one(sd1_folder: Path, name: str) -> None:
     component = open_model(ConversionConfig(model=str(sd1_folder))).component(name)
     opened, loaded = component.open(), component.load()
-    assert opened is not None
     assert all(parameter.device.type == "meta" for parameter in opened.module.parameters())
     parameters = dict(loaded.named_parameters())
     assert parameters.keys() == dict(opened.module.named_parameters()).keys()
@@ -35,6 +34,20 @@ def test_every_width_is_read(tmp_path: Path) -> None:
     file = TensorFile(tmp_path / "t.safetensors")
     for name, expected in load_file(tmp_path / "t.safetensors").items():
         assert np.array_equal(file.read(name).astype(np.float64), expected.double().numpy())
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_every_8_bit_float_is_what_torch_takes_it_for(tmp_path: Path, kind: torch.dtype) -> None:
+    tensor = torch.arange(256, dtype=torch.uint8).view(kind)
+    save_file({"t": tensor}, tmp_path / "t.safetensors")
+    found = TensorFile(tmp_path / "t.safetensors").read("t")
+    assert np.array_equal(found, tensor.half().numpy(), equal_nan=True)
+
+
+def test_a_type_that_is_not_supported_is_named(tmp_path: Path) -> None:
+    save_file({"t": torch.zeros(4, dtype=torch.complex64)}, tmp_path / "t.safetensors")
+    with pytest.raises(UserError, match=r"t is of type C64, which is not supported; save it again"):
+        TensorFile(tmp_path / "t.safetensors")
 
 
 @pytest.mark.parametrize("keep", [4, 50, -1])
@@ -58,7 +71,9 @@ def test_what_fp16_cannot_hold_is_named(value: float, message: str) -> None:
             read(ModuleWeights(layer.requires_grad_(False)), "weight")
 
 
-def test_files_that_do_not_fit_are_left_to_the_loader(sd1_folder: Path, tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_refused_by_both_readers(
+    sd1_folder: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "model"
     shutil.copytree(sd1_folder, folder)
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
@@ -66,6 +81,6 @@ def test_files_that_do_not_fit_are_left_to_the_loader(sd1_folder: Path, tmp_path
     del tensors["conv_in.weight"]
     save_file(tensors, path, metadata={"format": "pt"})
     component = open_model(ConversionConfig(model=str(folder))).component("unet")
-    assert component.open() is None
-    with pytest.raises(UserError, match=r"lacks conv_in\.weight"):
-        component.load()
+    for read in (component.open, component.load):
+        with pytest.raises(UserError, match=r"lacks conv_in\.weight"):
+            read()

@@ -16,8 +16,7 @@ from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.open_model import open_model
 from coreml_sd.parity.checks import run_mobile
-from coreml_sd.parity.reference import Reference, reference, source_weights
-from coreml_sd.runtimes.source import SourceNetwork
+from coreml_sd.parity.reference import Reference, reference
 from coreml_sd.sources import open_source
 
 SAME = 130.0  # dB; a kernel may add up in another order where a weight lies elsewhere in memory
@@ -35,9 +34,8 @@ def component_of(folder: Path, name: str) -> ComponentSpec:
 
 
 def outputs(component: ComponentSpec, held: Reference) -> list[np.ndarray]:
-    network = SourceNetwork(component, held.network)
-    with source_weights(held.network, held.weights).given_to(network.module):
-        return list(network.run(component.sample_inputs(0)).values())
+    (found,) = held.outputs(component, [component.sample_inputs(0)])
+    return list(found.values())
 
 
 @pytest.mark.parametrize(("folder", "name"), CASES)
@@ -46,8 +44,8 @@ def test_it_computes_what_the_loaded_network_does(
 ) -> None:
     component = component_of(request.getfixturevalue(folder), name)
     held = reference(component, open_source(component, None))
-    loaded = Reference(component.load(), None)
-    assert held.weights is not None
+    loaded = Reference(component.load())
+    assert held.values is not None
     assert all(parameter.is_meta for parameter in held.network.parameters())
     for found, expected in zip(outputs(component, held), outputs(component, loaded), strict=True):
         assert psnr_db(expected, found) > SAME
@@ -59,7 +57,7 @@ def test_so_does_its_mobile_form(folder: str, name: str, request: pytest.Fixture
     given = component.sample_inputs(0)
     held = reference(component, open_source(component, None))
     lean = mobile_form(component.form, held.network)
-    with source_weights(held.network, held.weights).given_to(lean):
+    with held.weights.given_to(lean):
         found = run_mobile(component, lean, given)
     expected = run_mobile(component, mobile_form(component.form, component.load()), given)
     assert all(psnr_db(expected[key], found[key]) > SAME for key in expected)
@@ -95,7 +93,7 @@ def test_a_network_that_was_changed_is_the_one_in_memory(sd1_folder: Path) -> No
     component = component_of(sd1_folder, "unet")
     pruned = open_source(component, 0.2)
     held = reference(component, pruned)
-    assert held.network is pruned.network and held.weights is None
+    assert held.network is pruned.network and held.values is None
 
 
 def test_negative_control_weights_of_another_model(sd1_folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ pytest.importorskip("ai_edge_litert", reason="the extra `android` is not install
 
 from coreml_sd.errors import UserError
 from coreml_sd.parity.checks import GATE_FILE, Check, ComponentParity
+from coreml_sd.parity.reference import Reference
 from coreml_sd.parity.tflite import component_parity, weight_only
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.targets.tflite import quantizer_faults
@@ -59,7 +60,7 @@ def measure(
 ) -> ComponentParity:
     return component_parity(
         tiny.component,
-        source or tiny.source,
+        Reference(source or tiny.source),
         (form or tiny.form).network,
         path,
         quantization,

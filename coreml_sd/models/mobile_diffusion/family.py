@@ -7,7 +7,10 @@ from typing import Any
 
 from coreml_sd.errors import UserError
 from coreml_sd.models import networks
+from coreml_sd.models.corrections import corrected_scheduler, scheduler_as_read
 from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.network_configs import network_configs
+from coreml_sd.models.part_classes import SD_CLASSES, require_classes
 from coreml_sd.models.pipeline import DiffusionModel, Family
 from coreml_sd.models.source import Source
 from coreml_sd.models.stable_diffusion import check_text_to_image, pipeline_facts
@@ -24,10 +27,12 @@ def describe(
         UserError: a config is missing or is of another kind, the UNet takes what no sampler here
             gives it, or the size is none the networks can make.
     """
-    unet, vae, text = (folder.config(part) for part in ("unet", "vae", "text_encoder"))
+    require_classes(folder, {**SD_CLASSES, **_CLASSES})
+    unet, vae, text = network_configs(folder, "unet", "vae", "text_encoder")
     _check(folder, unet, vae)
     check_text_to_image(folder, unet, text["hidden_size"])
-    facts = pipeline_facts(FAMILY.name, folder, unet, vae, text, size, batch)
+    scheduler = corrected_scheduler(scheduler_as_read(folder))
+    facts = pipeline_facts(FAMILY.name, folder, unet, vae, text, scheduler.value, size, batch)
     components = (
         networks.text_encoder(folder, text),
         dataclasses.replace(
@@ -36,7 +41,7 @@ def describe(
         networks.vae_decoder(folder, facts),
         networks.vae_encoder(folder, facts),
     )
-    return DiffusionModel(source, folder, facts, components)
+    return DiffusionModel(source, folder, facts, components, scheduler.notes)
 
 
 FAMILY = Family(
@@ -47,12 +52,6 @@ FAMILY = Family(
 
 
 def _check(folder: DiffusersFolder, unet: dict[str, Any], vae: dict[str, Any]) -> None:
-    for part, config in (("unet", unet), ("vae", vae)):
-        if config.get("_class_name") != _CLASSES[part]:
-            raise UserError(
-                f"{folder.path}/{part}: is a {config.get('_class_name')}; a "
-                f"MobileDiffusionPipeline has a {_CLASSES[part]}"
-            )
     for name in ("time_cond_proj_dim", "step_embedding"):
         if unet.get(name):
             raise UserError(

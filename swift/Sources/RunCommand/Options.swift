@@ -13,7 +13,7 @@ struct Options: Equatable {
     var steps: Int?
     var guidance: Float?
     var seed: UInt32 = 0
-    var scheduler = SchedulerName.dpmSolver
+    var scheduler: SchedulerName?
     var randomSource = RandomSourceName.torch
     var size: ImageSize?
     var startImage: URL?
@@ -90,8 +90,8 @@ private let flags: [Flag] = [
     Flag("--seed", value: "N", help: "Of the first picture. [default: 0]") {
         $0.seed = try number($1, of: "--seed")
     },
-    Flag("--scheduler", value: names(SchedulerName.self), help: "[default: dpm++]") {
-        $0.scheduler = try choice($1, of: "--scheduler")
+    Flag("--scheduler", value: names(SchedulerName.self), help: "[default: the model's own]") {
+        $0.scheduler = try choice($1, of: "--scheduler") as SchedulerName
     },
     Flag(
         "--random-source", value: names(RandomSourceName.self),

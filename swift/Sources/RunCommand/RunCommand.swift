@@ -23,6 +23,7 @@ public func run(_ arguments: [String]) async -> Int32 {
 private func draw(_ options: Options) async throws {
     let pipeline = try await openPipeline(options)
     let console = Console(json: options.json)
+    if options.scheduler == nil, let note = pipeline.bundle.manifest.schedulerNote { Console.error(note) }
     for number in 0..<options.count {
         let request = try request(options, number: number)
         let target = outputURL(options, number: number)
@@ -75,7 +76,7 @@ private func metadata(_ report: GenerationReport, of bundle: ModelBundle) -> [St
         "steps": request.steps.map(String.init) ?? "",
         "guidance": request.guidance.map { "\($0)" } ?? "",
         "seed": String(request.seed),
-        "scheduler": request.scheduler.rawValue,
+        "scheduler": request.scheduler?.rawValue ?? "",
         "random_source": request.randomSource.rawValue,
         "model": bundle.manifest.model?.name ?? bundle.url.lastPathComponent,
         "config": bundle.manifest.model?.configDigest ?? "",

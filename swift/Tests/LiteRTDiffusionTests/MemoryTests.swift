@@ -42,10 +42,14 @@ struct MemoryTests {
             }
         }
         try await rounds(50)
-        let before = try resident()
-        try await rounds(500)
-        // Other tests run beside this one: a leak of 20 kB each would show.
-        #expect(try resident() - before < 10_000_000)
+        // A leak of 20 kB each would show every time; what other tests beside this one take does not.
+        var growth = Int.max
+        for _ in 0..<5 where growth >= 10_000_000 {
+            let before = try resident()
+            try await rounds(500)
+            growth = try resident() - before
+        }
+        #expect(growth < 10_000_000)
     }
 }
 #endif

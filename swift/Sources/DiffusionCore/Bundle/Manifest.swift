@@ -16,16 +16,18 @@ public struct Manifest: Sendable, Hashable, Codable {
     public var components: [String: ComponentFacts]
     /// Size and hash of each file by its path in the bundle.
     public var files: [String: FileFacts]
+    /// What the conversion did otherwise than asked, a sentence each; nil in bundles made by hand.
+    public var notes: [String]?
 
     enum CodingKeys: String, CodingKey {
         case format
         case version = "manifest_version"
-        case model, pipeline, components, files
+        case model, pipeline, components, files, notes
     }
 
     public init(
         model: ModelFacts? = nil, pipeline: PipelineFacts, components: [String: ComponentFacts],
-        files: [String: FileFacts]
+        files: [String: FileFacts], notes: [String]? = nil
     ) {
         self.model = model
         format = Self.format
@@ -33,7 +35,11 @@ public struct Manifest: Sendable, Hashable, Codable {
         self.pipeline = pipeline
         self.components = components
         self.files = files
+        self.notes = notes
     }
+
+    /// Which scheduler is taken for the model's own, where it is not here; nil where it is.
+    public var schedulerNote: String? { notes?.first { $0.hasPrefix("scheduler: ") } }
 }
 
 /// Which model a bundle was converted from, and how.

@@ -68,19 +68,60 @@ public struct TokenizerFacts: Sendable, Hashable, Codable {
     public var eosTokenID: Int
     public var padTokenID: Int
     public var maxTokens: Int
+    /// Words that are found whole wherever they are written; where nil, both marks and the padding.
+    public var addedTokens: [AddedToken]?
 
     enum CodingKeys: String, CodingKey {
         case bosTokenID = "bos_token_id"
         case eosTokenID = "eos_token_id"
         case padTokenID = "pad_token_id"
         case maxTokens = "max_tokens"
+        case addedTokens = "added_tokens"
     }
 
-    public init(bosTokenID: Int, eosTokenID: Int, padTokenID: Int, maxTokens: Int = 77) {
+    public init(
+        bosTokenID: Int, eosTokenID: Int, padTokenID: Int, maxTokens: Int = 77,
+        addedTokens: [AddedToken]? = nil
+    ) {
         self.bosTokenID = bosTokenID
         self.eosTokenID = eosTokenID
         self.padTokenID = padTokenID
         self.maxTokens = maxTokens
+        self.addedTokens = addedTokens
+    }
+}
+
+/// A word that a tokenizer finds whole, with the words of the tokenizers library.
+public struct AddedToken: Sendable, Hashable, Codable {
+    public var content: String
+    public var id: Int
+    /// Whether white space before it, and after it, is part of it.
+    public var lstrip: Bool
+    public var rstrip: Bool
+    /// Whether it is left alone inside a longer word.
+    public var singleWord: Bool
+    /// Whether it is looked for in normalized text (lower case), not in the text as it is written.
+    public var normalized: Bool
+    /// Whether it is no word of a language.
+    public var special: Bool
+
+    enum CodingKeys: String, CodingKey {
+        case content, id, lstrip, rstrip
+        case singleWord = "single_word"
+        case normalized, special
+    }
+
+    public init(
+        content: String, id: Int, lstrip: Bool = false, rstrip: Bool = false, singleWord: Bool = false,
+        normalized: Bool = false, special: Bool = false
+    ) {
+        self.content = content
+        self.id = id
+        self.lstrip = lstrip
+        self.rstrip = rstrip
+        self.singleWord = singleWord
+        self.normalized = normalized
+        self.special = special
     }
 }
 
@@ -88,20 +129,26 @@ public struct TokenizerFacts: Sendable, Hashable, Codable {
 public struct Advice: Sendable, Hashable, Codable {
     public var guidance: Float?
     public var steps: Int?
+    /// The model's own, or the nearest.
+    public var scheduler: SchedulerName?
     public var prompts: [String]
 
-    public init(guidance: Float? = nil, steps: Int? = nil, prompts: [String] = []) {
+    public init(
+        guidance: Float? = nil, steps: Int? = nil, scheduler: SchedulerName? = nil, prompts: [String] = []
+    ) {
         self.guidance = guidance
         self.steps = steps
+        self.scheduler = scheduler
         self.prompts = prompts
     }
 
-    enum CodingKeys: String, CodingKey { case guidance, steps, prompts }
+    enum CodingKeys: String, CodingKey { case guidance, steps, scheduler, prompts }
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         guidance = try container.decodeIfPresent(Float.self, forKey: .guidance)
         steps = try container.decodeIfPresent(Int.self, forKey: .steps)
+        scheduler = try container.decodeIfPresent(SchedulerName.self, forKey: .scheduler)
         prompts = try container.decodeIfPresent([String].self, forKey: .prompts) ?? []
     }
 }

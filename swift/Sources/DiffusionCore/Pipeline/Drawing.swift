@@ -46,8 +46,8 @@ struct Drawing: Sendable {
     }
 
     private func makeScheduler() throws -> any Scheduler {
-        try request.request.scheduler.scheduler(
-            config: bundle.pipeline.scheduler.decode(as: SchedulerConfig.self), steps: request.steps)
+        try request.scheduler.scheduler(
+            config: SchedulerConfig(bundle.pipeline.scheduler), steps: request.steps)
     }
 
     /// Load a component, do its stage, and let the policy free it; each is timed.

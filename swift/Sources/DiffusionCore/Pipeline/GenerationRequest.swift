@@ -8,7 +8,8 @@ public struct GenerationRequest: Sendable, Hashable, Codable {
     /// 1 or less switches guidance off; nil takes the model's advice.
     public var guidance: Float?
     public var seed: UInt32
-    public var scheduler: SchedulerName
+    /// nil takes the model's own.
+    public var scheduler: SchedulerName?
     /// nil takes the first size of the bundle.
     public var size: ImageSize?
     public var randomSource: RandomSourceName
@@ -19,7 +20,7 @@ public struct GenerationRequest: Sendable, Hashable, Codable {
 
     public init(
         prompt: String, negativePrompt: String = "", steps: Int? = nil, guidance: Float? = nil,
-        seed: UInt32 = 0, scheduler: SchedulerName = .dpmSolver, size: ImageSize? = nil,
+        seed: UInt32 = 0, scheduler: SchedulerName? = nil, size: ImageSize? = nil,
         randomSource: RandomSourceName = .torch, startImage: StartImage? = nil,
         previewEvery: Int = 1
     ) {

@@ -1,9 +1,10 @@
 /// A request with every default of the model filled in, and checked.
 struct ResolvedRequest: Sendable {
-    /// As asked for, with steps, guidance and size set.
+    /// As asked for, with steps, guidance, scheduler and size set.
     let request: GenerationRequest
     let steps: Int
     let guidance: Float
+    let scheduler: SchedulerName
     let size: ImageSize
     let latentSize: ImageSize
 
@@ -12,12 +13,14 @@ struct ResolvedRequest: Sendable {
         let facts = bundle.pipeline
         steps = request.steps ?? facts.advice.steps ?? 20
         guidance = request.guidance ?? facts.advice.guidance ?? 7.5
+        scheduler = request.scheduler ?? facts.advice.scheduler ?? .dpmSolver
         size = request.size ?? bundle.sizes[0]
         latentSize = try bundle.latentSize(for: size)
         try Self.check(request, steps: steps, guidance: guidance, size: size, trained: bundle)
         var resolved = request
         resolved.steps = steps
         resolved.guidance = guidance
+        resolved.scheduler = scheduler
         resolved.size = size
         self.request = resolved
     }

@@ -2,10 +2,8 @@ extension OneStepScheduler {
     /// Latent consistency models: to the clean latent and back to the next level of noise.
     ///
     /// Source: arXiv 2310.04378.
-    static func lcm(_ config: SchedulerConfig, steps: Int) throws -> Self {
-        let name = SchedulerName.lcm
-        try config.refuse(.thresholding, config.thresholding, for: name)
-        let (schedule, type, timesteps) = try distilled(config, steps: steps, for: name)
+    static func lcm(_ config: SchedulerConfig, steps: Int) -> Self {
+        let (schedule, type, timesteps) = distilled(config, steps: steps)
         let scaling = config.timestepScaling ?? 10
         let moves = timesteps.indices.map { index in
             let now = Shares(alpha: schedule.alphas[timesteps[index]])
@@ -27,8 +25,8 @@ extension OneStepScheduler {
     /// Trajectory consistency distillation with diffusers' gamma (eta) of 0.3.
     ///
     /// Source: arXiv 2402.19159.
-    static func tcd(_ config: SchedulerConfig, steps: Int) throws -> Self {
-        let (schedule, type, timesteps) = try distilled(config, steps: steps, for: .tcd)
+    static func tcd(_ config: SchedulerConfig, steps: Int) -> Self {
+        let (schedule, type, timesteps) = distilled(config, steps: steps)
         let moves = timesteps.indices.map { index in
             let now = Shares(alpha: schedule.alphas[timesteps[index]])
             let next = index + 1 < steps ? timesteps[index + 1] : 0
@@ -48,24 +46,13 @@ extension OneStepScheduler {
 
     /// What both share: timesteps are picked from those that the model was distilled for.
     private static func distilled(
-        _ config: SchedulerConfig, steps: Int, for name: SchedulerName
-    ) throws -> (NoiseSchedule, PredictionType, [Int]) {
-        let schedule = try NoiseSchedule(config, .latent, for: name)
-        let type = try config.choice(
-            .predictionType, config.predictionType, or: PredictionType.epsilon, for: name)
+        _ config: SchedulerConfig, steps: Int
+    ) -> (NoiseSchedule, PredictionType, [Int]) {
+        let schedule = NoiseSchedule(config, .latent)
         let original = config.originalInferenceSteps ?? 50
-        guard original > 0, original <= schedule.count else {
-            throw DiffusionError.unsupportedScheduler(
-                reason: "scheduler \(name.rawValue): the model's original_inference_steps is \(original);"
-                    + " it must lie between 1 and \(schedule.count)")
-        }
-        guard steps <= original else {
-            throw DiffusionError.invalidRequest(
-                reason: "scheduler \(name.rawValue) takes at most \(original) steps, not \(steps)")
-        }
         let stride = schedule.count / original
         let apart = Double(original) / Double(steps)
         let timesteps = (0..<steps).map { (original - Int(Double($0) * apart)) * stride - 1 }
-        return (schedule, type, timesteps)
+        return (schedule, config.prediction, timesteps)
     }
 }

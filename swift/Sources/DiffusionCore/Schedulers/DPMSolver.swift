@@ -17,13 +17,10 @@ struct DPMSolver: Scheduler {
     private enum Method: String, CaseIterable { case midpoint, heun }
 
     init(_ config: SchedulerConfig, steps: Int, for name: SchedulerName) throws {
-        try Self.refuseUnsupported(config, for: name)
-        type = try config.choice(
-            .predictionType, config.predictionType, or: PredictionType.epsilon, for: name)
+        type = config.prediction
         // diffusers reads the solver types of its other schedulers as this one's own.
-        let solver = ["logrho", "bh1", "bh2"].contains(config.solverType) ? nil : config.solverType
-        method = try config.choice(.solverType, solver, or: Method.midpoint, for: name)
-        let run = try SigmaRun(config, steps: steps, karras: name == .dpmSolverKarras, for: name)
+        method = config.solverType.flatMap(Method.init) ?? .midpoint
+        let run = try SigmaRun(config, steps: steps, for: name)
         timesteps = run.timesteps
         sigmas = run.sigmas
         endsInFirstOrder =
@@ -64,52 +61,5 @@ struct DPMSolver: Scheduler {
     func addNoise(to clean: [Float], noise: [Float], step: Int) -> [Float] {
         let shares = Shares(sigma: sigmas[step])
         return WeightedSum.of(shares.picture, clean, shares.noise, noise)
-    }
-
-    private static func refuseUnsupported(_ config: SchedulerConfig, for name: SchedulerName) throws {
-        try config.refuse(.thresholding, config.thresholding, for: name)
-        try config.refuse(.useLuLambdas, config.useLuLambdas, for: name)
-        try config.refuse(.lambdaMinClipped, config.lambdaMinClipped.map { $0 > -.infinity }, for: name)
-        try config.refuse(.varianceType, config.varianceType.map { $0.hasPrefix("learned") }, for: name)
-    }
-}
-
-/// Timesteps and sigmas of the solvers of several steps.
-struct SigmaRun: Sendable {
-    let timesteps: [Float]
-    /// One more than timesteps.
-    let sigmas: [Double]
-
-    init(_ config: SchedulerConfig, steps: Int, karras: Bool, for name: SchedulerName) throws {
-        try config.refuse(.useExponentialSigmas, config.useExponentialSigmas, for: name)
-        try config.refuse(.useBetaSigmas, config.useBetaSigmas, for: name)
-        try config.refuse(.useFlowSigmas, config.useFlowSigmas, for: name)
-        let schedule = try NoiseSchedule(config, .plain, floor: 0x1p-24, for: name)
-        let spacing = try config.choice(
-            .timestepSpacing, config.timestepSpacing, or: TimestepSpacing.linspace, for: name)
-        let final = try config.choice(
-            .finalSigmasType, config.finalSigmasType, or: FinalSigma.zero, for: name)
-        let table = SigmaTable(schedule)
-        var run: [Double]
-        if karras || config.useKarrasSigmas == true {
-            run = SigmaTable.karras(
-                from: config.sigmaMax ?? table.most, to: config.sigmaMin ?? table.least, count: steps)
-            let isCosine = config.betaSchedule == NoiseSchedule.BetaSchedule.cosine.rawValue
-            let rounds = name == .uniPC || !isCosine
-            timesteps = run.map { sigma in
-                let timestep = table.timestep(of: sigma)
-                return Float(rounds ? timestep.rounded(.toNearestOrEven) : timestep.rounded(.towardZero))
-            }
-        } else {
-            let placed = spacing.timesteps(
-                steps, train: schedule.count, offset: config.stepsOffset ?? 0, leavesOutLast: true)
-            run = placed.map { table.sigma(at: $0) }
-            timesteps = placed.map { Float($0) }
-        }
-        // Where the Karras sigmas end, UniPC stays; otherwise the training's least noise.
-        let isKarrasUniPC = name == .uniPC && config.useKarrasSigmas == true
-        let least = isKarrasUniPC ? run[run.count - 1] : table.least
-        run.append(final == .zero ? 0 : least)
-        sigmas = run.map { Double(Float($0)) }
     }
 }

@@ -1,35 +1,22 @@
+import Foundation
+
 extension OneStepScheduler {
     /// Euler's method on the noise level.
     ///
     /// Source: algorithm 2 of arXiv 2206.00364, without churn.
     static func euler(_ config: SchedulerConfig, steps: Int) throws -> Self {
-        let name = SchedulerName.euler
-        try config.refuse(.useExponentialSigmas, config.useExponentialSigmas, for: name)
-        try config.refuse(.useBetaSigmas, config.useBetaSigmas, for: name)
-        try config.refuse(.interpolationType, config.interpolationType.map { $0 != "linear" }, for: name)
-        try config.refuse(.timestepType, config.timestepType.map { $0 != "discrete" }, for: name)
-        let type = try config.choice(
-            .predictionType, config.predictionType, or: PredictionType.epsilon, for: name)
-        let final = try config.choice(
-            .finalSigmasType, config.finalSigmasType, or: FinalSigma.zero, for: name)
-        var run = try EulerRun(config, steps: steps, for: name)
-        if config.useKarrasSigmas == true { run.spreadAsKarras(config) }
-        let last = final == .zero ? 0 : run.table.least
+        let type = config.prediction
+        let run = try EulerRun(config, steps: steps, spreads: true)
         return run.scheduler { sigma, next in
-            let ratio = ((next ?? last) - sigma) / sigma
-            return eulerMove(type, sigma, ratio: ratio, noise: nil)
+            eulerMove(type, sigma, ratio: (next - sigma) / sigma, noise: nil)
         }
     }
 
     /// Euler's method with noise taken out below the next level and fresh noise added.
     static func eulerAncestral(_ config: SchedulerConfig, steps: Int) throws -> Self {
-        let name = SchedulerName.eulerAncestral
-        let type = try config.choice(
-            .predictionType, config.predictionType, or: PredictionType.epsilon, for: name,
-            among: [.epsilon, .velocity])
-        let run = try EulerRun(config, steps: steps, for: name)
+        let type = config.prediction
+        let run = try EulerRun(config, steps: steps, spreads: false)
         return run.scheduler { sigma, next in
-            let next = next ?? 0
             let up = next * (1 - (next / sigma) * (next / sigma)).squareRoot()
             let down = next * next / sigma
             return eulerMove(type, sigma, ratio: (down - sigma) / sigma, noise: up)
@@ -55,37 +42,56 @@ extension OneStepScheduler {
 
 /// Timesteps and sigmas that both of Euler's schedulers share.
 private struct EulerRun {
-    let table: SigmaTable
-    private var timesteps: [Float]
-    private var sigmas: [Double]
+    private let timesteps: [Float]
+    /// One more than timesteps: where the last step ends comes last.
+    private let sigmas: [Double]
     private let noiseIsScaled: Bool
 
-    init(_ config: SchedulerConfig, steps: Int, for name: SchedulerName) throws {
-        let schedule = try NoiseSchedule(config, .plain, floor: 0x1p-24, for: name)
-        table = SigmaTable(schedule)
-        let spacing = try config.choice(
-            .timestepSpacing, config.timestepSpacing, or: TimestepSpacing.linspace, for: name)
-        timesteps = spacing.timesteps(
-            steps, train: schedule.count, offset: config.stepsOffset ?? 0, rounds: false
+    /// - Parameter spreads: whether the diffusers class lets the config spread the sigmas.
+    /// - Throws: ``DiffusionError/invalidRequest(reason:)`` where the noise does not fall in each step.
+    init(_ config: SchedulerConfig, steps: Int, spreads: Bool) throws {
+        let table = SigmaTable(NoiseSchedule(config, .plain, floor: 0x1p-24))
+        let spacing = config.spacing(or: .linspace)
+        var told = spacing.timesteps(
+            steps, train: config.trainTimesteps ?? 1000, offset: config.stepsOffset ?? 0, rounds: false
         ).map { Float($0) }
-        sigmas = timesteps.map { [table] in table.sigma(at: Double($0)) }
+        var run = told.map { table.sigma(at: Double($0)) }
+        var last = 0.0
+        if spreads {
+            // One sigma more than timesteps: where the last step ends.
+            if config.interpolationType == "log_linear" { run = table.logLinear(count: steps + 1) }
+            if let spread = Self.spread(config, from: run[0], to: run[run.count - 1], count: steps) {
+                run = spread
+                told = run.map { Float(table.timestep(of: $0)) }
+            }
+            if config.timestepType == "continuous", config.prediction == .velocity {
+                told = run.map { 0.25 * log(Float($0)) }
+            }
+            last = config.final == .zero ? 0 : table.least
+        }
+        try SigmaTable.requireFalling(Array(run.prefix(steps)))
+        timesteps = told
+        sigmas = (run + [last]).prefix(told.count + 1).map { Double(Float($0)) }
         noiseIsScaled = spacing == .leading
     }
 
-    mutating func spreadAsKarras(_ config: SchedulerConfig) {
-        sigmas = SigmaTable.karras(
-            from: config.sigmaMax ?? sigmas[0], to: config.sigmaMin ?? sigmas[sigmas.count - 1],
-            count: sigmas.count)
-        timesteps = sigmas.map { [table] in Float(table.timestep(of: $0)) }
+    private static func spread(
+        _ config: SchedulerConfig, from most: Double, to least: Double, count: Int
+    ) -> [Double]? {
+        let (most, least) = (config.sigmaMax ?? most, config.sigmaMin ?? least)
+        if config.useKarrasSigmas == true { return SigmaTable.karras(from: most, to: least, count: count) }
+        if config.useExponentialSigmas == true {
+            return SigmaTable.exponential(from: most, to: least, count: count)
+        }
+        return nil
     }
 
-    /// - Parameter move: from a sigma to the next one; nil after the last.
-    func scheduler(_ move: (Double, Double?) -> OneStepScheduler.Move) -> OneStepScheduler {
-        let rounded = sigmas.map { Double(Float($0)) }
-        let moves = rounded.indices.map { move(rounded[$0], $0 + 1 < rounded.count ? rounded[$0 + 1] : nil) }
-        let most = rounded.max() ?? 0
+    /// - Parameter move: from a sigma to the next one.
+    func scheduler(_ move: (Double, Double) -> OneStepScheduler.Move) -> OneStepScheduler {
+        let most = sigmas.max() ?? 0
         return OneStepScheduler(
             timesteps: timesteps,
-            initialNoiseScale: Float(noiseIsScaled ? (most * most + 1).squareRoot() : most), moves: moves)
+            initialNoiseScale: Float(noiseIsScaled ? (most * most + 1).squareRoot() : most),
+            moves: timesteps.indices.map { move(sigmas[$0], sigmas[$0 + 1]) })
     }
 }

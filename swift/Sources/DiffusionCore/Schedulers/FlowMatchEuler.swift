@@ -1,15 +1,6 @@
 extension OneStepScheduler {
     /// Euler's method on the straight paths of flow matching.
-    static func flowMatchEuler(_ config: SchedulerConfig, steps: Int) throws -> Self {
-        let name = SchedulerName.flowMatchEuler
-        try refuseOtherModels(config)
-        try config.refuse(.useDynamicShifting, config.useDynamicShifting, for: name)
-        try config.refuse(.shiftTerminal, config.shiftTerminal.map { $0 != 0 }, for: name)
-        try config.refuse(.useKarrasSigmas, config.useKarrasSigmas, for: name)
-        try config.refuse(.useExponentialSigmas, config.useExponentialSigmas, for: name)
-        try config.refuse(.useBetaSigmas, config.useBetaSigmas, for: name)
-        try config.refuse(.invertSigmas, config.invertSigmas, for: name)
-        try config.refuse(.stochasticSampling, config.stochasticSampling, for: name)
+    static func flowMatchEuler(_ config: SchedulerConfig, steps: Int) -> Self {
         let train = Float(config.trainTimesteps ?? 1000)
         let shift = config.shift ?? 1
         // diffusers shifts the ends of the schedule once, and all of it once more.
@@ -29,12 +20,5 @@ extension OneStepScheduler {
                 mix: Mix(clean: 1 - sigma, noise: sigma))
         }
         return Self(timesteps: sigmas.map { $0 * train }, initialNoiseScale: 1, moves: moves)
-    }
-
-    private static func refuseOtherModels(_ config: SchedulerConfig) throws {
-        guard let type = config.predictionType, type != "flow_prediction" else { return }
-        throw DiffusionError.unsupportedScheduler(
-            reason: "scheduler flow-match-euler: for models trained with flow matching, this one"
-                + " predicts \(type); choose another scheduler")
     }
 }

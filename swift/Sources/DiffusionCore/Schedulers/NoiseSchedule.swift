@@ -28,15 +28,9 @@ struct NoiseSchedule: Sendable {
     ///   - rescales: whether the diffusers class knows `rescale_betas_zero_snr`.
     ///   - floor: what stands for 0 at the last timestep of a rescaled schedule.
     init(
-        _ config: SchedulerConfig, _ defaults: Defaults, rescales: Bool = true, floor: Float? = nil,
-        for name: SchedulerName
-    ) throws {
-        let betas = try Self.betas(config, defaults, for: name)
-        guard betas.count > 1, betas.allSatisfy({ $0 >= 0 && $0 <= 1 }) else {
-            throw DiffusionError.unsupportedScheduler(
-                reason: "scheduler \(name.rawValue): the model's betas are not a schedule of noise;"
-                    + " correct its betas and num_train_timesteps in the manifest")
-        }
+        _ config: SchedulerConfig, _ defaults: Defaults, rescales: Bool = true, floor: Float? = nil
+    ) {
+        let betas = Self.betas(config, defaults)
         let rescale = rescales && config.rescaleBetasZeroSNR == true
         alphas = Self.products(of: rescale ? Self.endingInNoise(betas) : betas)
         if rescale, let floor { alphas[alphas.count - 1] = floor }
@@ -48,16 +42,12 @@ struct NoiseSchedule: Sendable {
     /// Noise over picture at each timestep.
     var sigmas: [Float] { alphas.map { ((1 - $0) / $0).squareRoot() } }
 
-    private static func betas(
-        _ config: SchedulerConfig, _ defaults: Defaults, for name: SchedulerName
-    ) throws -> [Float] {
+    private static func betas(_ config: SchedulerConfig, _ defaults: Defaults) -> [Float] {
         let count = config.trainTimesteps ?? 1000
-        if let trained = config.trainedBetas {
-            return trained.count == count ? trained.map { Float($0) } : []
-        }
+        if let trained = config.trainedBetas { return trained.map { Float($0) } }
         let start = config.betaStart ?? defaults.start
         let end = config.betaEnd ?? defaults.end
-        switch try config.choice(.betaSchedule, config.betaSchedule, or: defaults.schedule, for: name) {
+        switch config.betaSchedule.flatMap(BetaSchedule.init) ?? defaults.schedule {
         case .linear: return evenly(from: start, to: end, count: count)
         case .scaledLinear:
             return evenly(from: start.squareRoot(), to: end.squareRoot(), count: count).map { $0 * $0 }
@@ -66,8 +56,7 @@ struct NoiseSchedule: Sendable {
     }
 
     /// `torch.linspace` in fp32: from both ends to the middle, each number rounded once.
-    private static func evenly(from start: Double, to end: Double, count: Int) -> [Float] {
-        guard count > 1 else { return [] }
+    static func evenly(from start: Double, to end: Double, count: Int) -> [Float] {
         let (first, last) = (Float(start), Float(end))
         let step = Double((last - first) / Float(count - 1))
         return (0..<count).map { index in

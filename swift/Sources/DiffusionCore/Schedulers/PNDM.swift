@@ -17,15 +17,11 @@ struct PNDM: Scheduler {
     private var first: [Float] = []
 
     init(_ config: SchedulerConfig, steps: Int) throws {
-        let name = SchedulerName.pndm
-        schedule = try NoiseSchedule(config, .plain, rescales: false, for: name)
-        type = try config.choice(
-            .predictionType, config.predictionType, or: PredictionType.epsilon, for: name,
-            among: [.epsilon, .velocity])
-        let spacing = try config.choice(
-            .timestepSpacing, config.timestepSpacing, or: TimestepSpacing.leading, for: name)
+        schedule = NoiseSchedule(config, .plain, rescales: false)
+        type = config.prediction
         let placed = try schedule.indices(
-            spacing.timesteps(steps, train: schedule.count, offset: config.stepsOffset ?? 0), for: name)
+            config.spacing(or: .leading).timesteps(
+                steps, train: schedule.count, offset: config.stepsOffset ?? 0))
         indices = placed.count > 1 ? [placed[0], placed[1]] + placed[1...] : placed
         timesteps = indices.map(Float.init)
         stride = schedule.count / steps

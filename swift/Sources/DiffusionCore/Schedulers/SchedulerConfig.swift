@@ -3,6 +3,9 @@
 /// nil where the model says nothing: each scheduler then takes the default of its own diffusers
 /// class. Keys that no scheduler here knows are ignored.
 public struct SchedulerConfig: Sendable, Hashable, Codable {
+    /// The diffusers class of the model's own scheduler.
+    public var className: String?
+
     // What noise was added in training.
     public var trainTimesteps: Int?
     public var betaStart: Double?
@@ -11,6 +14,8 @@ public struct SchedulerConfig: Sendable, Hashable, Codable {
     public var trainedBetas: [Double]?
     public var rescaleBetasZeroSNR: Bool?
     public var predictionType: String?
+    /// Only EDM models have one.
+    public var sigmaData: Double?
 
     // Which timesteps are taken.
     public var timestepSpacing: String?
@@ -34,12 +39,14 @@ public struct SchedulerConfig: Sendable, Hashable, Codable {
     public var shift: Double?
     public var shiftTerminal: Double?
     public var useDynamicShifting: Bool?
+    public var timeShiftType: String?
     public var invertSigmas: Bool?
     public var stochasticSampling: Bool?
 
     // How a step is computed.
     public var solverOrder: Int?
     public var solverType: String?
+    public var solverP: JSONValue?
     public var lowerOrderFinal: Bool?
     public var eulerAtFinal: Bool?
     public var predictX0: Bool?
@@ -49,10 +56,14 @@ public struct SchedulerConfig: Sendable, Hashable, Codable {
     public var clipSampleRange: Double?
     public var thresholding: Bool?
 
+    /// Settings that are null, or of another type than diffusers takes, and what is wrong with them.
+    var problems: [CodingKeys: String] = [:]
+
     /// Says nothing: every scheduler takes its own defaults.
     public init() {}
 
     enum CodingKeys: String, CodingKey {
+        case className = "_class_name"
         case trainTimesteps = "num_train_timesteps"
         case betaStart = "beta_start"
         case betaEnd = "beta_end"
@@ -60,6 +71,7 @@ public struct SchedulerConfig: Sendable, Hashable, Codable {
         case trainedBetas = "trained_betas"
         case rescaleBetasZeroSNR = "rescale_betas_zero_snr"
         case predictionType = "prediction_type"
+        case sigmaData = "sigma_data"
         case timestepSpacing = "timestep_spacing"
         case timestepType = "timestep_type"
         case stepsOffset = "steps_offset"
@@ -79,10 +91,12 @@ public struct SchedulerConfig: Sendable, Hashable, Codable {
         case shift
         case shiftTerminal = "shift_terminal"
         case useDynamicShifting = "use_dynamic_shifting"
+        case timeShiftType = "time_shift_type"
         case invertSigmas = "invert_sigmas"
         case stochasticSampling = "stochastic_sampling"
         case solverOrder = "solver_order"
         case solverType = "solver_type"
+        case solverP = "solver_p"
         case lowerOrderFinal = "lower_order_final"
         case eulerAtFinal = "euler_at_final"
         case predictX0 = "predict_x0"
@@ -95,31 +109,48 @@ public struct SchedulerConfig: Sendable, Hashable, Codable {
 }
 
 extension SchedulerConfig {
-    /// Refuse a setting that would change the numbers and that the scheduler cannot honour.
+    /// As a manifest holds it. A setting of the wrong type is noted, and refused by schedulers that
+    /// read it.
     ///
-    /// - Throws: ``DiffusionError/unsupportedScheduler(reason:)`` where `asked`.
-    func refuse(_ key: CodingKeys, _ asked: Bool?, for name: SchedulerName) throws {
-        guard asked == true else { return }
-        throw DiffusionError.unsupportedScheduler(
-            reason: "scheduler \(name.rawValue): the model's \(key.rawValue) is not supported;"
-                + " choose another scheduler")
+    /// - Throws: ``DiffusionError/corruptedManifest(reason:)`` for what is no table.
+    public init(_ json: JSONValue) throws {
+        guard case .object(var table) = json else {
+            throw DiffusionError.corruptedManifest(reason: "pipeline.scheduler is no table; convert again")
+        }
+        var problems: [CodingKeys: String] = [:]
+        for (key, value) in table where value == .null {
+            guard let key = CodingKeys(rawValue: key), !Self.nullable.contains(key) else { continue }
+            problems[key] = "is null"
+        }
+        while true {
+            do {
+                self = try JSONValue.object(table).decode(as: SchedulerConfig.self)
+                break
+            } catch let DecodingError.typeMismatch(_, context), let DecodingError.dataCorrupted(context),
+                let DecodingError.valueNotFound(_, context)
+            {
+                guard let key = context.codingPath.first.flatMap({ CodingKeys(rawValue: $0.stringValue) }),
+                    table.removeValue(forKey: key.rawValue) != nil
+                else { throw DiffusionError.corruptedManifest(reason: "pipeline.scheduler; convert again") }
+                problems[key] = "is of another type"
+            }
+        }
+        self.problems = problems
     }
 
-    /// A setting's value as one of several words.
-    ///
-    /// - Throws: ``DiffusionError/unsupportedScheduler(reason:)`` for another word.
-    func choice<Choice: RawRepresentable<String> & CaseIterable>(
-        _ key: CodingKeys, _ word: String?, or fallback: Choice, for name: SchedulerName,
-        among allowed: [Choice] = Array(Choice.allCases)
-    ) throws -> Choice {
-        guard let word else { return fallback }
-        if let choice = Choice(rawValue: word), allowed.contains(where: { $0.rawValue == word }) {
-            return choice
-        }
-        let words = allowed.map(\.rawValue).joined(separator: ", ")
-        throw DiffusionError.unsupportedScheduler(
-            reason: "scheduler \(name.rawValue): the model's \(key.rawValue) is \(word),"
-                + " supported are \(words); choose another scheduler")
+    private static let nullable: Set<CodingKeys> = [
+        .className, .sigmaData, .trainedBetas, .sigmaMin, .sigmaMax, .shiftTerminal, .varianceType, .solverP,
+    ]
+
+    /// What the network predicts, where the config can be honoured.
+    var prediction: PredictionType { predictionType.flatMap(PredictionType.init) ?? .epsilon }
+
+    /// Where the last step ends.
+    var final: FinalSigma { finalSigmasType.flatMap(FinalSigma.init) ?? .zero }
+
+    /// How timesteps are spread.
+    func spacing(or fallback: TimestepSpacing) -> TimestepSpacing {
+        timestepSpacing.flatMap(TimestepSpacing.init) ?? fallback
     }
 }
 

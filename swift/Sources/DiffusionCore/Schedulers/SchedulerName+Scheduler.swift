@@ -11,7 +11,9 @@ extension SchedulerName {
     ///   cannot take; ``DiffusionError/unsupportedScheduler(reason:)`` for a setting that it cannot
     ///   honour.
     public func scheduler(config: SchedulerConfig, steps: Int) throws -> any Scheduler {
-        let most = config.trainTimesteps ?? 1000
+        try config.requireSupported(for: self)
+        let train = config.trainTimesteps ?? 1000
+        let most = self == .lcm || self == .tcd ? config.originalInferenceSteps ?? 50 : train
         guard steps >= 1, steps <= most else {
             throw DiffusionError.invalidRequest(reason: "steps = \(steps): give a number from 1 to \(most)")
         }
@@ -22,9 +24,9 @@ extension SchedulerName {
         case .euler: try OneStepScheduler.euler(config, steps: steps)
         case .eulerAncestral: try OneStepScheduler.eulerAncestral(config, steps: steps)
         case .uniPC: try UniPC(config, steps: steps)
-        case .lcm: try OneStepScheduler.lcm(config, steps: steps)
-        case .tcd: try OneStepScheduler.tcd(config, steps: steps)
-        case .flowMatchEuler: try OneStepScheduler.flowMatchEuler(config, steps: steps)
+        case .lcm: OneStepScheduler.lcm(config, steps: steps)
+        case .tcd: OneStepScheduler.tcd(config, steps: steps)
+        case .flowMatchEuler: OneStepScheduler.flowMatchEuler(config, steps: steps)
         }
     }
 }

@@ -26,14 +26,44 @@ struct SigmaTable: Sendable {
         return (above - below) * (timestep - Double(low)) + below
     }
 
+    /// `count` sigmas from the most to the least noise, spread evenly in their logarithms; fp32 as in
+    /// diffusers.
+    func logLinear(count: Int) -> [Double] {
+        NoiseSchedule.evenly(
+            from: Double(logarithms[logarithms.count - 1]), to: Double(logarithms[0]), count: count
+        ).map { Double(exp($0)) }
+    }
+
+    /// From the most to the least noise, spread evenly in their logarithms, whose ends are fp32.
+    ///
+    /// Source: Lu et al., "DPM-Solver", arXiv 2206.00927.
+    func lu(count: Int) -> [Double] {
+        let (first, last) = (Double(logarithms[logarithms.count - 1]), Double(logarithms[0]))
+        return TimestepSpacing.linspace(from: 0, to: 1, count: count).map { exp(first + $0 * (last - first)) }
+    }
+
     /// The timestep at which a sigma lies, interpolated between the logarithms.
     func timestep(of sigma: Double) -> Double {
         let logarithm = log(max(sigma, 1e-10))
         let reached = logarithms.lastIndex { Double($0) <= logarithm } ?? 0
         let low = min(reached, logarithms.count - 2)
-        let (below, above) = (Double(logarithms[low]), Double(logarithms[low + 1]))
-        let weight = min(max((below - logarithm) / (below - above), 0), 1)
+        // The distance in fp32 as in diffusers: where timesteps are cut to whole ones, the last digit counts.
+        let (below, distance) = (Double(logarithms[low]), Double(logarithms[low] - logarithms[low + 1]))
+        let weight = min(max((below - logarithm) / distance, 0), 1)
         return (1 - weight) * Double(low) + weight * Double(low + 1)
+    }
+
+    /// - Throws: ``DiffusionError/invalidRequest(reason:)`` where the noise does not fall in each step.
+    static func requireFalling(_ run: [Double]) throws {
+        guard zip(run, run.dropFirst()).allSatisfy({ Float($0) > Float($1) }) else {
+            throw DiffusionError.invalidRequest(
+                reason: "steps = \(run.count): the noise does not fall in each; take fewer steps")
+        }
+    }
+
+    /// Sigmas from `most` down to `least`, spread evenly in their logarithms.
+    static func exponential(from most: Double, to least: Double, count: Int) -> [Double] {
+        TimestepSpacing.linspace(from: log(most), to: log(least), count: count).map { exp($0) }
     }
 
     /// Sigmas from `most` down to `least`, spread evenly in their 7th roots.

@@ -21,20 +21,13 @@ struct UniPC: Scheduler {
     private enum Method: String, CaseIterable { case bh1, bh2 }
 
     init(_ config: SchedulerConfig, steps: Int) throws {
-        let name = SchedulerName.uniPC
-        try config.refuse(.thresholding, config.thresholding, for: name)
-        try config.refuse(.predictX0, config.predictX0.map { !$0 }, for: name)
-        try config.refuse(.useDynamicShifting, config.useDynamicShifting, for: name)
-        type = try config.choice(
-            .predictionType, config.predictionType, or: PredictionType.epsilon, for: name)
+        type = config.prediction
         // diffusers reads the solver types of its other schedulers as this one's own.
-        let solver = ["midpoint", "heun", "logrho"].contains(config.solverType) ? nil : config.solverType
-        method = try config.choice(.solverType, solver, or: Method.bh2, for: name)
+        method = config.solverType.flatMap(Method.init) ?? .bh2
         order = config.solverOrder ?? 2
-        try config.refuse(.solverOrder, !(1...3).contains(order), for: name)
         lowersFinalOrder = config.lowerOrderFinal ?? true
         uncorrected = Set(config.disableCorrector ?? [])
-        let run = try SigmaRun(config, steps: steps, karras: false, for: name)
+        let run = try SigmaRun(config, steps: steps, for: .uniPC)
         (timesteps, sigmas) = (run.timesteps, run.sigmas)
     }
 

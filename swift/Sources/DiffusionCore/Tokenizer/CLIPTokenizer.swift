@@ -6,8 +6,8 @@ public struct CLIPTokenizer: Sendable {
     public let facts: TokenizerFacts
 
     private let vocabulary: Vocabulary
-    /// The word of the padding, where that is not one of the two marks.
-    private let padding: [Unicode.Scalar]
+    private let added: AddedTokens
+    private let expansion: PromptExpansion
 
     /// Reads `vocab.json` and `merges.txt` in a folder, such as a bundle.
     ///
@@ -21,9 +21,15 @@ public struct CLIPTokenizer: Sendable {
     init(vocabulary: Vocabulary, facts: TokenizerFacts) {
         self.vocabulary = vocabulary
         self.facts = facts
-        let isMark = [vocabulary.start, vocabulary.end].contains(facts.padTokenID)
-        let word = isMark ? [] : vocabulary.bytes(of: facts.padTokenID)
-        padding = Array(String(decoding: word, as: UTF8.self).unicodeScalars)
+        let tokens = facts.addedTokens ?? Self.plainTokens(vocabulary, facts)
+        added = AddedTokens(tokens)
+        expansion = PromptExpansion(contents: tokens.map(\.content))
+    }
+
+    /// Where the facts list none: both marks, and the word of the padding.
+    private static func plainTokens(_ vocabulary: Vocabulary, _ facts: TokenizerFacts) -> [AddedToken] {
+        let ids = [vocabulary.start, vocabulary.end, facts.padTokenID]
+        return Set(ids).map { AddedToken(content: vocabulary.token(of: $0), id: $0, special: true) }
     }
 
     /// The same words for another text encoder.
@@ -43,22 +49,24 @@ public struct CLIPTokenizer: Sendable {
 
     /// Ids of a text, without start, end or padding.
     ///
-    /// `<|startoftext|>`, `<|endoftext|>` and the word of the padding, wherever they are written in
-    /// the text, become the special tokens: a model that pads with `!` was trained with the same id
-    /// for the mark in a prompt.
-    public func encode(_ text: String) -> [Int] {
-        var ids: [Int] = []
+    /// Added words, the marks and the padding among them, are found wherever they are written.
+    public func encode(_ text: String) -> [Int] { tokens(of: text).map(\.id) }
+
+    /// Each token's id, and for an added word the text that was taken for it.
+    private func tokens(of text: String) -> [(id: Int, text: String?)] {
+        var tokens: [(id: Int, text: String?)] = []
         var merger = BytePairMerger(vocabulary: vocabulary)
-        for part in SpecialTokens.split(text, padding: padding) {
+        var ids: [Int] = []
+        for part in added.split(text) {
             switch part {
-            case .start: ids.append(vocabulary.start)
-            case .end: ids.append(vocabulary.end)
-            case .padding: ids.append(facts.padTokenID)
+            case .token(let id, let text): tokens.append((id, text))
             case .text(let text):
+                ids.removeAll(keepingCapacity: true)
                 WordSplitter.forEachWord(of: text) { merger.append(word: $0, to: &ids) }
+                tokens += ids.map { ($0, added.content(of: $0)) }
             }
         }
-        return ids
+        return tokens
     }
 
     /// The text of ids: lower case, a space after each word. Ids that the vocabulary lacks are
@@ -73,14 +81,36 @@ public struct CLIPTokenizer: Sendable {
         return String(text[first...last])
     }
 
-    /// Start token, the prompt, end token, padding; `cut` is the text of the tokens that do not
-    /// fit, empty where all do.
+    /// Start token, the prompt, end token, padding; `cut` is the text that does not fit, empty where
+    /// all does.
+    ///
+    /// The ids are those that diffusers' pipelines give their text encoder. `cut` begins with the
+    /// whole of the word that the cut goes through. A word is what stands between spaces; in Chinese
+    /// and Japanese any character begins one.
     public func frame(_ prompt: String) -> (ids: [Int], cut: String) {
-        let tokens = encode(prompt)
+        let tokens = body(prompt)
         let kept = tokens.prefix(facts.maxTokens - 2)
         var ids = [facts.bosTokenID] + kept + [facts.eosTokenID]
         ids += Array(repeating: facts.padTokenID, count: facts.maxTokens - ids.count)
-        return (ids, decode(tokens.dropFirst(kept.count)))
+        return (ids, kept.count < tokens.count ? cut(prompt, at: kept.count) : "")
+    }
+
+    /// Ids without framing, all those of a word with several embeddings among them.
+    private func body(_ prompt: String) -> [Int] {
+        guard expansion.isNeeded else { return encode(prompt) }
+        return encode(expansion.expand(prompt, tokens: tokens(of: prompt).compactMap(\.text)))
+    }
+
+    /// The prompt from its last word on that has no more than `kept` tokens before it.
+    private func cut(_ prompt: String, at kept: Int) -> String {
+        let words = PromptWords(prompt)
+        var first = 0
+        var last = words.count - 1
+        while first < last {
+            let middle = (first + last + 1) / 2
+            if body(words.text(before: middle)).count <= kept { first = middle } else { last = middle - 1 }
+        }
+        return words.text(from: first)
     }
 
     /// With a space for each mark of a word's end.

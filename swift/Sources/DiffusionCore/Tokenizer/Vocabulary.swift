@@ -4,6 +4,8 @@
 struct Vocabulary: Sendable {
     /// What the last token of a word ends with.
     static let wordEnd = Array("</w>".utf8)
+    static let startMark = "<|startoftext|>"
+    static let endMark = "<|endoftext|>"
 
     /// Ids of the special tokens. Bytes that the vocabulary lacks become the end token.
     let start: Int
@@ -27,8 +29,8 @@ struct Vocabulary: Sendable {
     ///
     /// - Parameter pairs: both sides of each merge, in order of rank.
     init?(tokens: TokenTable, pairs: [(left: Int32, right: Int32, id: Int32)]) {
-        guard let start = tokens.id(of: Array("<|startoftext|>".utf8)),
-            let end = tokens.id(of: Array("<|endoftext|>".utf8))
+        guard let start = tokens.id(of: Array(Self.startMark.utf8)),
+            let end = tokens.id(of: Array(Self.endMark.utf8))
         else { return nil }
         self.start = Int(start)
         self.end = Int(end)
@@ -50,6 +52,9 @@ struct Vocabulary: Sendable {
             Merge(rank: Int32($0 >> 32), id: Int32($0 & 0xFFFF_FFFF))
         }
     }
+
+    /// A token as `vocab.json` writes it; empty where there is no such id.
+    func token(of id: Int) -> String { String(decoding: tokens.text(of: id), as: UTF8.self) }
 
     /// The bytes that a token stands for; none where there is no such id.
     func bytes(of id: Int) -> [UInt8] {

@@ -1,9 +1,12 @@
-/// Cuts a text into the words that byte pairs are merged in: composed (NFC), in lower case, runs of
-/// letters, single digits, runs of other characters; English contractions by themselves.
+/// Cuts a text into the words that byte pairs are merged in: runs of letters, single digits, runs of
+/// other characters; English contractions by themselves.
 enum WordSplitter {
+    private static let marks = [Vocabulary.startMark, Vocabulary.endMark].map { Array($0.unicodeScalars) }
+
     /// Calls `body` with the UTF-8 of each word in order.
-    static func forEachWord(of text: String, _ body: ([UInt8]) -> Void) {
-        let scalars = normalized(text)
+    ///
+    /// - Parameter scalars: normalized text.
+    static func forEachWord(of scalars: [Unicode.Scalar], _ body: ([UInt8]) -> Void) {
         let kinds = scalars.map(CharacterKind.init)
         var word: [UInt8] = []
         var position = 0
@@ -18,31 +21,15 @@ enum WordSplitter {
             position += length
         }
         while position < scalars.count {
-            // <|EndOfText|> is no special token, but in lower case it parts words like one.
-            if let mark = SpecialTokens.mark(in: scalars, at: position) {
+            // <|EndOfText|> may be no added word, but in lower case it parts words like one.
+            if scalars[position] == "<", let mark = marks.first(where: { scalars[position...].starts(with: $0) }) {
                 emit(2)
-                emit(mark.length - 4)
+                emit(mark.count - 4)
                 emit(2)
             } else {
                 emit(wordLength(scalars, kinds, at: position))
             }
         }
-    }
-
-    /// NFC, then each character's lower case by itself (no final sigma, as the original does it).
-    private static func normalized(_ text: String) -> [Unicode.Scalar] {
-        let composed = CanonicalComposition.of(text)
-        var scalars: [Unicode.Scalar] = []
-        scalars.reserveCapacity(composed.utf8.count)
-        for scalar in composed.unicodeScalars {
-            if scalar.isASCII {
-                let isUpper = (0x41...0x5A).contains(scalar.value)
-                scalars.append(isUpper ? Unicode.Scalar(UInt8(scalar.value) + 0x20) : scalar)
-            } else {
-                scalars.append(contentsOf: scalar.properties.lowercaseMapping.unicodeScalars)
-            }
-        }
-        return scalars
     }
 
     /// Characters of the word (or run of spaces) that begins at a position.

@@ -28,11 +28,19 @@ struct ManifestTests {
                 == TokenizerFacts(bosTokenID: 1404, eosTokenID: 1405, padTokenID: 1405, maxTokens: 77))
         #expect(facts.advice.guidance == 3)
         #expect(facts.advice.steps == 20)
+        #expect(facts.advice.scheduler == .dpmSolver)
         #expect(facts.advice.prompts.count == 4)
         #expect(facts.preview?.weights.count == 4)
         #expect(facts.preview?.weights.last == [-0.12938, 0.47808, 0.35277])
         #expect(facts.preview?.bias == [0.2156, 0.15933, -0.0404])
         #expect(facts.sizes.isEmpty)
+    }
+
+    @Test func tellsWhichSchedulerIsTakenForTheModelsOwn() {
+        #expect(manifest.schedulerNote == nil)
+        var other = manifest
+        other.notes = ["tflite: fp16", "scheduler: the nearest"]
+        #expect(other.schedulerNote == "scheduler: the nearest")
     }
 
     @Test func givesTheFilesInRunningOrder() {

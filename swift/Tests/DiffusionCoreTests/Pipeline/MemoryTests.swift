@@ -59,7 +59,7 @@ struct InterruptionTests {
         let backend = ScriptedBackend(slow: true)
         let pipeline = try ScriptedBundle.pipeline(backend, chunks: 4, policy: policy)
         var long = request
-        long.steps = 1000
+        long.steps = 400
         let copy = long
         let task = Task { try await pipeline.image(for: copy) }
         while await backend.runs.count < 12 { try await Task.sleep(for: .milliseconds(1)) }
@@ -75,7 +75,7 @@ struct InterruptionTests {
         let backend = ScriptedBackend(slow: true)
         let pipeline = try ScriptedBundle.pipeline(backend)
         var long = request
-        long.steps = 1000
+        long.steps = 400
         for try await event in pipeline.generate(long) {
             if case .step(2, _, _) = event { break }
         }

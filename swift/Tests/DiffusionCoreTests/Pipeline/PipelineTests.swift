@@ -41,6 +41,19 @@ struct PipelineTests {
         #expect(count == 20)
     }
 
+    @Test(arguments: [SchedulerName.pndm, .eulerAncestral, nil])
+    func drawsWithTheModelsSchedulerUnlessTold(own: SchedulerName?) throws {
+        var manifest = ScriptedBundle.make().manifest
+        manifest.pipeline.advice.scheduler = own
+        let bundle = ModelBundle(url: URL(fileURLWithPath: "/scripted"), manifest: manifest)
+        let unsaid = try ResolvedRequest(request, bundle: bundle)
+        #expect(unsaid.scheduler == own ?? .dpmSolver, "older manifests say nothing")
+        #expect(unsaid.request.scheduler == unsaid.scheduler, "the report tells it")
+        var told = request
+        told.scheduler = .uniPC
+        #expect(try ResolvedRequest(told, bundle: bundle).scheduler == .uniPC)
+    }
+
     @Test func theSameRequestGivesTheSamePictureAndAnotherSeedAnother() async throws {
         let pipeline = try ScriptedBundle.pipeline(ScriptedBackend())
         let first = try await pipeline.image(for: request)
@@ -120,7 +133,7 @@ struct PipelineTests {
         var long = request
         long.prompt = "abcdefghijklmnopqrstuvwxyz"
         for try await event in pipeline.generate(long) {
-            if case .finished(_, let report) = event { #expect(report.cutPrompt == "opqrstuvwxyz") }
+            if case .finished(_, let report) = event { #expect(report.cutPrompt == long.prompt) }
         }
     }
 

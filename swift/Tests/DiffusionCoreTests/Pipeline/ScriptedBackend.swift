@@ -70,14 +70,14 @@ struct ScriptedNetwork: Network {
             throw DiffusionError.wrongInput(
                 network: file.url.lastPathComponent, reason: "\(name) has shape \(tensor.shape)")
         }
+        // In one order: another order of a dictionary rounds the sum otherwise.
+        let tensors = inputs.sorted { $0.key < $1.key }.map(\.value)
         return interface.outputs.mapValues { info in
             let rows = info.shape[0]
             var output = Tensor(shape: info.shape)
             let width = output.values.count / rows
             for row in 0..<rows {
-                // In the order of names: that of a dictionary changes, and with it the last bit of a sum.
-                let sum = inputs.sorted { $0.key < $1.key }
-                    .map { Self.mean($0.value, row: min(row, $0.value.shape[0] - 1)) }.reduce(0, +)
+                let sum = tensors.map { Self.mean($0, row: min(row, $0.shape[0] - 1)) }.reduce(0, +)
                 for index in 0..<width {
                     output.values[row * width + index] = isBad ? .nan : sin(sum * 7 + Float(index))
                 }

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct SchedulerConfigTests {
     private func config(_ json: String) throws -> SchedulerConfig {
-        try JSONDecoder().decode(SchedulerConfig.self, from: Data(json.utf8))
+        try SchedulerConfig(JSONDecoder().decode(JSONValue.self, from: Data(json.utf8)))
     }
 
     @Test func unknownKeysAreIgnored() throws {
@@ -24,8 +24,7 @@ import Testing
 
     @Test(arguments: [
         (SchedulerName.dpmSolver, #"{"thresholding": true}"#, "thresholding"),
-        (.dpmSolver, #"{"use_lu_lambdas": true}"#, "use_lu_lambdas"),
-        (.dpmSolver, #"{"use_exponential_sigmas": true}"#, "use_exponential_sigmas"),
+        (.dpmSolverKarras, #"{"use_exponential_sigmas": true}"#, "use_exponential_sigmas"),
         (.dpmSolverKarras, #"{"use_beta_sigmas": true}"#, "use_beta_sigmas"),
         (.dpmSolver, #"{"use_flow_sigmas": true}"#, "use_flow_sigmas"),
         (.dpmSolver, #"{"lambda_min_clipped": -5.1}"#, "lambda_min_clipped"),
@@ -37,8 +36,9 @@ import Testing
         (.pndm, #"{"prediction_type": "sample"}"#, "prediction_type"),
         (.eulerAncestral, #"{"prediction_type": "sample"}"#, "prediction_type"),
         (.euler, #"{"prediction_type": "flow_prediction"}"#, "prediction_type"),
-        (.euler, #"{"interpolation_type": "log_linear"}"#, "interpolation_type"),
-        (.euler, #"{"timestep_type": "continuous"}"#, "timestep_type"),
+        (.euler, #"{"sigma_data": 0.5}"#, "sigma_data"),
+        (.euler, #"{"beta_start": null}"#, "beta_start"),
+        (.euler, #"{"beta_start": "0.1"}"#, "beta_start"),
         (.euler, #"{"timestep_spacing": "random"}"#, "timestep_spacing"),
         (.lcm, #"{"thresholding": true}"#, "thresholding"),
         (.lcm, #"{"original_inference_steps": 2000}"#, "original_inference_steps"),
@@ -80,7 +80,7 @@ import Testing
     }
 
     @Test func aDistilledModelTakesNoMoreStepsThanItWasDistilledFrom() throws {
-        let told = DiffusionError.invalidRequest(reason: "scheduler lcm takes at most 50 steps, not 51")
+        let told = DiffusionError.invalidRequest(reason: "steps = 51: give a number from 1 to 50")
         #expect(throws: told) {
             try SchedulerName.lcm.scheduler(config: SchedulerConfig(), steps: 51)
         }
@@ -89,6 +89,15 @@ import Testing
     @Test func aTimestepOutsideTheTrainingIsRefused() throws {
         var config = SchedulerConfig()
         config.stepsOffset = 1
-        #expect(throws: DiffusionError.self) { try SchedulerName.ddim.scheduler(config: config, steps: 1000) }
+        let told = DiffusionError.invalidRequest(
+            reason: "steps = 1000: one lies outside the model's 1000; take fewer steps")
+        #expect(throws: told) { try SchedulerName.ddim.scheduler(config: config, steps: 1000) }
+    }
+
+    @Test(arguments: [SchedulerName.dpmSolver, .uniPC])
+    func twoStepsOnOneNoiseLevelAreRefused(name: SchedulerName) throws {
+        let told = DiffusionError.invalidRequest(
+            reason: "steps = 1000: the noise does not fall in each; take fewer steps")
+        #expect(throws: told) { try name.scheduler(config: SchedulerConfig(), steps: 1000) }
     }
 }

@@ -56,7 +56,7 @@ struct SchedulerFixture: Decodable {
         guard case .object(let table) = configs[name] else {
             throw DiffusionError.corruptedManifest(reason: name)
         }
-        return try JSONValue.object(table.merging(settings) { $1 }).decode(as: SchedulerConfig.self)
+        return try SchedulerConfig(.object(table.merging(settings) { $1 }))
     }
 
     /// All latents from the first step that is taken, with the fixture's stand-in for the network.

@@ -5,11 +5,13 @@ import Testing
 
 /// What transformers' tokenizer makes of the prompts: `tests/fixtures/tokenizer*.json`.
 struct TokenizerFixture: Decodable {
-    /// In tokenizer.json only.
+    /// Those of tokenizer.json where there are none.
     var prompts: [String]?
     var facts: TokenizerFacts
     var ids: [[Int]]
-    var decoded: [String?]
+    /// By the prompt's index: where words of several embeddings change the prompt first.
+    var expanded: [String: [Int]]?
+    var decoded: [String?]?
     /// By the prompt's index.
     var cut: [String: String]
     /// In tokenizer.json only: all of Unicode.

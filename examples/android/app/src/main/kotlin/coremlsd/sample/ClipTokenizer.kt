@@ -6,7 +6,12 @@ import java.io.File
 import java.text.Normalizer
 import org.json.JSONObject
 
-/** Token ids `(length)` of a prompt; `cut` is the text that did not fit, empty if all did. */
+/**
+ * Token ids `(length)` of a prompt; `cut` is the text that did not fit, empty if all did.
+ *
+ * `cut` begins with the whole of the word that the cut goes through. A word is what stands between spaces; in Chinese
+ * and Japanese any character begins one.
+ */
 class EncodedPrompt(val ids: IntArray, val cut: String)
 
 /**
@@ -22,27 +27,54 @@ class ClipTokenizer(
 ) {
     private val unknown = vocabulary[END_OF_TEXT]
         ?: throw BundleException("vocab.json lacks $END_OF_TEXT; convert again")
-    private val spelling: Map<Int, String> by lazy { vocabulary.entries.associate { it.value to it.key } }
+    private val added = AddedTokens(facts.added ?: plainTokens(), ::normalize)
 
     /** The start token, the prompt, the end token, padding; what is too long is cut. */
     fun encode(prompt: String): EncodedPrompt {
-        val body = words(prompt).flatMap { idsOf(it) }.toList()
+        val body = body(prompt)
         val kept = body.take(facts.length - 2)
         val ids = IntArray(facts.length) { facts.padding }
         ids[0] = facts.start
         kept.forEachIndexed { index, id -> ids[index + 1] = id }
         ids[kept.size + 1] = facts.end
-        return EncodedPrompt(ids, text(body.drop(kept.size)))
+        return EncodedPrompt(ids, if (body.size > kept.size) cut(prompt, kept.size) else "")
     }
 
-    private fun words(prompt: String): Sequence<String> {
-        val composed = Normalizer.normalize(prompt, Normalizer.Form.NFC)
-        return WORD.findAll(lowerCase(composed)).map { it.value }
+    /** Where the facts list none: both marks, and the word of the padding. */
+    private fun plainTokens(): List<AddedToken> {
+        val padding = vocabulary.entries.firstOrNull { it.value == facts.padding }?.key ?: END_OF_TEXT
+        return listOf(START_OF_TEXT, END_OF_TEXT, padding).distinct().map { AddedToken(it, vocabulary[it] ?: unknown) }
     }
 
+    /** Ids without framing, all those of a word with several embeddings among them. */
+    private fun body(prompt: String): List<Int> {
+        val whole = if (added.hasSeveral) added.expand(prompt, tokens(prompt).mapNotNull { it.second }) else prompt
+        return tokens(whole).map { it.first }
+    }
+
+    /** The prompt from its last word on that has no more than `kept` tokens before it. */
+    private fun cut(prompt: String, kept: Int): String {
+        val starts = WORD_START.findAll(prompt).map { it.range.first }.toList()
+        var first = 0
+        var last = starts.size - 1
+        while (first < last) {
+            val middle = (first + last + 1) / 2
+            if (body(prompt.substring(0, starts[middle])).size <= kept) first = middle else last = middle - 1
+        }
+        return prompt.substring(starts.getOrElse(first) { 0 }).replace(TAIL, "")
+    }
+
+    /** Each token's id, and for an added word the text that was taken for it. */
+    private fun tokens(prompt: String): List<Pair<Int, String?>> = added.split(prompt).flatMap { part ->
+        if (part.id != null) listOf(Pair(part.id, part.text))
+        else WORD.findAll(part.text).flatMap { idsOf(it.value) }.map { Pair(it, added.content(it)) }.toList()
+    }
+
+    /** <|EndOfText|> may be no added word, but in lower case it parts words like one. */
     private fun idsOf(word: String): Sequence<Int> {
-        if (word == START_OF_TEXT || word == END_OF_TEXT) return sequenceOf(vocabulary[word] ?: unknown)
-        return pieces(word).asSequence().map { vocabulary[it] ?: unknown }
+        val isMark = word == START_OF_TEXT || word == END_OF_TEXT
+        val parts = if (isMark) listOf(word.take(2), word.drop(2).dropLast(2), word.takeLast(2)) else listOf(word)
+        return parts.asSequence().flatMap { pieces(it).asSequence() }.map { vocabulary[it] ?: unknown }
     }
 
     /** A word's bytes, joined by the merges: the earliest in the list first, from the left. */
@@ -65,20 +97,18 @@ class ClipTokenizer(
         return pieces
     }
 
-    private fun text(ids: List<Int>): String {
-        val spelled = ids.joinToString("") { spelling[it] ?: "" }.replace(WORD_END, " ")
-        val bytes = spelled.map { BYTES[it] ?: SPACE }.toByteArray()
-        return String(bytes, Charsets.UTF_8).trim()
-    }
-
     companion object {
         private const val START_OF_TEXT = "<|startoftext|>"
         private const val END_OF_TEXT = "<|endoftext|>"
         private const val WORD_END = "</w>"
-        private const val SPACE: Byte = 32
 
         // White space is spelled out: what \s means differs between Android's and a desktop's engine.
         private const val BLANK = "\\p{Z}\\u0009-\\u000D\\u0085"
+        private const val UNSPACED =
+            "[\\u3041-\\u3096\\u30A1-\\u30FA\\u3400-\\u4DBF\\u4E00-\\u9FFF\\x{20000}-\\x{3FFFF}]"
+        private val WORD_START = Regex("(?<![^$BLANK])[^$BLANK]|$UNSPACED")
+        private val TAIL = Regex("[$BLANK]+\\z")
+        private val SPACES = Regex("[$BLANK]+")
         private val WORD = Regex(
             "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|\\p{L}+|\\p{N}|[^$BLANK\\p{L}\\p{N}]+"
         )
@@ -91,7 +121,6 @@ class ClipTokenizer(
                 (if (printable) byte else next++).toChar()
             }
         }
-        private val BYTES: Map<Char, Byte> = LETTERS.withIndex().associate { it.value to it.index.toByte() }
 
         /** Read `vocab.json` and `merges.txt` in a bundle's folder. */
         fun read(folder: File, facts: TokenizerFacts): ClipTokenizer {
@@ -111,6 +140,10 @@ class ClipTokenizer(
             if (!file.isFile) throw BundleException("$file: missing; copy the whole bundle")
             return file
         }
+
+        /** Composed (NFC), one space for each run of white space, lower case. */
+        private fun normalize(text: String): String =
+            lowerCase(SPACES.replace(Normalizer.normalize(text, Normalizer.Form.NFC), " "))
 
         /** Lower case letter by letter, so that neither the locale nor a letter's neighbours matter. */
         private fun lowerCase(text: String): String {

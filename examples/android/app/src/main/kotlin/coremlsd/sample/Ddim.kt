@@ -2,32 +2,29 @@
 // that coreml-sd is built on. The README says which files were compiled and run on a desktop JVM.
 package coremlsd.sample
 
-import kotlin.math.sqrt
+import kotlin.math.max
+import kotlin.math.min
 
 /** Denoising diffusion implicit models, without fresh noise (arXiv 2010.02502), as in diffusers. */
 class Ddim(private val config: SchedulerConfig, steps: Int) : Scheduler {
-    override val timesteps: IntArray
-    private val alphas = config.alphas()
-    private val stride = config.trainSteps / steps
-    private val lastAlpha = if (config.flag("set_alpha_to_one", true)) 1.0 else alphas[0]
+    private val alphas = NoiseSchedule(config).alphas
+    private val indices = indices(Spacing.timesteps(config, "leading", steps), alphas.size)
+    private val stride = alphas.size / steps
+    private val lastAlpha = if (config.flag("set_alpha_to_one") != false) 1f else alphas[0]
 
-    init {
-        config.refuse("rescale_betas_zero_snr", "thresholding")
-        timesteps = when (val spacing = config.word("timestep_spacing", "leading")) {
-            "leading" -> IntArray(steps) { (steps - 1 - it) * stride + config.stepsOffset }
-            "linspace" -> linspace(config.trainSteps - 1, steps)
-            "trailing" -> trailing(config.trainSteps, steps)
-            else -> throw BundleException("timestep_spacing $spacing: this sample lacks it")
-        }
-    }
+    // diffusers' default of clipping is left to models whose own scheduler is that class.
+    private val clips = config.flag("clip_sample") ?: (config.word("_class_name") == "DDIMScheduler")
+    private val bound = (config.number("clip_sample_range") ?: 1.0).toFloat()
+
+    override val timesteps = FloatArray(steps) { indices[it].toFloat() }
 
     override fun step(index: Int, prediction: FloatArray, latent: FloatArray): FloatArray {
-        val before = timesteps[index] - stride
-        val alpha = alphas[timesteps[index]]
-        val next = if (before >= 0) alphas[before] else lastAlpha
-        val picture = config.picture(prediction, latent, alpha)
-        // The noise that is left is the latent less its part of the picture.
-        val noise = combine(1 / sqrt(1 - alpha), latent, -sqrt(alpha) / sqrt(1 - alpha), picture)
-        return combine(sqrt(next), picture, sqrt(1 - next), noise)
+        val before = indices[index] - stride
+        val now = Parts.ofAlpha(alphas[indices[index]])
+        val next = Parts.ofAlpha(if (before >= 0) alphas[before] else lastAlpha)
+        val clean = now.clean(config.prediction, prediction, latent)
+        val noise = now.noise(config.prediction, prediction, latent)
+        val kept = if (clips) FloatArray(clean.size) { min(max(clean[it], -bound), bound) } else clean
+        return combine(next.picture, kept, next.noise, noise)
     }
 }

@@ -3,63 +3,60 @@
 package coremlsd.sample
 
 import kotlin.math.ln
-import kotlin.math.sqrt
+import kotlin.math.round
+import kotlin.math.truncate
 
-/** DPM-Solver++ of second order, multistep, midpoint (arXiv 2211.01095), as in diffusers. */
-class DpmSolverMultistep(private val config: SchedulerConfig, private val steps: Int) : Scheduler {
-    override val timesteps: IntArray
-    private val alphas = config.alphas()
-    private val sigmas: DoubleArray // noise over signal at each step, and after the last
-    private val endsAtZero: Boolean
+/** DPM-Solver++ of second order, multistep (arXiv 2211.01095), as in diffusers. */
+class DpmSolverMultistep(private val config: SchedulerConfig, private val steps: Int, karras: Boolean) : Scheduler {
+    override val timesteps: FloatArray
+    private val sigmas: DoubleArray // noise over picture at each step, and after the last
     private var earlier: FloatArray? = null
 
     init {
-        config.refuse(
-            "rescale_betas_zero_snr", "thresholding", "use_karras_sigmas", "use_exponential_sigmas",
-            "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting"
-        )
-        val solver = config.word("solver_type", "midpoint")
-        if (solver != "midpoint") throw BundleException("solver_type $solver: this sample has midpoint")
-        timesteps = when (val spacing = config.word("timestep_spacing", "linspace")) {
-            "linspace" -> linspace(config.trainSteps - 1, steps + 1).copyOf(steps)
-            "leading" -> {
-                val stride = config.trainSteps / (steps + 1)
-                IntArray(steps) { (steps - it) * stride + config.stepsOffset }
-            }
-            "trailing" -> trailing(config.trainSteps, steps)
-            else -> throw BundleException("timestep_spacing $spacing: this sample lacks it")
+        val table = SigmaTable(NoiseSchedule(config, floor = Euler.LEAST_ALPHA))
+        val most = config.number("sigma_max") ?: table.most
+        val least = config.number("sigma_min") ?: table.least
+        var rounds = config.word("beta_schedule") != "squaredcos_cap_v2"
+        var spread: DoubleArray? = null
+        if (karras || config.flag("use_karras_sigmas") == true) {
+            spread = SigmaTable.karras(most, least, steps)
+        } else if (config.flag("use_lu_lambdas") == true) {
+            spread = table.lu(steps)
+        } else if (config.flag("use_exponential_sigmas") == true) {
+            spread = SigmaTable.exponential(most, least, steps)
+            rounds = false
         }
-        endsAtZero = when (val end = config.word("final_sigmas_type", "zero")) {
-            "zero" -> true
-            "sigma_min" -> false
-            else -> throw BundleException("final_sigmas_type $end: this sample lacks it")
-        }
-        val last = if (endsAtZero) 0.0 else sigma(0)
-        sigmas = DoubleArray(steps + 1) { if (it < steps) sigma(timesteps[it]) else last }
+        val placed = spread?.map { sigma -> table.timestep(sigma).let { if (rounds) round(it) else truncate(it) } }
+            ?: Spacing.timesteps(config, "linspace", steps, extra = 1).toList()
+        timesteps = FloatArray(steps) { placed[it].toFloat() }
+        val run = spread ?: DoubleArray(steps) { table.sigma(placed[it]) }
+        val last = if (config.word("final_sigmas_type") == "sigma_min") table.least else 0.0
+        sigmas = SigmaTable.ended(run, last, steps)
     }
 
     override fun step(index: Int, prediction: FloatArray, latent: FloatArray): FloatArray {
-        val here = sigmas[index]
-        val next = sigmas[index + 1]
-        val picture = config.picture(prediction, latent, 1 / (here * here + 1))
+        val now = Parts.ofSigma(sigmas[index])
+        val next = Parts.ofSigma(sigmas[index + 1])
+        val clean = now.clean(config.prediction, prediction, latent)
         val before = earlier
-        earlier = picture
-        val signal = 1 / sqrt(next * next + 1)
-        val kept = signal * next / (here / sqrt(here * here + 1))
-        val moved = signal * (1 - next / here)
-        if (before == null || isFirstOrder(index)) return combine(kept, latent, moved, picture)
-        // Half of the picture's change over the last step, scaled to this one, is added to it.
-        val slope = ln(here / next) / ln(sigmas[index - 1] / here) / 2
-        val ahead = combine(1 + slope, picture, -slope, before)
-        return combine(kept, latent, moved, ahead)
+        earlier = clean
+        val kept = next.noise / now.noise
+        val moved = next.picture * (1 - sigmas[index + 1] / sigmas[index])
+        if (before == null || isFirstOrder(index)) return combine(kept, latent, moved, clean)
+        // The clean latent's change over the last step, scaled to this one, is added.
+        val length = ln(sigmas[index] / sigmas[index + 1])
+        val ratio = length / ln(sigmas[index - 1] / sigmas[index])
+        val heun = config.word("solver_type") == "heun"
+        val slope = if (heun) (next.picture - moved / length) * ratio else moved * ratio / 2
+        return FloatArray(latent.size) {
+            (kept * latent[it] + (moved + slope) * clean[it] - slope * before[it]).toFloat()
+        }
     }
 
     private fun isFirstOrder(index: Int): Boolean {
-        val lowerAtEnd = config.flag("lower_order_final", true) && steps < FEW_STEPS
-        return index == steps - 1 && (endsAtZero || lowerAtEnd || config.flag("euler_at_final", false))
+        val lowerAtEnd = config.flag("lower_order_final") != false && steps < FEW_STEPS
+        return index == steps - 1 && (sigmas.last() == 0.0 || lowerAtEnd || config.flag("euler_at_final") == true)
     }
-
-    private fun sigma(timestep: Int) = sqrt((1 - alphas[timestep]) / alphas[timestep])
 
     private companion object {
         const val FEW_STEPS = 15 // below this diffusers ends with a step of first order

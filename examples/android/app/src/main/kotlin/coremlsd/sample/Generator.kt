@@ -9,14 +9,14 @@ import java.util.concurrent.Executors
 import java.util.concurrent.Future
 import kotlin.math.round
 
-/** What to draw. `guidance` 1 or less switches guidance off. */
+/** What to draw. `guidance` 1 or less switches guidance off; without a `scheduler` it is the model's own. */
 data class Request(
     val prompt: String,
     val negativePrompt: String = "",
     val steps: Int,
     val guidance: Float,
     val seed: Long = 0,
-    val scheduler: String = "dpm++"
+    val scheduler: String? = null
 )
 
 /** A picture, row by row, one 0xAARRGGBB a pixel; `cut` is the part of the prompt that did not fit. */
@@ -59,7 +59,7 @@ class Generator(
         noise: FloatArray = gaussian(request.seed)
     ): Picture {
         if (request.prompt.isBlank()) throw BundleException("the prompt is empty; say what to draw")
-        val scheduler = makeScheduler(request.scheduler, facts.scheduler, request.steps)
+        val scheduler = makeScheduler(request.scheduler ?: facts.schedulerName, facts.scheduler, request.steps)
         val used = LinkedHashMap<String, String>()
         val prompt = tokenizer.encode(request.prompt)
         val guided = request.guidance > 1
@@ -71,14 +71,16 @@ class Generator(
         try {
             val denoiser = residentUnet()
             used[Names.UNET] = denoiser.accelerator
-            var latent = noise
+            val steps = scheduler.timesteps.size
+            var latent = scaled(noise, scheduler.initialNoiseScale)
             for ((index, timestep) in scheduler.timesteps.withIndex()) {
                 if (isCancelled()) throw CancellationException()
-                if (index == maxOf(0, request.steps - preload)) decoder = openDecoder()
-                val rows = predict(denoiser, latent, timestep.toFloat(), contexts)
+                if (index == maxOf(0, steps - preload)) decoder = openDecoder()
+                val sample = scaled(latent, scheduler.inputScale(index))
+                val rows = predict(denoiser, sample, timestep, contexts)
                 val prediction = if (guided) combine(1.0 - request.guidance, rows[0], request.guidance.toDouble(), rows[1]) else rows[0]
                 latent = scheduler.step(index, prediction, latent)
-                onStep(index + 1, scheduler.timesteps.size)
+                onStep(index + 1, steps)
             }
             checkFinite(latent, "the latent")
             if (decoder == null) decoder = openDecoder()
@@ -165,6 +167,9 @@ class Generator(
             rows.forEachIndexed { index, row -> row.copyInto(whole, index * row.size) }
             return whole
         }
+
+        fun scaled(values: FloatArray, scale: Float): FloatArray =
+            if (scale == 1f) values else FloatArray(values.size) { values[it] * scale }
 
         fun checkFinite(values: FloatArray, what: String) {
             for (value in values) {

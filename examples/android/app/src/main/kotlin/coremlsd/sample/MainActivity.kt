@@ -72,7 +72,7 @@ class MainActivity : Activity() {
                 val request = Request(prompt = text, steps = facts.steps, guidance = facts.guidance, seed = System.nanoTime())
                 val picture = current.generator.draw(request, onStep = ::tellStep, isCancelled = { cancelled })
                 val bitmap = Bitmap.createBitmap(picture.pixels, picture.width, picture.height, Bitmap.Config.ARGB_8888)
-                tellEnd(describe(picture), bitmap)
+                tellEnd(describe(picture, current.manifest.schedulerNote), bitmap)
             } catch (stopped: CancellationException) {
                 tellEnd("Stopped", null)
             } catch (error: BundleException) {
@@ -115,9 +115,10 @@ class MainActivity : Activity() {
         float32.isEnabled = !busy
     }
 
-    private fun describe(picture: Picture): String {
+    private fun describe(picture: Picture, note: String): String {
         val places = picture.accelerators.entries.joinToString(", ") { "${it.key} on ${it.value}" }
-        return if (picture.cut.isEmpty()) places else "$places. Too long, left out: ${picture.cut}"
+        val cut = if (picture.cut.isEmpty()) "" else "Too long, left out: ${picture.cut}"
+        return listOf(places, cut, note).filter { it.isNotEmpty() }.joinToString(". ")
     }
 }
 

@@ -18,10 +18,19 @@ data class NetworkFile(
     val outputs: List<String>
 )
 
-/** The ids that frame a prompt, and the length that it is padded to. */
-data class TokenizerFacts(val start: Int, val end: Int, val padding: Int, val length: Int)
+/**
+ * The ids that frame a prompt, the length that it is padded to, and the words that are found whole; where `added` is
+ * null, these are both marks and the padding.
+ */
+data class TokenizerFacts(
+    val start: Int,
+    val end: Int,
+    val padding: Int,
+    val length: Int,
+    val added: List<AddedToken>? = null
+)
 
-/** Sizes and constants of the pipeline; `batch` is the UNet's. */
+/** Sizes and constants of the pipeline; `batch` is the UNet's. `steps`, `guidance` and `schedulerName` suit the model. */
 data class PipelineFacts(
     val height: Int,
     val width: Int,
@@ -33,12 +42,18 @@ data class PipelineFacts(
     val batch: Int,
     val steps: Int,
     val guidance: Float,
+    val schedulerName: String,
     val tokenizer: TokenizerFacts,
     val scheduler: SchedulerConfig
 )
 
 /** A bundle that `coreml-sd convert --target tflite` wrote: its facts and its networks. */
-class Manifest private constructor(val facts: PipelineFacts, private val networks: Map<String, NetworkFile>) {
+class Manifest private constructor(
+    val facts: PipelineFacts,
+    /** Which scheduler is taken for the model's own, where that is not here; else empty. */
+    val schedulerNote: String,
+    private val networks: Map<String, NetworkFile>
+) {
 
     /** The file of a component. */
     fun network(component: String): NetworkFile = networks[component]
@@ -47,6 +62,7 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
     companion object {
         private const val FORMAT = "coreml-sd bundle"
         private const val VERSION = 1
+        private const val OLDER_SCHEDULER = "dpm++" // where a manifest names none
         private val FAMILIES = listOf("stable-diffusion", "mobile-diffusion")
 
         /** Read `manifest.json` in a folder. Throws [BundleException] where it cannot be used. */
@@ -62,11 +78,15 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
                 if (family !in FAMILIES) {
                     throw BundleException("$path: this app draws with ${FAMILIES.joinToString()}, not with $family; copy another bundle")
                 }
-                return Manifest(pipeline(json.getJSONObject("pipeline")), networks(folder, json.getJSONObject("components")))
+                val networks = networks(folder, json.getJSONObject("components"))
+                return Manifest(pipeline(json.getJSONObject("pipeline")), schedulerNote(json), networks)
             } catch (error: JSONException) {
                 throw BundleException("$path: ${error.message}; convert again")
             }
         }
+
+        private fun schedulerNote(json: JSONObject): String =
+            json.optJSONArray("notes")?.let(::strings)?.find { it.startsWith("scheduler: ") } ?: ""
 
         private fun networks(folder: File, components: JSONObject): Map<String, NetworkFile> {
             val found = HashMap<String, NetworkFile>()
@@ -99,8 +119,9 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
                 batch = json.getInt("batch"),
                 steps = advice.getInt("steps"),
                 guidance = advice.getDouble("guidance").toFloat(),
+                schedulerName = advice.optString("scheduler", OLDER_SCHEDULER),
                 tokenizer = tokenizer(json.getJSONObject("tokenizer")),
-                scheduler = SchedulerConfig(settings(json.getJSONObject("scheduler")))
+                scheduler = SchedulerConfig(json.getJSONObject("scheduler"))
             )
         }
 
@@ -108,12 +129,18 @@ class Manifest private constructor(val facts: PipelineFacts, private val network
             start = json.getInt("bos_token_id"),
             end = json.getInt("eos_token_id"),
             padding = json.getInt("pad_token_id"),
-            length = json.getInt("max_tokens")
+            length = json.getInt("max_tokens"),
+            added = json.optJSONArray("added_tokens")?.let { list -> objects(list).map { addedToken(it) } }
         )
 
-        /** An object as a map; JSON's null is left out, as if the key were not there. */
-        private fun settings(json: JSONObject): Map<String, Any> =
-            json.keys().asSequence().map { it.toString() }.filter { !json.isNull(it) }.associateWith { json.get(it) }
+        private fun addedToken(json: JSONObject) = AddedToken(
+            content = json.getString("content"),
+            id = json.getInt("id"),
+            lstrip = json.getBoolean("lstrip"),
+            rstrip = json.getBoolean("rstrip"),
+            singleWord = json.getBoolean("single_word"),
+            normalized = json.getBoolean("normalized")
+        )
 
         private fun objects(array: JSONArray) = (0 until array.length()).map { array.getJSONObject(it) }
 

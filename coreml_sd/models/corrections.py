@@ -1,0 +1,89 @@
+"""What diffusers' pipelines correct in the configs of older folders when they open them.
+
+Sources: `__init__` of `StableDiffusionPipeline` and its image-to-image kin in diffusers. The
+pipelines of Stable Diffusion XL correct nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from coreml_sd.errors import UserError
+from coreml_sd.models.class_defaults import class_defaults, is_scheduler
+from coreml_sd.models.diffusers_folder import INDEX_NAME, DiffusersFolder
+
+SCHEDULER_FILE = "scheduler/scheduler_config.json"
+_OLD_UNET, _OLD_SIZE = Version("0.9.0.dev0"), 64
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A value as the pipeline uses it, and a line for each correction."""
+
+    value: Any
+    notes: tuple[str, ...] = ()
+
+
+def scheduler_as_read(folder: DiffusersFolder) -> dict[str, Any]:
+    """The scheduler's config; its class is the one that model_index.json names.
+
+    Raises:
+        UserError: there is none, or diffusers has no scheduler of that class.
+    """
+    config = folder.json_file(SCHEDULER_FILE)
+    entry = folder.index.get("scheduler")
+    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], str):
+        raise UserError(f"{folder.path / INDEX_NAME}: names no scheduler")
+    if not is_scheduler(entry[1]):
+        raise UserError(
+            f"{folder.path / INDEX_NAME}: scheduler is {entry[1]}, which this diffusers does not "
+            "have; name another one there, with its config in scheduler/"
+        )
+    return {**config, "_class_name": entry[1]}
+
+
+def corrected_scheduler(config: dict[str, Any]) -> Corrected:
+    """The config of a scheduler in a Stable Diffusion pipeline."""
+    defaults = class_defaults(config["_class_name"])
+    changes: dict[str, Any] = {}
+    offset = config.get("steps_offset", defaults.get("steps_offset", 1))
+    if offset != 1:
+        changes["steps_offset"] = 1
+    if config.get("clip_sample", defaults.get("clip_sample", False)) is True:
+        changes["clip_sample"] = False
+    notes = tuple(
+        f"{SCHEDULER_FILE}: {key} {_shown(key, config)} taken as {_word(value)}, as diffusers does"
+        for key, value in changes.items()
+    )
+    return Corrected({**config, **changes}, notes)
+
+
+def corrected_sample_size(unet: dict[str, Any]) -> Corrected:
+    """The side of the latent that a UNet's config asks for, in a Stable Diffusion pipeline."""
+    size = unet.get("sample_size")
+    if not isinstance(size, int) or size >= _OLD_SIZE or not _is_old(unet):
+        return Corrected(size)
+    note = (
+        f"unet/config.json: sample_size {size} of diffusers {unet['_diffusers_version']} taken as "
+        f"{_OLD_SIZE}, as diffusers does"
+    )
+    return Corrected(_OLD_SIZE, (note,))
+
+
+def _is_old(unet: dict[str, Any]) -> bool:
+    try:
+        version = Version(str(unet.get("_diffusers_version", "")))
+    except InvalidVersion:
+        return False
+    return Version(version.base_version) < _OLD_UNET
+
+
+def _shown(key: str, config: dict[str, Any]) -> str:
+    return _word(config[key]) if key in config else "is not there and"
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

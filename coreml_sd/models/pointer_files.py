@@ -1,0 +1,23 @@
+"""Files of a model that hold a pointer instead of their content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coreml_sd.errors import UserError
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def require_content(file: Path) -> None:
+    """Refuse a git-lfs pointer, which a clone without git-lfs leaves in place of a large file.
+
+    Raises:
+        UserError: it is one. OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        if stream.read(len(_LFS)) == _LFS:
+            raise UserError(
+                f"{file}: is a git-lfs pointer, not the file itself: run `git lfs pull` in the "
+                "model's folder"
+            )

@@ -1,0 +1,169 @@
+"""A model as diffusers' own pipeline opens it: what a conversion is held against.
+
+Nothing here goes through this package's reading of the folder: diffusers chooses the classes, the
+weight files and the tokenizers, and corrects old configs. A folder that is misread here does not
+pass because what it is held against was misread with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from coreml_sd.errors import UserError
+from coreml_sd.memory.freed import let_pages_go
+from coreml_sd.models import mobile_diffusion
+from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.diffusers_folder import NETWORKS, DiffusersFolder
+from coreml_sd.models.pipeline import ADVICE_NAME
+from coreml_sd.models.seeded import SeededFolder
+from coreml_sd.models.tensor_file import TensorFile
+from coreml_sd.models.weights import set_tensor
+from coreml_sd.parity.checks import GATE_MOBILE, SEEDS, Check, decibels
+from coreml_sd.parity.reference import Reference, reference
+from coreml_sd.sources import OpenedSource
+
+_SMALL = ("scheduler", "tokenizer", "tokenizer_2")
+_DTYPES = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
+_MOST_PAGES = 1 << 28  # bytes of mapped weights that are kept in memory
+
+
+def diffusers_source(folder: DiffusersFolder) -> DiffusersSource | None:
+    """What diffusers makes of a folder; None for random weights, which no pipeline opens."""
+    return None if isinstance(folder, SeededFolder) else DiffusersSource(folder)
+
+
+def own_network(folder: DiffusersFolder, component: ComponentSpec) -> Reference | None:
+    """A component's network as diffusers' own pipeline opens it, where there is such a pipeline."""
+    source = diffusers_source(folder)
+    return None if source is None else source.network(component.part)
+
+
+def reading_check(component: ComponentSpec, own: Reference) -> Check:
+    """The network as it is read here, before it is changed, against diffusers' own."""
+    opened = component.open()
+    here = reference(component, OpenedSource(opened.module, opened.weights))
+    inputs = [component.sample_inputs(SEEDS[0])]
+    expected, found = own.outputs(component, inputs), here.outputs(component, inputs)
+    return decibels("source as read against diffusers' pipeline", expected, found, GATE_MOBILE)
+
+
+class DiffusersSource:
+    """A folder opened by diffusers.
+
+    The weights stay in their files, mapped, in the width that they are stored in.
+    """
+
+    def __init__(self, folder: DiffusersFolder) -> None:
+        self._folder = folder
+
+    @property
+    def advises_scheduler(self) -> bool:
+        """Whether the folder's own advice names a scheduler, which diffusers does not read."""
+        advice = self._folder.path / ADVICE_NAME
+        return advice.is_file() and "scheduler" in self._folder.json_file(ADVICE_NAME)
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """The pipeline, with all its networks.
+
+        Raises:
+            UserError: diffusers cannot open the folder.
+        """
+        return self._opened(NETWORKS)
+
+    def network(self, part: str) -> Reference:
+        """One network, which diffusers opens as a part of the pipeline; its parameters are on
+        `meta`, and their values are read when they are asked for.
+
+        Raises:
+            UserError: diffusers cannot open it.
+        """
+        network: nn.Module = getattr(self._opened((part,)), part).eval().requires_grad_(False)
+        return Reference(network, _MappedTensors(network, self._folder.weight_files(part)))
+
+    def _opened(self, networks: Collection[str]) -> Any:
+        from diffusers import DiffusionPipeline
+
+        index = self._folder.index
+        kind, name = DiffusionPipeline, index.get("_class_name")
+        if name in mobile_diffusion.__all__:
+            kind = getattr(mobile_diffusion, name)
+        parts = [part for part, entry in index.items() if isinstance(entry, list)]
+        left_out = {part: None for part in parts if part not in (*networks, *_SMALL)}
+        variants = {name for name in self._folder.variants.values() if name}
+        try:
+            with _quiet():
+                return kind.from_pretrained(
+                    str(self._folder.path),
+                    torch_dtype={part: self._dtype(part) for part in self._folder.networks},
+                    variant=next(iter(variants), None),
+                    use_safetensors=True,
+                    local_files_only=True,
+                    **left_out,
+                )
+        except Exception as error:  # whatever a folder makes it say
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{self._folder.path}: diffusers cannot open it: {reason}") from None
+
+    def _dtype(self, part: str) -> torch.dtype:
+        """The type of all weights, so that they stay mapped; fp32 where they are of several."""
+        files = [TensorFile(path) for path in self._folder.weight_files(part)]
+        held = {entry.dtype for file in files for entry in file.entries.values()}
+        floats = [name for name in held if "F" in name]
+        return _DTYPES.get(floats[0], torch.float32) if len(floats) == 1 else torch.float32
+
+
+class _MappedTensors:
+    """The values of a network's parameters, as `coreml_sd.compress.weights.TensorSource`.
+
+    Pages of the files leave memory again when many were read.
+    """
+
+    def __init__(self, network: nn.Module, files: list[Path]) -> None:
+        """Puts the network on `meta`."""
+        self._values = dict(network.named_parameters(remove_duplicate=False))
+        self._files, self._read = files, 0
+        for name, value in self._values.items():
+            empty = nn.Parameter(value.to("meta"), requires_grad=False)
+            set_tensor(network, name, empty)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A parameter's values as they are stored."""
+        value = self._values[name]
+        if self._read > _MOST_PAGES:
+            self._read = 0
+            for file in self._files:
+                let_pages_go(file, private=True)
+        self._read += value.nbytes
+        return value.detach()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars, and without what diffusers says of old configs: it is noted here."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    kept = [(each, each.get_verbosity()) for each in (diffusers_logging, transformers_logging)]
+    bars = [each for each, _ in kept if each.is_progress_bar_enabled()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for each, _ in kept:
+            each.set_verbosity_error()
+        for each in bars:
+            each.disable_progress_bar()
+        try:
+            yield
+        finally:
+            for each, level in kept:
+                each.set_verbosity(level)
+            for each in bars:
+                each.enable_progress_bar()
