@@ -1,8 +1,8 @@
 """Nothing heavy is loaded before a command needs it."""
 
+import os
 import subprocess
 import sys
-import time
 
 HEAVY = ("torch", "coremltools", "diffusers", "transformers", "numba", "numpy")
 
@@ -45,12 +45,23 @@ def test_the_check_notices_a_heavy_import() -> None:
     assert "numpy" in loaded_after("import numpy")
 
 
-def test_help_is_instant() -> None:
-    times = []
+def processor_seconds(*arguments: str) -> float:
+    """What an interpreter takes at best, whatever else the machine does."""
+
+    def used() -> float:
+        times = os.times()
+        return times.children_user + times.children_system
+
+    taken = []
     for _ in range(5):
-        started = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "coreml_sd.cli.main", "--help"], capture_output=True, check=True
-        )
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.3
+        before = used()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+        taken.append(used() - before)
+    return min(taken)
+
+
+def test_help_is_instant() -> None:
+    """It takes less than numpy alone, of which torch takes many times as much."""
+    assert processor_seconds("-m", "coreml_sd.cli.main", "--help") < processor_seconds(
+        "-c", "import numpy"
+    )

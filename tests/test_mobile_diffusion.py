@@ -198,8 +198,8 @@ def test_a_preset_converts_to_the_same_bytes_twice_and_another_to_others(
 def test_a_folder_is_counted_decision_by_decision(
     md_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = counting.ablation(open_model(ConversionConfig(model=str(md_folder))))
-    monkeypatch.setattr(counting, "ablation", lambda model: rows)  # takes seconds each time
+    counted = counting.ablation(open_model(ConversionConfig(model=str(md_folder))))
+    monkeypatch.setattr(counting, "ablation", lambda model: counted)  # takes seconds each time
     done = CliRunner().invoke(cli, ["inspect", "--ablate", "--json", str(md_folder)])
     rows = json.loads(done.stdout)
     assert [row["network"] for row in rows] == ["unet"] * 10 + ["vae_decoder"] * 4
