@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,12 @@ def write_pipeline(folder: Path, *, second: bool = False) -> Path:
         prediction_type="v_prediction" if second else "epsilon",
     )
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heed_ctrl_c() -> None:
+    """A run in the background ignores Ctrl-C, and so would the commands that tests stop."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

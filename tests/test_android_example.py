@@ -86,6 +86,8 @@ def test_a_changed_name_is_found(name: str) -> None:
 
 def test_the_manifest_has_every_key_that_is_read(android_bundle: Callable[[int], Path]) -> None:
     held = keys_of(json.loads((android_bundle(2) / "manifest.json").read_text(encoding="utf-8")))
+    added = json.loads((ROOT / "tests/fixtures/tokenizer_added.json").read_text(encoding="utf-8"))
+    held |= keys_of({"tokenizer": added["facts"]})  # of a model with added words
     read = manifest_keys(source("Manifest"))
     assert {"pipeline", "files", "scaling_factor", "pad_token_id", "batch"} <= read <= held
     assert not manifest_keys('json.getInt("no_such_key")') <= held

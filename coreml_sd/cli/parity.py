@@ -73,7 +73,7 @@ def _tables(report: Any) -> list[Any]:
 
     columns = ["comparison", "figure", "gate", ""]
     tables = []
-    for entry in report.components:
+    for entry in report.compared:
         rows = [[c.name, c.figure, _gate(c), _verdict(c)] for c in entry.checks]
         title = f"{entry.component}, {entry.target}: {entry.label}"
         tables.append(table(title, columns, rows, text_columns=1))

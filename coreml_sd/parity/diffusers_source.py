@@ -100,7 +100,7 @@ class DiffusersSource:
         left_out = {part: None for part in parts if part not in (*networks, *_SMALL)}
         variants = {name for name in self._folder.variants.values() if name}
         try:
-            with _quiet():
+            with quiet():
                 return kind.from_pretrained(
                     str(self._folder.path),
                     torch_dtype={part: self._dtype(part) for part in self._folder.networks},
@@ -147,8 +147,8 @@ class _MappedTensors:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without progress bars, and without what diffusers says of old configs: it is noted here."""
+def quiet() -> Iterator[None]:
+    """Without the libraries' progress bars, and what they say of old configs and long prompts."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

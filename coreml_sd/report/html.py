@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from coreml_sd import __version__
 from coreml_sd.memory.plot import plot_memory
-from coreml_sd.parity.pipeline_checks import PIPELINE
 from coreml_sd.picture import png_bytes
 from coreml_sd.report.measure import AMPLIFICATION, ParityReport
 
@@ -32,8 +31,7 @@ def render(report: ParityReport) -> str:
         report=report,
         manifest=report.bundle.manifest,
         labels=sorted(
-            {entry.label for entry in report.components if entry.component != PIPELINE}
-            | {runtime.label for runtime in report.runtimes}
+            {entry.label for entry in report.components} | {r.label for r in report.runtimes}
         ),
         sizes=_sizes(report),
         picture_costs=report.picture_costs,

@@ -69,11 +69,17 @@ class ParityReport:
     components: tuple[ComponentParity, ...]
     pictures: tuple[PictureRow, ...]
     memory: MemoryReport | None = None
+    pipeline: ComponentParity | None = None
+
+    @property
+    def compared(self) -> tuple[ComponentParity, ...]:
+        """What generation is told, where diffusers has a pipeline for it, then the components."""
+        return (*([self.pipeline] if self.pipeline else []), *self.components)
 
     @property
     def passed(self) -> bool:
         """Whether every gate was reached."""
-        return all(component.passed for component in self.components)
+        return all(entry.passed for entry in self.compared)
 
     @property
     def notes(self) -> list[str]:
@@ -97,6 +103,7 @@ class ParityReport:
             "notes": self.notes,
             "passed": self.passed,
             "runtimes": {runtime.name: runtime.label for runtime in self.runtimes},
+            "pipeline": self.pipeline.to_json() if self.pipeline else None,
             "components": [
                 {"component": entry.component, "target": entry.target, **entry.to_json()}
                 for entry in self.components
@@ -145,12 +152,12 @@ def measure(
             f"{plan.model.folder.path}: not the model that {bundle.path} was converted from "
             "(its files changed); convert again"
         )
-    components = []
     read = diffusers_source(plan.model.folder)
+    told = None
     if read is not None:
         with progress.stage("tokens, scheduler and sizes against diffusers' pipeline"):
-            size = own_size(plan.config)
-            components.append(pipeline_parity(read, bundle.pipeline, bundle.path, size))
+            told = pipeline_parity(read, bundle.pipeline, bundle.path, own_size(plan.config))
+    components = []
     for name in bundle.components:
         component = plan.model.component(name)
         with progress.stage(f"{name}: load"):
@@ -171,7 +178,7 @@ def measure(
     if pictures and any(each.name == "litert" for each in opened):
         with progress.stage("resident memory, pipelined and with everything loaded"):
             memory = measure_memory(bundle.path, pictures[0].request)
-    return ParityReport(bundle, opened, tuple(components), pictures, memory)
+    return ParityReport(bundle, opened, tuple(components), pictures, memory, told)
 
 
 def _picture_runtimes(bundle: Bundle, runtime: str) -> list[str]:

@@ -15,6 +15,11 @@ _ROOT = Path(__file__).resolve().parents[2]
 _MARK = "COREML_SD_FAULT_RUN"  # in the environment of every process of one run
 
 
+def _heed_ctrl_c() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Run:
     """One conversion into `out` as a process group of its own, like a command in a terminal."""
 
@@ -29,6 +34,7 @@ class Run:
                 env={**os.environ, _MARK: self.mark},
                 start_new_session=True,
                 cwd=_ROOT,
+                preexec_fn=_heed_ctrl_c,
             )
 
     def wait(self, seconds: float | None = None) -> int | None:
