@@ -135,7 +135,8 @@ class TestReport:
         assert measured.passed
         rows = [(entry.component, entry.target) for entry in measured.components]
         names = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
-        assert rows == [(name, target) for name in names for target in ("coreml", "tflite")]
+        files = [(name, target) for name in names for target in ("coreml", "tflite")]
+        assert rows == [("pipeline", "source"), *files]
 
     def test_every_picture_is_drawn_three_ways(self, measured: report.ParityReport) -> None:
         """From the source by torch, from the Core ML files by mil, from the TFLite files."""

@@ -23,7 +23,8 @@ INNER, OUTER, TEXT = 256, 1024, 77
 INNER_LAYERS = 2 * 2 + 1 + 3
 ATTENTIONS = 2 * INNER_LAYERS + 3
 SEPARABLE_BLOCKS = 2 + 1 + 3
-ALL_BACK = {**SWITCHED_BACK, "block_out_channels": (32, 32, 64, 64)}
+# The blocks stay few: no promise is about them, and each takes time to export.
+ALL_BACK = {**SWITCHED_BACK, "pruned_blocks": True, "block_out_channels": (32, 32, 64, 64)}
 
 
 def holds(graph: AttentionGraph) -> dict[str, bool]:

@@ -16,6 +16,8 @@ from coreml_sd.runtimes.mil import MilNetwork, MilPackage
 from coreml_sd.targets.coreml.chunks import plan_cuts
 from coreml_sd.targets.coreml.export import PackageMetadata, export_package
 
+pytestmark = pytest.mark.usefixtures("quick_capture")
+
 METADATA = PackageMetadata("author", "licence", "description", "1", {"key": "value"})
 
 
