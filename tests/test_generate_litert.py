@@ -133,10 +133,10 @@ def measured(both_bundle: Path) -> report.ParityReport:
 class TestReport:
     def test_every_component_has_a_row_for_each_target(self, measured: report.ParityReport) -> None:
         assert measured.passed
-        rows = [(entry.component, entry.target) for entry in measured.components]
+        rows = [(entry.component, entry.target) for entry in measured.compared]
         names = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
         files = [(name, target) for name in names for target in ("coreml", "tflite")]
-        assert rows == [("pipeline", "source"), *files]
+        assert rows == [("pipeline", "diffusers"), *files]
 
     def test_every_picture_is_drawn_three_ways(self, measured: report.ParityReport) -> None:
         """From the source by torch, from the Core ML files by mil, from the TFLite files."""

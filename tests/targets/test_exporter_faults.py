@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
@@ -30,7 +29,8 @@ import litert_torch, torch
 from tests.targets.test_exporter_faults import cut_table
 network = cut_table(torch.nn.Embedding(50, {4 * PARTS})).eval()
 ids = (torch.zeros(7, dtype=torch.int32),)
-litert_torch.signature("main", network, ids).convert(lightweight_conversion=True).export(sys.argv[1])
+model = litert_torch.signature("main", network, ids).convert(lightweight_conversion=True)
+model.export(sys.argv[1])
 """
 IDS = TensorSpec("input_ids", (7,), "float32", "")
 
