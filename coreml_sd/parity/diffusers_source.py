@@ -32,7 +32,7 @@ from coreml_sd.sources import OpenedSource
 
 _SMALL = ("scheduler", "tokenizer", "tokenizer_2")
 _DTYPES = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
-_MOST_PAGES = 1 << 28  # bytes of mapped weights that are kept in memory
+_MOST_PAGES = 1 << 26  # bytes of mapped weights that are kept in memory
 
 
 def diffusers_source(folder: DiffusersFolder) -> DiffusersSource | None:
@@ -87,7 +87,8 @@ class DiffusersSource:
             UserError: diffusers cannot open it.
         """
         network: nn.Module = getattr(self._opened((part,)), part).eval().requires_grad_(False)
-        return Reference(network, _MappedTensors(network, self._folder.weight_files(part)))
+        values = _MappedTensors(network, self._folder.weight_files(part))
+        return Reference(network, values, values.let_go)
 
     def _opened(self, networks: Collection[str]) -> Any:
         from diffusers import DiffusionPipeline
@@ -139,11 +140,15 @@ class _MappedTensors:
         """A parameter's values as they are stored."""
         value = self._values[name]
         if self._read > _MOST_PAGES:
-            self._read = 0
-            for file in self._files:
-                let_pages_go(file, private=True)
+            self.let_go()
         self._read += value.nbytes
         return value.detach()
+
+    def let_go(self) -> None:
+        """Pages that were read leave memory."""
+        self._read = 0
+        for file in self._files:
+            let_pages_go(file, private=True)
 
 
 @contextlib.contextmanager

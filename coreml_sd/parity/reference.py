@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +20,12 @@ _POSITIONS = "position_ids"
 
 @dataclass(frozen=True)
 class Reference:
-    """A network as published and, where it is on `meta`, the values of its parameters."""
+    """A network as published and, where it is on `meta`, the values of its parameters; `release`
+    frees what reading them has brought into memory."""
 
     network: nn.Module
     values: TensorSource | None = None
+    release: Callable[[], None] = lambda: None
 
     @property
     def weights(self) -> NetworkWeights:
@@ -34,7 +36,9 @@ class Reference:
         """What the network gives for each of `inputs`."""
         published = SourceNetwork(component, self.network)
         with self.weights.given_to(published.module):
-            return [published.run(given) for given in inputs]
+            found = [published.run(given) for given in inputs]
+        self.release()
+        return found
 
 
 def named(own: Reference | None) -> str:

@@ -120,6 +120,24 @@ class TestTheSourceOpenedByDiffusers:
             assert str(path) in maps.read_text("utf-8", errors="replace")
         assert network_check(model, "unet") > GATE_MOBILE
 
+    @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells of mappings")
+    def test_no_page_of_its_file_stays_when_it_was_run(self, model: Path) -> None:
+        def resident() -> int:
+            mapped = Path("/proc/self/smaps").read_text("utf-8", errors="replace")
+            parts = mapped.split(f"{model}/unet/diffusion_pytorch_model.safetensors\n")[1:]
+            assert parts
+            return sum(int(part.split("\nRss:")[1].split()[0]) for part in parts)
+
+        opened = open_model(ConversionConfig(model=str(model)))
+        component = opened.component("unet")
+        own_one = own_network(opened.folder, component)
+        assert own_one is not None and own_one.values is not None
+        for name, _ in own_one.network.named_parameters():
+            own_one.values.tensor(name).sum()
+        assert resident() > 0
+        own_one.outputs(component, [component.sample_inputs(0)])
+        assert resident() == 0
+
     def test_a_model_of_random_weights_has_none(self) -> None:
         assert diffusers_source(open_model(ConversionConfig(model="md-lite")).folder) is None
 
