@@ -16,7 +16,7 @@ from coreml_sd.memory.freed import collect_garbage, give_back, map_large_blocks
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
-from coreml_sd.sources import OpenedSource, open_source
+from coreml_sd.sources import open_source
 
 if TYPE_CHECKING:
     from coreml_sd.parity.checks import Check, ComponentParity
@@ -64,7 +64,13 @@ def convert_component(
             entry["preview"] = preview_of(plan.model, vae).to_json()
             del vae
             give_back()
-    own, reading = _own_network(plan, component, source) if verify else (None, ())
+    own: Reference | None = None
+    reading: tuple[Check, ...] = ()
+    if verify:
+        from coreml_sd.parity.diffusers_source import held_against
+
+        folder, pruned = plan.model.folder, source.pruning is not None
+        own, reading = held_against(folder, component, pruned=pruned)
     for target in plan.config.targets:
         part = _TARGETS[target](plan, component, source, staging, verify, progress, own)
         give_back()
@@ -77,19 +83,6 @@ def convert_component(
         entry |= part
     entry["seconds"] = round(time.perf_counter() - started, 2)
     return entry
-
-
-def _own_network(
-    plan: Plan, component: ComponentSpec, source: OpenedSource
-) -> tuple[Reference | None, tuple[Check, ...]]:
-    """The network as diffusers opens it. A pruned one is none of diffusers': there what it was
-    made from is compared."""
-    from coreml_sd.parity.diffusers_source import own_network, reading_check
-
-    own = own_network(plan.model.folder, component)
-    if own is None or not source.pruning:
-        return own, ()
-    return None, (reading_check(component, own),)
 
 
 def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:

@@ -34,15 +34,15 @@ def scheduler_as_read(folder: DiffusersFolder) -> dict[str, Any]:
         UserError: there is none, or diffusers has no scheduler of that class.
     """
     config = folder.json_file(SCHEDULER_FILE)
-    entry = folder.index.get("scheduler")
-    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], str):
+    named = folder.indexed_class("scheduler")
+    if named is None:
         raise UserError(f"{folder.path / INDEX_NAME}: names no scheduler")
-    if not is_scheduler(entry[1]):
+    if not is_scheduler(named):
         raise UserError(
-            f"{folder.path / INDEX_NAME}: scheduler is {entry[1]}, which this diffusers does not "
+            f"{folder.path / INDEX_NAME}: scheduler is {named}, which this diffusers does not "
             "have; name another one there, with its config in scheduler/"
         )
-    return {**config, "_class_name": entry[1]}
+    return {**config, "_class_name": named}
 
 
 def corrected_scheduler(config: dict[str, Any]) -> Corrected:

@@ -39,6 +39,13 @@ class DiffusersFolder:
             raise UserError(f"{self.path}: no such folder")
         return self.json_file(INDEX_NAME)
 
+    def indexed_class(self, part: str) -> str | None:
+        """The class that model_index.json names for a part; None where it names none."""
+        entry = self.index.get(part)
+        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str):
+            return entry[1]
+        return None
+
     def json_file(self, relative: str) -> dict[str, Any]:
         """One JSON object of the folder.
 

@@ -40,15 +40,15 @@ def require_classes(folder: DiffusersFolder, wanted: Mapping[str, str]) -> None:
 
 
 def _require_in_index(folder: DiffusersFolder, part: str, class_name: str) -> None:
-    entry = folder.index.get(part)
-    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], str):
+    named = folder.indexed_class(part)
+    if named is None:
         raise UserError(
             f"{folder.path / INDEX_NAME}: names no {part}; give a complete diffusers folder, with "
             f'"{part}": ["{_library(part)}", "{class_name}"]'
         )
     allowed = _TOKENIZERS if class_name in _TOKENIZERS else (class_name,)
-    if entry[1] not in allowed:
-        raise _other(folder, f"{INDEX_NAME}: {part}", entry[1], class_name)
+    if named not in allowed:
+        raise _other(folder, f"{INDEX_NAME}: {part}", named, class_name)
 
 
 def _require_clip(folder: DiffusersFolder, part: str, config: dict[str, Any]) -> None:

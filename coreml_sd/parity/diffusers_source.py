@@ -46,6 +46,19 @@ def own_network(folder: DiffusersFolder, component: ComponentSpec) -> Reference 
     return None if source is None else source.network(component.part)
 
 
+def held_against(
+    folder: DiffusersFolder, component: ComponentSpec, *, pruned: bool
+) -> tuple[Reference | None, tuple[Check, ...]]:
+    """The network as diffusers opens it, for the checks of a component, and checks to put first.
+
+    A pruned network is none of diffusers': there what it was made from is compared.
+    """
+    own = own_network(folder, component)
+    if own is None or not pruned:
+        return own, ()
+    return None, (reading_check(component, own),)
+
+
 def reading_check(component: ComponentSpec, own: Reference) -> Check:
     """The network as it is read here, before it is changed, against diffusers' own."""
     opened = component.open()

@@ -27,7 +27,7 @@ from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.open_model import own_size
 from coreml_sd.parity.checks import Check, ComponentParity
-from coreml_sd.parity.diffusers_source import diffusers_source, own_network, reading_check
+from coreml_sd.parity.diffusers_source import diffusers_source, held_against
 from coreml_sd.parity.pipeline_checks import pipeline_parity
 from coreml_sd.parity.reference import Reference
 from coreml_sd.plan import Plan, plan_conversion
@@ -162,9 +162,8 @@ def measure(
         component = plan.model.component(name)
         with progress.stage(f"{name}: load"):
             source = load_source(component, plan.config.prune)
-            own = own_network(plan.model.folder, component)
-        reading = (reading_check(component, own),) if own and source.pruning else ()
-        own = None if source.pruning else own
+            pruned = source.pruning is not None
+            own, reading = held_against(plan.model.folder, component, pruned=pruned)
         for target in bundle.targets:
             compare = _coreml_parity if target == "coreml" else _tflite_parity
             result = compare(bundle, plan, component, source.network, own, progress)

@@ -160,6 +160,16 @@ class TestTheSourceOpenedByDiffusers:
             ]
 
 
+def take_instead(patch: pytest.MonkeyPatch, part: str, file: Path) -> None:
+    """The weights of one network are read from this file."""
+    real = diffusers_folder.weight_files
+    patch.setattr(
+        diffusers_folder,
+        "weight_files",
+        lambda folder, asked, variant: [file] if asked == part else real(folder, asked, variant),
+    )
+
+
 Misread = Callable[[Path, pytest.MonkeyPatch], None]
 
 
@@ -167,13 +177,7 @@ def backup_taken(model: Path, patch: pytest.MonkeyPatch) -> None:
     path = model / "unet/diffusion_pytorch_model.safetensors"
     other = {name: tensor + 0.05 for name, tensor in load_file(path).items()}
     save_file(other, path.with_stem(f"{path.stem}_backup"), {"format": "pt"})
-    last = sorted((model / "unet").glob("*.safetensors"))[-1]
-    real = diffusers_folder.weight_files
-    patch.setattr(
-        diffusers_folder,
-        "weight_files",
-        lambda folder, part, variant: [last] if part == "unet" else real(folder, part, variant),
-    )
+    take_instead(patch, "unet", sorted((model / "unet").glob("*.safetensors"))[-1])
 
 
 def stale_file_taken(model: Path, patch: pytest.MonkeyPatch) -> None:
@@ -183,12 +187,7 @@ def stale_file_taken(model: Path, patch: pytest.MonkeyPatch) -> None:
     save_file(tensors, shard, {"format": "pt"})
     index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, shard.name)}
     path.with_name(f"{path.name}.index.json").write_text(json.dumps(index), "utf-8")
-    real = diffusers_folder.weight_files
-    patch.setattr(
-        diffusers_folder,
-        "weight_files",
-        lambda folder, part, variant: [path] if part == "unet" else real(folder, part, variant),
-    )
+    take_instead(patch, "unet", path)
 
 
 def other_decoder_assumed(model: Path, patch: pytest.MonkeyPatch) -> None:
@@ -317,15 +316,8 @@ def misread_vae(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     other = {name: tensor + 0.05 for name, tensor in load_file(path).items()}
     backup = path.with_stem(f"{path.stem}_backup")
     save_file(other, backup, {"format": "pt"})
-    real = diffusers_folder.weight_files
     with monkeypatch.context() as patch:
-        patch.setattr(
-            diffusers_folder,
-            "weight_files",
-            lambda folder, part, variant: (
-                [backup] if part == "vae" else real(folder, part, variant)
-            ),
-        )
+        take_instead(patch, "vae", backup)
         yield model
 
 
