@@ -1,0 +1,152 @@
+"""Files that came from elsewhere, read with limits: regular files only, never more than allowed."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from coreml_sd.errors import UserError
+from coreml_sd.limits import LIMITS
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; a pipe or a device is refused before it is waited for.
+
+    Raises:
+        UserError: it is no regular file. OSError: it is missing or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path}: not a regular file; put the file itself there")
+    return os.fdopen(descriptor, "rb")
+
+
+def require_regular(path: Path) -> Path:
+    """The same path, for a library that opens it itself.
+
+    Raises:
+        UserError: it is missing, or no regular file.
+    """
+    try:
+        kind = path.stat().st_mode
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(kind):
+        raise UserError(f"{path}: not a regular file; put the file itself there")
+    return path
+
+
+def read_bytes(path: Path, most: int = LIMITS.text_bytes) -> bytes:
+    """A whole file of at most `most` bytes.
+
+    Raises:
+        UserError: it is no regular file, cannot be read, or is larger.
+    """
+    try:
+        with open_regular(path) as file:
+            content = file.read(most + 1)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > most:
+        raise UserError(f"{path}: larger than {most >> 20} MB, the most that such a file may have")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8.
+
+    Raises:
+        UserError: as `read_bytes`, or it is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        UserError: as `read_text` and `parse_json`; the file is named.
+    """
+    text = read_text(path)
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The table that a JSON file holds.
+
+    Raises:
+        UserError: as `read_json`, or it holds something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a table of keys and values")
+    return value
+
+
+def parse_json(text: str) -> Any:
+    """A JSON value as every reader understands it alike.
+
+    Raises:
+        ValueError: not JSON; a key twice in one table; a number that is not finite or beyond 64
+            bits; nested deeper than the limit.
+    """
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_table,
+            parse_constant=_not_finite,
+            parse_float=_float,
+            parse_int=_int,
+        )
+    except RecursionError:
+        raise ValueError(f"nested deeper than {LIMITS.nesting}") from None
+    _require_shallow(value)
+    return value
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one table")
+    return table
+
+
+def _not_finite(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]} is beyond all numbers")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) < 21 and -(1 << 63) <= int(text) < 1 << 63:
+        return int(text)
+    raise ValueError(f"{text[:40]} is beyond 64 bits")
+
+
+def _require_shallow(value: Any) -> None:
+    level, depth = [value], 0
+    while level:
+        if depth > LIMITS.nesting:
+            raise ValueError(f"nested deeper than {LIMITS.nesting}")
+        inner = [list(v.values()) if isinstance(v, dict) else v for v in level]
+        level = [e for v in inner if isinstance(v, list) for e in v if isinstance(e, (dict, list))]
+        depth += 1
