@@ -1,0 +1,31 @@
+"""Paths that a file from elsewhere names: they stay inside the folder that the file belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coreml_sd.errors import UserError
+
+_UNSAFE = ("", ".", "..")
+
+
+def file_inside(folder: Path, relative: str) -> Path:
+    """Where a name from a file lies in `folder`; whether something is there is not asked.
+
+    Parts are divided by `/` on every system.
+
+    Raises:
+        UserError: the name is absolute, goes up, has an empty part, a backslash, a colon or a null
+            character, or a link on the way leads out of the folder.
+    """
+    parts = relative.split("/")
+    if any(part in _UNSAFE for part in parts) or any(mark in relative for mark in "\\:\0"):
+        raise UserError(f"{folder}: names {relative[:200]!r}, which is not a path inside it")
+    path = folder.joinpath(*parts)
+    try:
+        leads_out = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a ring of links
+        raise UserError(f"{folder}: names {relative[:200]!r} ({error})") from None
+    if leads_out:
+        raise UserError(f"{path}: a link that leads out of {folder}; put the file itself there")
+    return path
