@@ -12,16 +12,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.foreign_files import open_regular, parse_json, read_bytes
+from coreml_sd.inside_folder import file_inside
+from coreml_sd.manifest import FORMAT, VERSION, check_manifest
 from coreml_sd.stopping import when_stopped
 
 MANIFEST_NAME = "manifest.json"
-MANIFEST_VERSION = 1
-FORMAT = "coreml-sd bundle"
 _REPORTS = ("parity.html", "parity.json")  # written after the bundle is whole, never checksummed
 _SEAL = "manifest_sha256"  # the manifest's own checksum, taken with zeros in its place
 _UNSEALED = "0" * 64
@@ -96,49 +97,73 @@ def open_bundle(path: Path, *, check: bool = True) -> Bundle:
         check: compare sizes and SHA-256 of all files (reads the whole bundle once).
 
     Raises:
-        UserError: no bundle, a half-written one, a newer manifest, a missing or changed file; a
-            changed manifest is noticed without `check` too.
+        UserError: no bundle, a half-written one, a newer manifest, one whose values make no sense,
+            a missing or changed file, one that lies outside the folder; a changed manifest is
+            noticed without `check` too.
     """
-    manifest_path = path / MANIFEST_NAME
     if not path.is_dir():
         raise UserError(f"{path}: no such bundle; make one with `coreml-sd convert -o {path}`")
-    if not manifest_path.is_file():
-        raise UserError(f"{path}: not a bundle, or a half-written one (no {MANIFEST_NAME})")
-    try:
-        content = manifest_path.read_bytes()
-        manifest = json.loads(content.decode("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{manifest_path}: cannot be read ({error}); convert again") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{manifest_path}: not the manifest of a bundle; convert again")
-    version = manifest.get("manifest_version")
-    if not isinstance(version, int) or version > MANIFEST_VERSION:
-        raise UserError(
-            f"{manifest_path}: manifest version {version}, this coreml-sd reads up to "
-            f"{MANIFEST_VERSION}; update coreml-sd"
-        )
-    _require_intact(manifest_path, content, manifest)
-    missing = {"pipeline", "components", "config", "files", "model"} - manifest.keys()
-    if missing:
-        raise UserError(f"{manifest_path}: lacks {', '.join(sorted(missing))}; convert again")
-    bundle = Bundle(path, manifest)
+    bundle = Bundle(path, _read_manifest(path / MANIFEST_NAME))
     if check:
         verify_files(bundle)
     return bundle
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise UserError(f"{path.parent}: not a bundle, or a half-written one (no {path.name})")
+    content = read_bytes(path)
+    try:
+        manifest = parse_json(content.decode("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read ({error}); convert again") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"{path}: not the manifest of a bundle (another format); convert again")
+    version = manifest.get("manifest_version")
+    if type(version) is not int or version < 1:
+        raise UserError(f"{path}: manifest_version: {version!r} is none; convert again")
+    if version > VERSION:
+        raise UserError(
+            f"{path}: manifest version {version}, this coreml-sd reads up to {VERSION}; "
+            "update coreml-sd"
+        )
+    _require_intact(path, content, manifest)
+    try:
+        check_manifest(manifest)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; convert again") from None
+    return manifest
 
 
 def verify_files(bundle: Bundle) -> None:
     """Compare every file with the manifest.
 
     Raises:
-        UserError: a file is missing or differs, named.
+        UserError: a file is missing, differs or lies outside the folder, or a package holds one
+            that the manifest does not list; named.
     """
-    for relative, entry in bundle.manifest["files"].items():
-        file = bundle.path / relative
-        if not file.is_file():
+    listed = bundle.manifest["files"]
+    for relative, entry in listed.items():
+        file = file_inside(bundle.path, relative)
+        if not file.exists():
             raise UserError(f"{file}: missing from the bundle; convert again or restore it")
-        if file.stat().st_size != entry["bytes"] or file_sha256(file) != entry["sha256"]:
-            raise UserError(f"{file}: changed since the conversion; convert again or restore it")
+        with _opened(file) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size != entry["bytes"] or _sha256(opened) != entry["sha256"]:
+                raise UserError(
+                    f"{file}: changed since the conversion; convert again or restore it"
+                )
+    for package in sorted({entry["path"] for entry in bundle.all_files()} - listed.keys()):
+        for file in sorted((bundle.path / package).rglob("*")):
+            if not file.is_dir() and file.relative_to(bundle.path).as_posix() not in listed:
+                raise UserError(f"{file}: not listed in {MANIFEST_NAME}; remove it")
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return open_regular(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
 
 
 @contextlib.contextmanager
@@ -208,7 +233,7 @@ def write_manifest(
         if file.is_file() and file.name not in (MANIFEST_NAME, *_REPORTS):
             name = file.relative_to(staging).as_posix()
             files[name] = known.get(name) or file_sum(file)
-    header = {"format": FORMAT, "manifest_version": MANIFEST_VERSION}
+    header = {"format": FORMAT, "manifest_version": VERSION}
     whole = {**header, **manifest, "files": files, _SEAL: _UNSEALED}
     text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
     seal = hashlib.sha256(text.encode()).hexdigest()
@@ -251,7 +276,11 @@ def file_sum(file: Path) -> dict[str, Any]:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, as hex."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _sha256(file)
+
+
+def _sha256(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _staging_folder(path: Path) -> Path:

@@ -9,6 +9,12 @@ from coreml_sd.errors import UserError
 _UNSAFE = ("", ".", "..")
 
 
+def stays_inside(relative: str) -> bool:
+    """Whether a name leads to something inside its folder, before links are followed."""
+    parts = relative.split("/")
+    return not any(part in _UNSAFE for part in parts) and not any(m in relative for m in "\\:\0")
+
+
 def file_inside(folder: Path, relative: str) -> Path:
     """Where a name from a file lies in `folder`; whether something is there is not asked.
 
@@ -18,10 +24,9 @@ def file_inside(folder: Path, relative: str) -> Path:
         UserError: the name is absolute, goes up, has an empty part, a backslash, a colon or a null
             character, or a link on the way leads out of the folder.
     """
-    parts = relative.split("/")
-    if any(part in _UNSAFE for part in parts) or any(mark in relative for mark in "\\:\0"):
+    if not stays_inside(relative):
         raise UserError(f"{folder}: names {relative[:200]!r}, which is not a path inside it")
-    path = folder.joinpath(*parts)
+    path = folder.joinpath(*relative.split("/"))
     try:
         leads_out = not path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError) as error:  # a ring of links

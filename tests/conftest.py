@@ -1,5 +1,6 @@
 """Tiny Stable Diffusion folders with random weights, made once per test session."""
 
+import dataclasses
 import functools
 import os
 import signal
@@ -13,6 +14,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from tests.shared_folder import SharedFolder
+from tests.tiny_bundle import MODEL
 from tests.tiny_folder import (
     WIDTH,
     randomize,
@@ -198,9 +200,13 @@ def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
                 {"path": f"{component.file_name}.{ending}", "target": target}
                 for ending, target in (("mlpackage", "coreml"), ("tflite", "tflite"))
             ]
-            (path / files[1]["path"]).touch()
-            files = [{**entry, "inputs": inputs, "outputs": outputs} for entry in files]
-            components[component.name] = {"files": files}
+            for entry in files:
+                (path / entry["path"]).touch()
+            components[component.name] = {
+                "inputs": [dataclasses.asdict(spec) for spec in component.inputs],
+                "outputs": [dataclasses.asdict(spec) for spec in component.outputs],
+                "files": [{**entry, "inputs": inputs, "outputs": outputs} for entry in files],
+            }
         write_tokenizer_files(model.folder, path)
         facts = model.facts.to_dict()
         write_manifest(
@@ -209,7 +215,7 @@ def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
                 "pipeline": facts,
                 "components": components,
                 "config": {},
-                "model": {},
+                "model": MODEL,
                 "notes": [],
             },
         )

@@ -10,14 +10,15 @@ import pytest
 
 from coreml_sd.bundle import MANIFEST_NAME, new_bundle, open_bundle, write_manifest
 from coreml_sd.errors import CoremlSDError, UserError
-
-MINIMAL = {"pipeline": {}, "components": {}, "config": {}, "model": {}}
+from tests.tiny_bundle import manifest as facts
+from tests.tiny_bundle import write_files
 
 
 def make(path: Path, text: str = "weights") -> Path:
     with new_bundle(path) as staging:
+        write_files(staging)
         (staging / "data.bin").write_text(text)
-        write_manifest(staging, dict(MINIMAL))
+        write_manifest(staging, facts())
     return path
 
 
@@ -65,9 +66,11 @@ def test_overwriting_asks_and_only_replaces_bundles(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--overwrite"), new_bundle(path):
         pass
     with new_bundle(path, overwrite=True) as staging:
+        write_files(staging)
         (staging / "new.bin").write_text("new")
-        write_manifest(staging, dict(MINIMAL))
-    assert list(open_bundle(path).manifest["files"]) == ["new.bin"]
+        write_manifest(staging, facts())
+    files = open_bundle(path).manifest["files"]
+    assert "new.bin" in files and "data.bin" not in files
     other = tmp_path / "holiday-photos"
     other.mkdir()
     (other / "sea.jpg").write_text("x")
@@ -92,7 +95,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         (lambda p: (p / MANIFEST_NAME).write_text("{"), "cannot be read"),
         (lambda p: (p / MANIFEST_NAME).write_text("{}"), "not the manifest"),
         (lambda p: edit(p, manifest_version=99), "update coreml-sd"),
-        (lambda p: edit(p, components=None), "lacks components"),
+        (lambda p: edit(p, components=None), "components: missing"),
     ],
 )
 def test_damage_is_named(tmp_path: Path, damage, message: str) -> None:
@@ -132,9 +135,9 @@ def test_without_its_checksum_a_changed_manifest_would_be_taken(
 ) -> None:
     path = make(tmp_path / "b")
     text = (path / MANIFEST_NAME).read_text()
-    (path / MANIFEST_NAME).write_text(text.replace('"pipeline": {}', '"pipeline": {"batch": 3}'))
+    (path / MANIFEST_NAME).write_text(text.replace('"batch": 2', '"batch": 1'))
     monkeypatch.setattr("coreml_sd.bundle._require_intact", lambda *_: None)
-    assert open_bundle(path).pipeline == {"batch": 3}
+    assert open_bundle(path).pipeline["batch"] == 1
 
 
 def test_a_manifest_cannot_lose_its_checksum(tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ def test_leftovers_of_a_container_whose_processes_share_a_number_go(tmp_path: Pa
         with pytest.raises(RuntimeError), new_bundle(tmp_path / "b"):
             raise RuntimeError
         assert [path.name for path in tmp_path.iterdir()] == [staging.name]
-        write_manifest(staging, dict(MINIMAL))
+        write_manifest(staging, facts())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no zombies")
@@ -165,5 +168,5 @@ def test_leftovers_of_a_process_that_nobody_collected_go(tmp_path: Path) -> None
         owner.kill()
         os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)  # dead, and not collected
         with new_bundle(tmp_path / "b", overwrite=True) as staging:
-            write_manifest(staging, dict(MINIMAL))
+            write_manifest(staging, facts())
         assert not leftover.exists()

@@ -21,8 +21,10 @@ from pathlib import Path
 from coreml_sd.bundle import new_bundle, write_manifest
 from coreml_sd.cli.signals import stopping_at_once
 out = Path(sys.argv[sys.argv.index("-o") + 1])
-facts = {"pipeline": {}, "components": {}, "config": {}, "model": {}}
+from tests.tiny_bundle import manifest, write_files
+facts = manifest()
 def write(folder):
+    write_files(folder)
     for number in range(4):
         (folder / f"{number}.bin").write_bytes(bytes([number]) * 1000)
         yield

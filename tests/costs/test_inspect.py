@@ -15,6 +15,7 @@ pytest.importorskip("ai_edge_litert", reason="the extra `android` is not install
 from coreml_sd.bundle import write_manifest
 from tests.command import Run, runner
 from tests.lint.build_tflite import GraphWriter
+from tests.tiny_bundle import manifest, write_files
 
 SPLIT = {
     "name": "up.conv1", "channels_in": 1920, "channels_out": 640, "height": 32, "width": 32,
@@ -27,10 +28,11 @@ run = pytest.fixture(runner)
 
 def entry() -> dict[str, Any]:
     """What the manifest says of a UNet for Android."""
-    file = {"path": "Unet.tflite", "target": "tflite", "quantization": "fp32"}
+    names = {"inputs": [], "outputs": []}
+    file = {"path": "Unet.tflite", "target": "tflite", "quantization": "fp32", **names}
     given = {"name": "x", "shape": [1, 4, 4, 8], "dtype": "float32", "description": ""}
     kept = {"splits": [SPLIT], "seams": [], "weights": []}
-    return {"inputs": [given], "files": [file], **kept}
+    return {"inputs": [given], "outputs": [], "files": [file], **kept}
 
 
 def write_file(path: Path) -> None:
@@ -47,9 +49,10 @@ def android(tmp_path: Path) -> Path:
     """A bundle for Android alone."""
     path = tmp_path / "android.bundle"
     path.mkdir()
+    write_files(path)
     write_file(path / "Unet.tflite")
-    config = {"targets": ["tflite"]}
-    facts = {"pipeline": {}, "components": {"unet": entry()}, "config": config, "model": {}}
+    facts = manifest(unet="Unet.tflite")
+    facts["components"]["unet"] |= entry()
     write_manifest(path, facts)
     return path
 
@@ -71,12 +74,12 @@ def test_a_bundle_for_android_alone(run: Run, android: Path) -> None:
 
 def test_both_targets_side_by_side(run: Run, sd1_bundle: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(sd1_bundle, tmp_path / "both.bundle"))
-    manifest = json.loads((path / "manifest.json").read_text())
+    facts = json.loads((path / "manifest.json").read_text())
     write_file(path / "Unet.tflite")
-    unet = manifest["components"]["unet"]
+    unet = facts["components"]["unet"]
     unet["files"] += entry()["files"]
     unet["splits"] = []
-    write_manifest(path, manifest)
+    write_manifest(path, facts)
     components = json.loads(run("inspect", path, "--json").out)["components"]
     assert list(components["unet"]) == ["coreml", "tflite"]
     assert list(components["vae_decoder"]) == ["coreml"]

@@ -14,6 +14,7 @@ pytest.importorskip("ai_edge_litert")
 from coreml_sd.bundle import new_bundle, write_manifest
 from tests.command import Run, runner
 from tests.lint.build_tflite import GraphWriter
+from tests.tiny_bundle import manifest, write_files
 
 SHAPE = (1, 4, 4, 8)
 
@@ -41,14 +42,8 @@ def bundle(tmp_path: Path) -> Path:
     with new_bundle(path) as staging:
         write(staging / "Unet.tflite", "BROADCAST_TO", "BROADCAST_TO", "TANH")
         write(staging / "VAEDecoder.tflite", "TANH", epsilon=1e-12)
-        components = {
-            name: {"files": [{"path": f"{file}.tflite", "target": "tflite"}]}
-            for name, file in (("unet", "Unet"), ("vae_decoder", "VAEDecoder"))
-        }
-        config = {"tflite": {"android_profile": "cpu"}}
-        write_manifest(
-            staging, {"pipeline": {}, "components": components, "config": config, "model": {}}
-        )
+        write_files(staging)
+        write_manifest(staging, manifest(unet="Unet.tflite", vae_decoder="VAEDecoder.tflite"))
     return path
 
 
