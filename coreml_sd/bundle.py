@@ -19,7 +19,7 @@ import psutil
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.foreign_files import open_regular, parse_json, read_bytes
 from coreml_sd.inside_folder import file_inside
-from coreml_sd.manifest import FORMAT, VERSION, check_manifest
+from coreml_sd.manifest import FORMAT, VERSION, check_manifest, with_defaults
 from coreml_sd.stopping import when_stopped
 
 MANIFEST_NAME = "manifest.json"
@@ -132,7 +132,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         check_manifest(manifest)
     except UserError as error:
         raise UserError(f"{path}: {error}; convert again") from None
-    return manifest
+    return with_defaults(manifest)
 
 
 def verify_files(bundle: Bundle) -> None:
@@ -279,7 +279,7 @@ def file_sha256(path: Path) -> str:
         return _sha256(file)
 
 
-def _sha256(file: BinaryIO) -> str:
+def _sha256(file: Any) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 

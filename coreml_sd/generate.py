@@ -19,6 +19,7 @@ from coreml_sd.denoising.linear_scheduler import linear_steps
 from coreml_sd.denoising.own import default_scheduler
 from coreml_sd.denoising.schedulers import begin, initial_noise_scale, make_scheduler
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.limits import LIMITS
 from coreml_sd.memory.log import MemoryLog
 from coreml_sd.memory.residency import Residency
 from coreml_sd.runtimes.base import Array
@@ -44,8 +45,13 @@ class GenerationRequest:
     def __post_init__(self) -> None:
         if not self.prompt.strip():
             raise UserError("the prompt is empty; say what to draw")
-        if self.steps < 1:
-            raise UserError(f"steps = {self.steps}: give a number from 1")
+        if not 1 <= self.steps <= LIMITS.steps:
+            raise UserError(f"steps = {self.steps}: give a number from 1 to {LIMITS.steps}")
+        if not abs(self.guidance) <= LIMITS.guidance:
+            most = LIMITS.guidance
+            raise UserError(f"guidance = {self.guidance}: give a number up to {most:g}")
+        if not -(1 << 63) <= self.seed < 1 << 64:
+            raise UserError(f"seed = {self.seed}: give a number of at most 64 bits")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME
 
 FORMAT = "coreml-sd bundle"
 VERSION = 1
+_ADVICE: dict[str, Any] = {"guidance": 7.5, "steps": 20, "prompts": []}
 
 _Pixels = Annotated[int, Meta(ge=1, le=LIMITS.pixels)]
 _LatentPixels = Annotated[int, Meta(ge=1, le=LIMITS.latent_pixels)]
@@ -158,6 +159,15 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         _require(path in listed, "scheduler_step.path", f"{path} is not among the files")
 
 
+def with_defaults(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A checked manifest with what generation takes where it says nothing."""
+    pipeline = {"shift_factor": 0.0, **manifest["pipeline"]}
+    if "tokenizer_2" in pipeline:
+        pipeline.setdefault("zeros_for_empty_prompt", False)
+    advice = {**_ADVICE, **pipeline.get("advice", {})}
+    return {"notes": [], **manifest, "pipeline": {**pipeline, "advice": advice}}
+
+
 def is_listed(path: str, files: Mapping[str, Any]) -> bool:
     """Whether a network's file, or something in its folder, is among a bundle's files."""
     return path in files or any(name.startswith(f"{path}/") for name in files)
@@ -196,6 +206,8 @@ def _check_pipeline(facts: _Pipeline) -> None:
     if facts.preview is not UNSET:
         rows = len(facts.preview.weights)
         _require(rows == facts.latent_channels, "pipeline.preview.weights", f"{rows} rows")
+    two = facts.family == "stable-diffusion-xl"
+    _require(not two or facts.tokenizer_2 is not UNSET, "pipeline.tokenizer_2", "missing")
     _check_scheduler(facts.scheduler)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.foreign_files import require_regular
 from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME, plain_words
 
 # Python takes four control characters for white space, Unicode and the tokenizer do not.
@@ -114,9 +117,8 @@ def _build(folder: Path, facts: dict[str, Any]) -> Any:
     """CLIP's normalizer, splitting and merging from transformers; the added words of the facts."""
     from tokenizers import AddedToken, Tokenizer
     from tokenizers.models import BPE
-    from transformers import CLIPTokenizerFast
 
-    loaded = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+    loaded = _clip_tokenizer(folder).backend_tokenizer
     vocabulary, merges = BPE.read_file(str(folder / VOCAB_NAME), str(folder / MERGES_NAME))
     added = facts.get("added_tokens")
     words = plain_words(vocabulary, facts) if added is None else added
@@ -131,3 +133,13 @@ def _build(folder: Path, facts: dict[str, Any]) -> Any:
         [AddedToken(word["content"], **{flag: word[flag] for flag in flags}) for word in words]
     )
     return tokenizer
+
+
+def _clip_tokenizer(folder: Path) -> Any:
+    """transformers' tokenizer of two files alone: it would read others that lie beside them."""
+    from transformers import CLIPTokenizerFast
+
+    with tempfile.TemporaryDirectory(prefix="coreml-sd-") as alone:
+        for name in (VOCAB_NAME, MERGES_NAME):
+            shutil.copyfile(require_regular(folder / name), Path(alone) / name)
+        return CLIPTokenizerFast.from_pretrained(alone, local_files_only=True)

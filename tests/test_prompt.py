@@ -1,10 +1,12 @@
 """Prompts to token ids: added words, several embeddings of one word, and what does not fit."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from coreml_sd.errors import UserError
 from coreml_sd.models.source import DEMO_FOLDER
@@ -55,6 +57,18 @@ def test_a_manifest_without_added_words_is_read_as_ever() -> None:
     assert ids(PLAIN, "cat!")[-1:] != [0]
     assert ids(PLAIN, "<|startoftext|>") == [1404]
     assert ids(PLAIN, "<|STARTOFTEXT|>") != [1404]
+
+
+def test_other_files_of_a_tokenizer_change_nothing(tmp_path: Path) -> None:
+    """A bundle's tokenizer is `vocab.json` and `merges.txt`; others are not among its files."""
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(VOCABULARY / name, tmp_path)
+    plain = PromptEncoder(tmp_path, PLAIN).encode("a red cat").ids
+    (tmp_path / "tokenizer.json").write_text("{")
+    (tmp_path / "tokenizer_config.json").write_text('{"unk_token": "!", "do_lower_case": 5}')
+    with pytest.raises(Exception, match="EOF"):  # they would be read
+        transformers.CLIPTokenizerFast.from_pretrained(tmp_path)
+    assert (PromptEncoder(tmp_path, PLAIN).encode("a red cat").ids == plain).all()
 
 
 def test_a_word_of_several_embeddings_is_written_as_all_of_them() -> None:
