@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+
+# How libraries and the loader say that memory was refused.
+_NO_MEMORY = (
+    "Cannot allocate memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to map segment",
+    "bad_alloc",
+    "can't start new thread",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused, in whatever words: nothing that was read is at fault then."""
+    refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or refused or any(w in str(error) for w in _NO_MEMORY)
+
 
 class CoremlSDError(Exception):
     """A failure on our side (a bug, a failed gate): the command exits with status 1."""

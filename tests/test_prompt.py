@@ -66,7 +66,7 @@ def test_other_files_of_a_tokenizer_change_nothing(tmp_path: Path) -> None:
     plain = PromptEncoder(tmp_path, PLAIN).encode("a red cat").ids
     (tmp_path / "tokenizer.json").write_text("{")
     (tmp_path / "tokenizer_config.json").write_text('{"unk_token": "!", "do_lower_case": 5}')
-    with pytest.raises(Exception, match="EOF"):  # they would be read
+    with pytest.raises(Exception, match=r"EOF|Expecting"):  # they would be read
         transformers.CLIPTokenizerFast.from_pretrained(tmp_path)
     assert (PromptEncoder(tmp_path, PLAIN).encode("a red cat").ids == plain).all()
 

@@ -11,7 +11,7 @@ import click
 
 from coreml_sd import __version__
 from coreml_sd.cli.signals import stopping_at_once
-from coreml_sd.errors import CoremlSDError
+from coreml_sd.errors import CoremlSDError, is_out_of_memory
 
 # name -> the line shown by --help; each lives in the module of its name.
 _COMMANDS = {
@@ -87,9 +87,9 @@ def main() -> None:
         if os.environ.get("COREML_SD_TRACEBACK"):
             raise
         sys.exit(_told(str(error), error.exit_status))
-    except MemoryError:
-        sys.exit(_told("out of memory; close other programs, or convert with --jobs 1", 1))
     except Exception as error:
+        if is_out_of_memory(error):
+            sys.exit(_told("out of memory; close other programs, or convert with --jobs 1", 1))
         if os.environ.get("COREML_SD_TRACEBACK"):
             raise
         kind = type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from coreml_sd.errors import UserError
+from coreml_sd.errors import UserError, is_out_of_memory
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.load import network_class
 from coreml_sd.models.seeded import SeededFolder
@@ -67,6 +67,8 @@ def _built(folder: DiffusersFolder, part: str) -> nn.Module:
     except UserError:
         raise
     except Exception as error:  # whatever a class says of a config that it cannot build
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{folder.path / part}/config.json: no network can be built from it ({reason})"

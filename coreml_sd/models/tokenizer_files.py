@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.errors import UserError
+from coreml_sd.errors import UserError, is_out_of_memory
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 
 VOCAB_NAME, MERGES_NAME = "vocab.json", "merges.txt"
@@ -180,6 +180,8 @@ def load_tokenizer(folder: DiffusersFolder, part: str = _FOLDER) -> LoadedTokeni
     try:
         return _load(path, stamp)
     except Exception as error:  # the library raises nothing narrower for damaged files
+        if is_out_of_memory(error):
+            raise
         for file in files:
             if file.suffix == ".json" and not file.name.startswith("."):
                 folder.json_file(f"{part}/{file.name}")
