@@ -182,6 +182,7 @@ def new_bundle(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         staging = _staging_folder(path)
+        begun = _identity(staging)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); choose another -o"
@@ -192,6 +193,10 @@ def new_bundle(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             yield staging
         if not (staging / MANIFEST_NAME).is_file():
             raise CoremlSDError(f"{path}: the bundle was not finished (no {MANIFEST_NAME})")
+        if _identity(staging) != begun:
+            raise UserError(
+                f"{path}: its folder was removed while it was written; run the conversion again"
+            )
         _replace(path, staging)
     except OSError as error:
         reason = error.strerror or error
@@ -289,6 +294,12 @@ def _staging_folder(path: Path) -> Path:
     staging = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     staging.chmod(0o755)
     return staging
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Tells a folder apart from another of the same name."""
+    facts = folder.stat()
+    return facts.st_dev, facts.st_ino
 
 
 def _remove_while_in_use(staging: Path) -> None:

@@ -22,6 +22,7 @@ from coreml_sd.models.tokenizer_files import write_tokenizer_files
 from coreml_sd.parts import Parts
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
+from coreml_sd.promised import has_scheduler_step, require_whole
 from coreml_sd.room import require_room, warn_of_memory
 from coreml_sd.workers import Finished, choose_jobs, early_component, share_out, working
 
@@ -74,11 +75,12 @@ def convert(
         entries, read = _convert_components(plan, parts, staging, verify, progress, jobs, memory)
         seconds = {name: entry.pop("seconds") for name, entry in entries.items()}
         manifest = _manifest(plan, entries, digest.result()) | read
-        unet = next((each for each in plan.components if each.name == "unet"), None)
-        if unet and "tflite" in plan.config.targets:
+        if has_scheduler_step(plan):
+            unet = next(each for each in plan.components if each.name == "unet")
             manifest["scheduler_step"] = convert_scheduler_step(unet, staging, verify, progress)
         with progress.stage("checksums"):
             write_manifest(staging, manifest, parts.sums)
+            require_whole(plan, open_bundle(staging, check=False).manifest)
     parts.remove()
     return dataclasses.replace(open_bundle(destination, check=False), seconds=seconds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.denoising.linear_step import GUIDED, LATENTS, WEIGHT_NAMES
+from coreml_sd.denoising.linear_step import FILE_NAME, GUIDED, LATENTS, WEIGHT_NAMES
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.progress import Progress
@@ -20,7 +20,6 @@ def convert_scheduler_step(
         CoremlSDError: the file fails its gate.
     """
     from coreml_sd.targets.tflite.scheduler_step import (
-        FILE_NAME,
         OUTPUTS,
         export_scheduler_step,
         scheduler_step_inputs,

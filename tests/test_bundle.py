@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,16 @@ def test_leftovers_of_a_process_that_nobody_collected_go(tmp_path: Path) -> None
         with new_bundle(tmp_path / "b", overwrite=True) as staging:
             write_manifest(staging, facts())
         assert not leftover.exists()
+
+
+def test_a_folder_that_was_removed_meanwhile_is_not_finished(tmp_path: Path) -> None:
+    """What was written before is gone, whatever was written after."""
+    parent = tmp_path / "out"
+    removed = pytest.raises(UserError, match="removed while it was written")
+    with removed, new_bundle(parent / "b") as staging:
+        write_files(staging)
+        shutil.rmtree(parent)
+        staging.mkdir(parents=True)
+        write_files(staging)
+        write_manifest(staging, facts())
+    assert not (parent / "b").exists()

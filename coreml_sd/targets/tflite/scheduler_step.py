@@ -13,7 +13,6 @@ from coreml_sd.models.component import ComponentSpec, TensorSpec
 from coreml_sd.targets.tflite.export import export_tflite
 
 SIGNATURE = "scheduler_step"
-FILE_NAME = "SchedulerStep.tflite"
 OUTPUTS = ("next_latent", "guided", "sample")
 
 _PREDICTIONS = {1: ("noise_pred", "noise_pred_text"), 2: ("noise_pred",)}
