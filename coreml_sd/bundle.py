@@ -26,6 +26,7 @@ MANIFEST_NAME = "manifest.json"
 _REPORTS = ("parity.html", "parity.json")  # written after the bundle is whole, never checksummed
 _SEAL = "manifest_sha256"  # the manifest's own checksum, taken with zeros in its place
 _UNSEALED = "0" * 64
+_UNFINISHED = ".unfinished"  # in a staging folder from its beginning: another one has none
 _in_use: set[Path] = set()  # staging folders of this process
 
 
@@ -182,7 +183,7 @@ def new_bundle(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         staging = _staging_folder(path)
-        begun = _identity(staging)
+        (staging / _UNFINISHED).touch()
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); choose another -o"
@@ -193,10 +194,11 @@ def new_bundle(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             yield staging
         if not (staging / MANIFEST_NAME).is_file():
             raise CoremlSDError(f"{path}: the bundle was not finished (no {MANIFEST_NAME})")
-        if _identity(staging) != begun:
+        if not (staging / _UNFINISHED).is_file():
             raise UserError(
                 f"{path}: its folder was removed while it was written; run the conversion again"
             )
+        (staging / _UNFINISHED).unlink()
         _replace(path, staging)
     except OSError as error:
         reason = error.strerror or error
@@ -235,7 +237,7 @@ def write_manifest(
     known = known or {}
     files = {}
     for file in sorted(staging.rglob("*")):
-        if file.is_file() and file.name not in (MANIFEST_NAME, *_REPORTS):
+        if file.is_file() and file.name not in (MANIFEST_NAME, _UNFINISHED, *_REPORTS):
             name = file.relative_to(staging).as_posix()
             files[name] = known.get(name) or file_sum(file)
     header = {"format": FORMAT, "manifest_version": VERSION}
@@ -294,12 +296,6 @@ def _staging_folder(path: Path) -> Path:
     staging = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     staging.chmod(0o755)
     return staging
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    """Tells a folder apart from another of the same name."""
-    facts = folder.stat()
-    return facts.st_dev, facts.st_ino
 
 
 def _remove_while_in_use(staging: Path) -> None:

@@ -8,132 +8,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET
 
 from coreml_sd.errors import UserError
 from coreml_sd.inside_folder import stays_inside
 from coreml_sd.limits import LIMITS
+from coreml_sd.manifest_form import Component, Listed, Manifest, Pipeline
 from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME
 
 FORMAT = "coreml-sd bundle"
 VERSION = 1
 _ADVICE: dict[str, Any] = {"guidance": 7.5, "steps": 20, "prompts": []}
-
-_Pixels = Annotated[int, Meta(ge=1, le=LIMITS.pixels)]
-_LatentPixels = Annotated[int, Meta(ge=1, le=LIMITS.latent_pixels)]
-_Tokens = Annotated[int, Meta(ge=2, le=LIMITS.max_tokens)]
-_TokenID = Annotated[int, Meta(ge=0, le=LIMITS.token_id)]
-_Number = Annotated[float, Meta(ge=-LIMITS.factor, le=LIMITS.factor)]
-_Bytes = Annotated[int, Meta(ge=0, le=LIMITS.file_bytes)]
-_Name = Annotated[str, Meta(min_length=1, max_length=LIMITS.word_characters)]
-_Colour = tuple[_Number, _Number, _Number]
-_Positive = Annotated[int, Meta(ge=1)]
-_Optional = UnsetType
-
-
-class _AddedToken(Struct):
-    content: _Name
-    id: _TokenID
-    lstrip: bool
-    rstrip: bool
-    single_word: bool
-    normalized: bool
-    special: bool
-
-
-class _Tokenizer(Struct):
-    bos_token_id: _TokenID
-    eos_token_id: _TokenID
-    pad_token_id: _TokenID
-    max_tokens: _Tokens
-    added_tokens: Annotated[list[_AddedToken], Meta(max_length=LIMITS.added_tokens)] | _Optional = (
-        UNSET
-    )
-
-
-class _Advice(Struct):
-    guidance: Annotated[float, Meta(ge=0, le=LIMITS.guidance)] | _Optional = UNSET
-    steps: Annotated[int, Meta(ge=1, le=LIMITS.steps)] | _Optional = UNSET
-    scheduler: str | _Optional = UNSET
-    prompts: list[str] | _Optional = UNSET
-
-
-class _Preview(Struct):
-    weights: list[_Colour]
-    bias: _Colour
-
-
-class _Pipeline(Struct):
-    family: Literal["stable-diffusion", "stable-diffusion-xl", "mobile-diffusion"]
-    prediction_type: Literal["epsilon", "v_prediction", "sample"]
-    size: tuple[_Pixels, _Pixels]
-    latent_size: tuple[_LatentPixels, _LatentPixels]
-    latent_channels: Annotated[int, Meta(ge=1, le=LIMITS.latent_channels)]
-    vae_scale_factor: Annotated[int, Meta(ge=1, le=LIMITS.vae_scale_factor)]
-    scaling_factor: _Number
-    batch: Annotated[int, Meta(ge=1, le=LIMITS.batch)]
-    max_tokens: _Tokens
-    scheduler: dict[str, Any]
-    tokenizer: _Tokenizer
-    shift_factor: _Number | _Optional = UNSET
-    tokenizer_2: _Tokenizer | _Optional = UNSET
-    zeros_for_empty_prompt: bool | _Optional = UNSET
-    advice: _Advice | _Optional = UNSET
-    preview: _Preview | _Optional = UNSET
-
-
-class _Tensor(Struct):
-    name: _Name
-    shape: Annotated[list[_Positive], Meta(min_length=1, max_length=LIMITS.rank)]
-    dtype: Literal["float16", "float32", "int32"]
-
-
-class _NetworkFile(Struct):
-    path: str
-    target: str
-    inputs: list[_Name]
-    outputs: list[_Name]
-    weight_bytes: _Bytes | _Optional = UNSET
-
-
-class _Component(Struct):
-    inputs: list[_Tensor]
-    outputs: list[_Tensor]
-    files: Annotated[list[_NetworkFile], Meta(min_length=1)]
-
-
-class _SchedulerStep(Struct):
-    path: str
-    target: Literal["tflite"]
-    inputs: list[_Name]
-    outputs: list[_Name]
-    weights: list[_Name]
-    memory: dict[str, Annotated[int, Meta(ge=0, le=LIMITS.steps)]]
-
-
-class _Listed(Struct):
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-    bytes: _Bytes
-
-
-class _Model(Struct):
-    name: str
-    family: str
-    sha256: str
-    config_digest: str
-
-
-class _Manifest(Struct):
-    pipeline: _Pipeline
-    config: dict[str, Any]
-    model: _Model
-    components: Annotated[dict[str, Any], Meta(min_length=1)]
-    files: Annotated[dict[str, Any], Meta(min_length=1, max_length=LIMITS.files)]
-    scheduler_step: _SchedulerStep | _Optional = UNSET
-    notes: list[str] | _Optional = UNSET
+_MODEL: dict[str, Any] = {"revision": None, "license": "", "author": ""}
+_TOOL: dict[str, Any] = {"name": "", "version": "", "packages": {}}
+_FILE: dict[str, Any] = {"weight_bytes": 0, "quantization": ""}
+_COMPONENT: dict[str, Any] = {
+    "description": "", "seams": [], "weights": [], "source_bytes": 0, "splits": [], "parity": {}
+}  # fmt: skip
 
 
 def check_manifest(manifest: Mapping[str, Any]) -> None:
@@ -142,10 +36,10 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
     Raises:
         UserError: names the key.
     """
-    whole = _converted(manifest, _Manifest, "")
+    whole = _converted(manifest, Manifest, "")
     _check_pipeline(whole.pipeline)
     listed = {
-        name: _converted(entry, _Listed, f"files.{name}") for name, entry in whole.files.items()
+        name: _converted(entry, Listed, f"files.{name}") for name, entry in whole.files.items()
     }
     for name in listed:
         _require(stays_inside(name), f"files.{name}", "leads out of the bundle")
@@ -153,7 +47,7 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         _require(name in listed, f"files.{name}", "missing")
     for name, value in whole.components.items():
         place = f"components.{name}"
-        _check_component(_converted(value, _Component, place), place, listed)
+        _check_component(_converted(value, Component, place), place, listed)
     if whole.scheduler_step is not UNSET:
         path = whole.scheduler_step.path
         _require(path in listed, "scheduler_step.path", f"{path} is not among the files")
@@ -165,7 +59,18 @@ def with_defaults(manifest: dict[str, Any]) -> dict[str, Any]:
     if "tokenizer_2" in pipeline:
         pipeline.setdefault("zeros_for_empty_prompt", False)
     advice = {**_ADVICE, **pipeline.get("advice", {})}
-    return {"notes": [], **manifest, "pipeline": {**pipeline, "advice": advice}}
+    components = {}
+    for name, entry in manifest["components"].items():
+        files = [{**_FILE, **file} for file in entry["files"]]
+        components[name] = {**_COMPONENT, **entry, "files": files}
+    return {
+        "notes": [],
+        **manifest,
+        "tool": {**_TOOL, **manifest.get("tool", {})},
+        "model": {**_MODEL, **manifest["model"]},
+        "pipeline": {**pipeline, "advice": advice},
+        "components": components,
+    }
 
 
 def is_listed(path: str, files: Mapping[str, Any]) -> bool:
@@ -184,7 +89,7 @@ def _converted(value: Any, kind: type, place: str) -> Any:
         raise UserError(f"{place}: {reason}") from None
 
 
-def _check_pipeline(facts: _Pipeline) -> None:
+def _check_pipeline(facts: Pipeline) -> None:
     for axis, factor in (("height", 0), ("width", 1)):
         latent = facts.latent_size[factor] * facts.vae_scale_factor
         _require(
@@ -233,7 +138,7 @@ def _numbers(value: Any) -> Iterator[float]:
         yield value
 
 
-def _check_component(component: _Component, place: str, listed: Mapping[str, _Listed]) -> None:
+def _check_component(component: Component, place: str, listed: Mapping[str, Listed]) -> None:
     for kind in ("inputs", "outputs"):
         tensors = getattr(component, kind)
         names = [tensor.name for tensor in tensors]
@@ -250,7 +155,7 @@ def _check_component(component: _Component, place: str, listed: Mapping[str, _Li
     _check_chain(component, place)
 
 
-def _check_chain(component: _Component, place: str) -> None:
+def _check_chain(component: Component, place: str) -> None:
     """Each file reads the component's inputs or what an earlier file of its target gave."""
     known: dict[str, set[str]] = {}
     for number, file in enumerate(component.files):

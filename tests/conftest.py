@@ -14,7 +14,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from tests.shared_folder import SharedFolder
-from tests.tiny_bundle import MODEL
+from tests.tiny_bundle import CONFIG, MODEL
 from tests.tiny_folder import (
     WIDTH,
     randomize,
@@ -214,7 +214,7 @@ def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
             {
                 "pipeline": facts,
                 "components": components,
-                "config": {},
+                "config": CONFIG,
                 "model": MODEL,
                 "notes": [],
             },
