@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.limits import LIMITS
 from coreml_sd.runtimes.mil.unpacking import look_up, unpack, width_of
 
 Array = NDArray[Any]
@@ -164,6 +165,10 @@ def _grouped_lookup(indices: Array, lut: Array, vector_axis: int | None) -> Arra
         if want % have:
             raise UserError(f"palette: {have} groups do not divide {want} rows; convert again")
         sizes.append(want // have)
+    if indices.size * vector > LIMITS.elements:
+        raise UserError(
+            f"palette: makes {indices.size * vector} weights, {LIMITS.elements} at most"
+        )
     dense = np.empty((*indices.shape, vector), dtype=lut.dtype)
     for group in product(*(range(count) for count in groups)):
         place = tuple(slice(g * s, (g + 1) * s) for g, s in zip(group, sizes, strict=True))
