@@ -236,6 +236,9 @@ CHANGES = {
     "an op that gives nothing": lambda f: first_op(f).ClearField("outputs"),
     "an unknown element": lambda f: setattr(result_type(f).tensorType, "dataType", 99),
     "a list for a tensor": lambda f: result_type(f).listType.SetInParent(),
+    "nothing along an axis": lambda f: setattr(
+        result_type(f).tensorType.dimensions[0].constant, "size", 0
+    ),
     "a block within": lambda f: first_op(f).blocks.add(),
     "a size that is not fixed": lambda f: (
         result_type(f).tensorType.dimensions[0].unknown.SetInParent()

@@ -39,7 +39,7 @@ def check_function(path: str, name: str, proto: Any) -> None:
     made: dict[str, bool] = {}  # name -> whether its value stands in the file
     for entry in proto.inputs:
         where = f"{path}: input {entry.name}"
-        element_and_shape(entry.type, where)
+        _check_shape(entry.type, where, constant=False)
         _make(made, entry.name, False, where)
     for op in block.operations:
         _check_op(path, op, made)
@@ -62,11 +62,18 @@ def _check_op(path: str, op: Any, made: dict[str, bool]) -> None:
     for key, argument in op.inputs.items():
         _check_argument(argument, f"{where}: {key}", key, made, constant)
     for output in op.outputs:
-        element_and_shape(output.type, where)
+        _check_shape(output.type, where, constant)
         _make(made, output.name, constant, where)
     _check_parameters(op, where)
     if op.type == "const" and op.attributes["val"].type != op.outputs[0].type:
         raise _damaged(where, "declares another type than its value has")
+
+
+def _check_shape(kind: Any, where: str, constant: bool) -> None:
+    """Only a list that stands in the file may be empty."""
+    _, shape = element_and_shape(kind, where)
+    if 0 in shape and not (constant and len(shape) == 1):
+        raise _damaged(where, f"is empty ({shape})")
 
 
 def _check_argument(
