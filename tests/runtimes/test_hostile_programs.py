@@ -112,6 +112,8 @@ def test_a_palette_of_a_width_that_does_not_exist_is_refused(tmp_path: Path, bit
         MilNetwork(path).run({"x": np.ones(X, np.float32)})
     with pytest.raises(UserError, match=f"palette of {1 << bits} entries"):
         list(MilPackage(path).decoded_weights())
+    with pytest.raises(UserError, match=f"palette of {1 << bits} entries"):
+        MilPackage(path).weight_storage()
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8])

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from coreml_sd.runtimes.base import StoredWeight
 from coreml_sd.runtimes.mil.blob import BlobFile
 from coreml_sd.runtimes.mil.check import check_function, op_label
 from coreml_sd.runtimes.mil.constexpr import DECODERS
+from coreml_sd.runtimes.mil.unpacking import width_of
 from coreml_sd.runtimes.mil.values import SUB_BYTE, element_and_shape, read_value
 
 _WEIGHT_PREFIX = "@model_path/"
@@ -251,7 +253,7 @@ class MilPackage:
                 continue
             size = self._stored_bytes(program, op)
             if size:
-                bits = round(8 * size / max(1, int(np.prod(shape))))
+                bits = round(8 * size / max(1, prod(shape)))
                 bits = _declared_bits(op, bits, element)
                 stored.append(StoredWeight(name, op.type, bits, size, shape))
         return stored
@@ -300,5 +302,5 @@ def _declared_bits(op: Operation, measured: int, element: str) -> int:
         return SUB_BYTE.get(declared, measured)
     lut = op.proto.attributes.get("lut") if "lut" in op.proto.attributes else None
     if lut is not None:
-        return int(np.log2(element_and_shape(lut.type, op.name)[1][0]))
+        return width_of(prod(element_and_shape(lut.type, op.name)[1]))
     return measured
