@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from coreml_sd.errors import UserError
 from coreml_sd.limits import LIMITS
 
+_DIGITS = 400  # of a whole number: more than the largest float has
 
-def open_regular(path: Path) -> BinaryIO:
+
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; a pipe or a device is refused before it is waited for.
 
     Raises:
@@ -70,7 +73,7 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, any_number: bool = False) -> Any:
     """The value of a JSON file.
 
     Raises:
@@ -78,25 +81,29 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path)
     try:
-        return parse_json(text)
+        return parse_json(text, any_number=any_number)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def read_table(path: Path) -> dict[str, Any]:
+def read_table(path: Path, *, any_number: bool = False) -> dict[str, Any]:
     """The table that a JSON file holds.
 
     Raises:
         UserError: as `read_json`, or it holds something else.
     """
-    value = read_json(path)
+    value = read_json(path, any_number=any_number)
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a table of keys and values")
     return value
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, any_number: bool = False) -> Any:
     """A JSON value as every reader understands it alike.
+
+    Args:
+        any_number: takes infinities and whole numbers beyond 64 bits, which the libraries write
+            into configs of schedulers and tokenizers.
 
     Raises:
         ValueError: not JSON; a key twice in one table; a number that is not finite or beyond 64
@@ -106,9 +113,9 @@ def parse_json(text: str) -> Any:
         value = json.loads(
             text,
             object_pairs_hook=_table,
-            parse_constant=_not_finite,
-            parse_float=_float,
-            parse_int=_int,
+            parse_constant=float if any_number else _not_finite,
+            parse_float=float if any_number else _float,
+            parse_int=_any_int if any_number else _int,
         )
     except RecursionError:
         raise ValueError(f"nested deeper than {LIMITS.nesting}") from None
@@ -140,6 +147,12 @@ def _int(text: str) -> int:
     if len(text) < 21 and -(1 << 63) <= int(text) < 1 << 63:
         return int(text)
     raise ValueError(f"{text[:40]} is beyond 64 bits")
+
+
+def _any_int(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"{text[:40]} has {len(text)} digits")
+    return int(text)
 
 
 def _require_shallow(value: Any) -> None:

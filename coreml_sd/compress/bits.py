@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_sd.compress.compiled import compiled
+from coreml_sd.compress.compiled import compiled_within, require_flat, require_width
+
+_PATTERNS = 1 << 16  # of 16 bits: a table has an entry for each
 
 
 def packed_size(count: int, bits: int) -> int:
@@ -19,11 +21,26 @@ def count_wrong_indices(
     """How many of the packed indices are not `table[pattern]` of their weight's bit pattern.
 
     Reads each index where the format says that it lies, not the way it was written.
+
+    Raises:
+        ValueError: no such width, or arrays of other kinds or too small.
     """
     return int(_wrong(packed, np.uint64(bits), patterns, table))
 
 
-@compiled
+def _check_wrong(
+    packed: NDArray[np.uint8],
+    bits: np.uint64,
+    patterns: NDArray[np.uint16],
+    table: NDArray[np.uint8],
+) -> None:
+    require_width(int(bits))
+    require_flat(patterns, np.uint16, 0)
+    require_flat(packed, np.uint8, packed_size(patterns.size, int(bits)))
+    require_flat(table, np.uint8, _PATTERNS)
+
+
+@compiled_within(_check_wrong)
 def _wrong(
     packed: NDArray[np.uint8],
     bits: np.uint64,
@@ -42,7 +59,22 @@ def _wrong(
     return wrong
 
 
-@compiled
+def _check_pack(
+    patterns: NDArray[np.uint16],
+    table: NDArray[np.uint8],
+    bits: int,
+    packed: NDArray[np.uint8],
+    first: int,
+) -> None:
+    require_width(bits)
+    if first < 0:
+        raise ValueError(f"the first index cannot be number {first}")
+    require_flat(patterns, np.uint16, 0)
+    require_flat(table, np.uint8, _PATTERNS)
+    require_flat(packed, np.uint8, packed_size(first + patterns.size, bits))
+
+
+@compiled_within(_check_pack)
 def pack_looked_up(
     patterns: NDArray[np.uint16],
     table: NDArray[np.uint8],
@@ -53,6 +85,9 @@ def pack_looked_up(
     """Pack `table[pattern]` of each pattern in `bits` bits, least significant bit first.
 
     The first of them becomes number `first` of `packed`, whose bits are 0 from there on.
+
+    Raises:
+        ValueError: no such width, or arrays of other kinds or too small.
     """
     at = (first * bits) >> 3
     filled = (first * bits) & 7

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_sd.compress.compiled import compiled
+from coreml_sd.compress.compiled import compiled_within, require_flat
 from coreml_sd.errors import UserError
 
 PATTERNS = 1 << 16
@@ -64,7 +64,11 @@ def histogram(weight: NDArray[np.float16], name: str = "weight") -> Histogram:
     return Histogram(values=values, counts=counts[present])
 
 
-@compiled
+def _check_count(patterns: NDArray[np.uint16]) -> None:
+    require_flat(patterns, np.uint16, 0)
+
+
+@compiled_within(_check_count)
 def _count_patterns(patterns: NDArray[np.uint16]) -> NDArray[np.int64]:
     # Two tables: neighbouring equal weights would otherwise wait for each other's increment.
     even = np.zeros(65536, dtype=np.int64)

@@ -11,11 +11,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_sd.compress.compiled import compiled
+from coreml_sd.compress.compiled import compiled, compiled_within
 
 Sums = NDArray[np.float64]  # (n + 1, 3): those of the counts, the values and their squares so far
 
 _MOST_PRICES = 24
+_MOST_VALUES = 1 << 16  # a start is kept in 16 bits
 _COARSE = 16  # places for each cut while the price is found roughly
 
 
@@ -30,6 +31,9 @@ def cheapest_by_price(sums: Sums, k: int, price: float) -> NDArray[np.int64] | N
 
     Args:
         price: where to begin; it may be wrong by orders of magnitude.
+
+    Raises:
+        ValueError: as `cheapest_by_layers`.
     """
     n = len(sums) - 1
     step = n // (_COARSE * k)
@@ -40,7 +44,18 @@ def cheapest_by_price(sums: Sums, k: int, price: float) -> NDArray[np.int64] | N
     return starts if starts.size == k else None
 
 
-@compiled
+def _check_search(sums: Sums, k: int, price: float) -> None:
+    _check_layers(sums, k)
+
+
+def _check_layers(sums: Sums, k: int) -> None:
+    if sums.ndim != 2 or sums.shape[1] != 3 or sums.dtype != np.float64:
+        raise ValueError(f"sums are (n + 1, 3) in float64, not {sums.shape} in {sums.dtype}")
+    if not 1 <= k <= len(sums) - 1 <= _MOST_VALUES:
+        raise ValueError(f"{k} intervals of {len(sums) - 1} values")
+
+
+@compiled_within(_check_search)
 def _search(sums: Sums, k: int, price: float) -> tuple[float, NDArray[np.int64]]:
     """A price that gives k intervals, and their starts; 0 and none where it is not found."""
     low, high = 0.0, np.inf
@@ -125,7 +140,7 @@ def _better(sums: Sums, best: NDArray[np.float64], j: int, i: int, end: int) -> 
     return bool(best[j] + _cost(sums, j, end) < best[i] + _cost(sums, i, end))
 
 
-@compiled
+@compiled_within(_check_layers)
 def cheapest_by_layers(sums: Sums, k: int) -> NDArray[np.int64]:
     """First index of each of the `k` intervals: one interval, then two, and so on up to k.
 
@@ -133,6 +148,9 @@ def cheapest_by_layers(sums: Sums, k: int) -> NDArray[np.int64]:
     and conquer takes O(k n log n). Source: Wang and Song, "Ckmeans.1d.dp: optimal k-means
     clustering in one dimension by dynamic programming", The R Journal 3/2, 2011; the divide and
     conquer is the one of its later versions (Song and Zhong, Bioinformatics 36, 2020).
+
+    Raises:
+        ValueError: fewer values than intervals, more than 65,536, or sums of another shape.
     """
     n = len(sums) - 1
     best = np.empty(n + 1)

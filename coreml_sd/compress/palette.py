@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.compress.bits import pack_looked_up, packed_size
-from coreml_sd.compress.compiled import compiled
+from coreml_sd.compress.compiled import compiled_within, require_flat
 from coreml_sd.compress.histogram import PATTERNS, Histogram, bit_patterns, histogram
 from coreml_sd.compress.kmeans import kmeans_1d
 from coreml_sd.compress.limits import PaletteSpec
@@ -197,7 +197,15 @@ def index_of_pattern(lut: NDArray[np.float16]) -> NDArray[np.uint8]:
     return table
 
 
-@compiled
+def _check_look_up(
+    patterns: NDArray[np.uint16], table: NDArray[np.uint8], indices: NDArray[np.uint8]
+) -> None:
+    require_flat(patterns, np.uint16, 0)
+    require_flat(table, np.uint8, PATTERNS)
+    require_flat(indices, np.uint8, patterns.size)
+
+
+@compiled_within(_check_look_up)
 def _look_up(
     patterns: NDArray[np.uint16], table: NDArray[np.uint8], indices: NDArray[np.uint8]
 ) -> None:

@@ -6,16 +6,19 @@ pipelines of Stable Diffusion XL correct nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from coreml_sd.errors import UserError
+from coreml_sd.limits import LIMITS
 from coreml_sd.models.class_defaults import class_defaults, is_scheduler
 from coreml_sd.models.diffusers_folder import INDEX_NAME, DiffusersFolder
 
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
+_COUNTS = ("num_train_timesteps", "original_inference_steps")
 _OLD_UNET, _OLD_SIZE = Version("0.9.0.dev0"), 64
 
 
@@ -31,7 +34,8 @@ def scheduler_as_read(folder: DiffusersFolder) -> dict[str, Any]:
     """The scheduler's config; its class is the one that model_index.json names.
 
     Raises:
-        UserError: there is none, or diffusers has no scheduler of that class.
+        UserError: there is none, diffusers has no scheduler of that class, or a number is beyond
+            the limits.
     """
     config = folder.json_file(SCHEDULER_FILE)
     named = folder.indexed_class("scheduler")
@@ -42,7 +46,28 @@ def scheduler_as_read(folder: DiffusersFolder) -> dict[str, Any]:
             f"{folder.path / INDEX_NAME}: scheduler is {named}, which this diffusers does not "
             "have; name another one there, with its config in scheduler/"
         )
+    _require_limits(f"{folder.path / SCHEDULER_FILE}", config)
     return {**config, "_class_name": named}
+
+
+def _require_limits(file: str, config: dict[str, Any]) -> None:
+    """Before a table of a scheduler is reckoned with them. An infinity says that nothing is cut."""
+    for key, value in config.items():
+        most = LIMITS.train_timesteps if key in _COUNTS else LIMITS.factor
+        numbers = value if isinstance(value, list) else [value]
+        if len(numbers) > LIMITS.train_timesteps:
+            raise UserError(f"{file}: {key} lists {len(numbers)} values; correct it")
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                if key in _COUNTS:
+                    raise UserError(f"{file}: {key} is {number!r}, not a whole number; correct it")
+                continue
+            if math.isnan(number) or (not math.isinf(number) and abs(number) > most):
+                raise UserError(f"{file}: {key} is {number:.6g}; at most {most:.0f} is possible")
+            if key in _COUNTS and (not isinstance(number, int) or number < 1):
+                raise UserError(
+                    f"{file}: {key} is {number}, not a whole number above 0; correct it"
+                )
 
 
 def corrected_scheduler(config: dict[str, Any]) -> Corrected:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from coreml_sd.errors import UserError
+from coreml_sd.foreign_files import open_regular, read_table
+from coreml_sd.models.folder_files import require_own_weights, require_safe_folder
+from coreml_sd.models.model_card import card_texts
 from coreml_sd.models.pointer_files import require_content
 from coreml_sd.models.weight_files import choose_variant, file_names, weight_files
 from coreml_sd.models.weights import not_finite
@@ -33,10 +35,11 @@ class DiffusersFolder:
         """model_index.json: the pipeline class and its parts.
 
         Raises:
-            UserError: the folder is no diffusers folder.
+            UserError: the folder is no diffusers folder, or holds what no library should read.
         """
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such folder")
+        require_safe_folder(self.path)
         return self.json_file(INDEX_NAME)
 
     def indexed_class(self, part: str) -> str | None:
@@ -50,21 +53,18 @@ class DiffusersFolder:
         """One JSON object of the folder.
 
         Raises:
-            UserError: the file is missing or is not a JSON object.
+            UserError: the file is missing, is not a JSON object, or has a key twice.
         """
         file = self.path / relative
         try:
             require_content(file)
-            content = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(
                 f"{self.path}: no {relative}; give a complete diffusers folder"
             ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file}: not a JSON file ({error})") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{file}: not a JSON object")
-        return content
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        return read_table(file, any_number=True)
 
     def config(self, part: str) -> dict[str, Any]:
         """config.json of one network (`unet`, `vae`, `text_encoder`), as it is written.
@@ -72,6 +72,7 @@ class DiffusersFolder:
         The text encoder's part of a whole CLIP model's config is taken out of it.
         """
         config = self.json_file(f"{part}/config.json")
+        require_own_weights(self.path / part / "config.json", config)
         nested = config.get("text_config")
         if part.startswith("text_encoder") and isinstance(nested, dict):
             return nested
@@ -134,21 +135,20 @@ class DiffusersFolder:
         total = hashlib.sha256()
         for file in self._files_in_use():
             total.update(file.relative_to(self.path).as_posix().encode())
-            with file.open("rb") as stream:
+            with open_regular(file) as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
         return total.hexdigest()
 
     def licence_and_author(self) -> tuple[str, str]:
-        """What the model card's header says; a pointer to the card where it says nothing."""
-        card = self.path / "README.md"
-        header: dict[str, Any] = {}
-        if card.is_file():
-            from huggingface_hub import metadata_load
+        """What the model card's header says; a pointer to the card where it says nothing.
 
-            header = metadata_load(card) or {}
+        Raises:
+            UserError: the card's header cannot be read.
+        """
+        card = self.path / "README.md"
+        header = card_texts(card) if card.exists() else {}
         licence = header.get("license_name") or header.get("license") or "see the model's own terms"
-        author = header.get("author") or "see the source model's card"
-        return str(licence), str(author)
+        return licence, header.get("author") or "see the source model's card"
 
     def _files_in_use(self) -> list[Path]:
         files = [file for part in self.networks for file in self.weight_files(part)]
@@ -162,6 +162,9 @@ def _check_weight_file(file: Path) -> None:
     import torch
     from safetensors import SafetensorError, safe_open
 
+    from coreml_sd.models.tensor_file import TensorFile
+
+    TensorFile(file)  # what the format forbids is told alike wherever weights are read
     try:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - a safe_open handle is no mapping

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from coreml_sd.errors import UserError
+from coreml_sd.foreign_files import read_table
 from coreml_sd.models.diffusers_folder import INDEX_NAME, NETWORKS
 from coreml_sd.models.weight_files import WeightNames, choose_variant
 
@@ -106,12 +105,8 @@ def _listed(model: str, revision: str | None) -> list[str] | None:
 
 
 def _parts(index: Path) -> Callable[[str], bool]:
-    try:
-        content: Any = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{index}: not a JSON file ({error})") from None
-    held = content if isinstance(content, dict) else {}
-    return lambda part: isinstance(held.get(part), list) and held[part][0] is not None
+    held = read_table(index, any_number=True)
+    return lambda part: isinstance(held.get(part), list) and held[part][:1] not in ([], [None])
 
 
 def _is_text(name: str) -> bool:

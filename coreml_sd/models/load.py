@@ -49,6 +49,9 @@ def _load(kind: Any, folder: DiffusersFolder, part: str) -> nn.Module:
     Raises:
         UserError: damaged files, NaN or inf, or weights that do not fit the config.
     """
+    from coreml_sd.models.skeleton import open_network
+
+    open_network(folder, part)  # the libraries reserve what the config asks for, then compare
     folder.check_weights(part)
     try:
         module, report = kind.from_pretrained(

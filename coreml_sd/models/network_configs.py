@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from coreml_sd.errors import UserError
+from coreml_sd.limits import LIMITS
 from coreml_sd.models.class_defaults import with_defaults
+from coreml_sd.models.config_limits import require_limits
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.part_classes import SD_CLASSES
 
-_COUNT, _COUNTS, _NUMBER = "a whole number above 0", "a list of those", "a number or null"
+_COUNT, _COUNTS, _NUMBER = (
+    "a whole number above 0",
+    "a list of those",
+    f"a number up to {LIMITS.factor:.0f} or null",
+)
 # What is read of a config before its network is built, which checks the rest.
 _READ = {
     "unet": {"in_channels": _COUNT, "out_channels": _COUNT},
@@ -32,22 +38,25 @@ def network_configs(folder: DiffusersFolder, *parts: str) -> tuple[dict[str, Any
     """The configs of networks, with the defaults of their classes where they leave a key out.
 
     Raises:
-        UserError: a file is missing, is no JSON object, or holds what no network can have.
+        UserError: a file is missing, is no JSON object, or holds what no network can have or
+            more than the limits allow.
     """
     found = []
     for part in parts:
         config = folder.config(part)
         is_text = part.startswith("text_encoder")
         name = "CLIPTextConfig" if is_text else config.get("_class_name") or SD_CLASSES[part]
+        file = f"{folder.path}/{part}/config.json"
+        if not isinstance(name, str):
+            raise UserError(f"{file}: _class_name is {name!r}, not a name")
         config = with_defaults(config, name)
+        require_limits(file, config)
         widths = config.get("cross_attention_dim")
         if isinstance(widths, list) and len({*map(str, widths)}) == 1:  # one for each block
             config["cross_attention_dim"] = widths[0]
         for key, kind in _READ["text" if is_text else part].items():
             if not _is(kind, config.get(key)):
-                raise UserError(
-                    f"{folder.path}/{part}/config.json: {key} is {config.get(key)!r}, not {kind}"
-                )
+                raise UserError(f"{file}: {key} is {config.get(key)!r}, not {kind}")
         found.append(config)
     return tuple(found)
 
@@ -59,5 +68,5 @@ def _is(kind: str, value: Any) -> bool:
     if isinstance(value, bool):
         return False
     if kind == _NUMBER:
-        return value is None or isinstance(value, (int, float))
+        return value is None or (isinstance(value, (int, float)) and abs(value) <= LIMITS.factor)
     return isinstance(value, int) and value > 0

@@ -9,6 +9,7 @@ from typing import Any
 
 from coreml_sd.denoising.own import own_scheduler, require_drawable
 from coreml_sd.errors import UserError
+from coreml_sd.limits import LIMITS
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.source import Source
@@ -37,18 +38,29 @@ def read_advice(folder: DiffusersFolder, scheduler: dict[str, Any]) -> Advice:
         scheduler: the model's scheduler config.
 
     Raises:
-        UserError: a scheduler that cannot honour the config, which names the key.
+        UserError: a scheduler that cannot honour the config, which names the key, or advice of
+            another kind or beyond the limits.
     """
     own = folder.path / ADVICE_NAME
     given = folder.json_file(ADVICE_NAME) if own.is_file() else {}
     name = given.get("scheduler")
     if name:
         require_drawable(str(name), scheduler)
+    guidance, steps = given.get("guidance", Advice.guidance), given.get("steps", Advice.steps)
+    prompts = given.get("prompts", _PROMPTS)
+    if isinstance(guidance, bool) or not isinstance(guidance, (int, float)):
+        raise UserError(f"{own}: guidance is {guidance!r}, not a number")
+    if not 0 <= guidance <= LIMITS.guidance:
+        raise UserError(f"{own}: guidance is {guidance}; give 0 to {LIMITS.guidance:.0f}")
+    if type(steps) is not int or not 1 <= steps <= LIMITS.steps:
+        raise UserError(f"{own}: steps is {steps!r}; give a whole number from 1 to {LIMITS.steps}")
+    if not isinstance(prompts, (list, tuple)) or not all(isinstance(p, str) for p in prompts):
+        raise UserError(f"{own}: prompts is not a list of texts")
     return Advice(
         scheduler=str(name) if name else own_scheduler(scheduler).name,
-        guidance=float(given.get("guidance", Advice.guidance)),
-        steps=int(given.get("steps", Advice.steps)),
-        prompts=tuple(given.get("prompts", _PROMPTS)),
+        guidance=float(guidance),
+        steps=steps,
+        prompts=tuple(prompts),
     )
 
 

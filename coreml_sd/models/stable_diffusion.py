@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from coreml_sd.errors import UserError
+from coreml_sd.limits import LIMITS
 from coreml_sd.models import networks
 from coreml_sd.models.corrections import (
     corrected_sample_size,
@@ -99,6 +100,7 @@ def pipeline_facts(
     scale = 2 ** (len(vae["block_out_channels"]) - 1)
     size = size or _own_size(folder, unet.get("sample_size"), scale)
     _check_size(size, max(8, scale))
+    _check_limits(folder, unet, vae, text, scale)
     return PipelineFacts(
         family=family,
         prediction_type=scheduler.get("prediction_type", "epsilon"),
@@ -140,7 +142,35 @@ def _finite(scheduler: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check_limits(
+    folder: DiffusersFolder,
+    unet: dict[str, Any],
+    vae: dict[str, Any],
+    text: dict[str, Any],
+    scale: int,
+) -> None:
+    """What every reader of the bundle will hold against the same limits."""
+    facts = (
+        ("unet", "in_channels", unet["in_channels"], LIMITS.latent_channels),
+        ("vae", "block_out_channels: pixels of a latent pixel", scale, LIMITS.vae_scale_factor),
+        (
+            "text_encoder",
+            "max_position_embeddings",
+            text["max_position_embeddings"],
+            LIMITS.max_tokens,
+        ),
+    )
+    for part, key, value, most in facts:
+        if value > most:
+            raise UserError(f"{folder.path}/{part}/config.json: {key} is {value}; at most {most}")
+
+
 def _check_size(size: tuple[int, int], multiple: int) -> None:
+    if max(size) > LIMITS.pixels:
+        raise UserError(
+            f"size {size[0]}x{size[1]}: pictures have at most {LIMITS.pixels} pixels a side; give "
+            "another one with --size"
+        )
     if all(side % multiple == 0 for side in size):
         return
     near = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in size)

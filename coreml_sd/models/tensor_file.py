@@ -6,9 +6,9 @@ large network's weights would all be there at the end.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.foreign_files import open_regular, parse_json
+from coreml_sd.limits import LIMITS
 from coreml_sd.models.float8 import FLOAT8
 from coreml_sd.models.pointer_files import require_content
 from coreml_sd.models.weight_files import SAVE_AS_FP16
@@ -57,11 +59,11 @@ class TensorFile:
         self.path = path
         try:
             require_content(path)
-            self._file = path.open("rb")
+            self._file = open_regular(path)
             self.entries = self._read_header()
         except UserError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise self._damaged(error) from None
 
     def _read_header(self) -> dict[str, TensorEntry]:
@@ -69,20 +71,41 @@ class TensorFile:
         length = int.from_bytes(self._file.read(_LENGTH_BYTES), "little")
         if length > min(size - _LENGTH_BYTES, _LARGEST_HEADER):
             raise ValueError("the header does not fit in the file")
-        header: dict[str, dict[str, Any]] = json.loads(self._file.read(length))
+        header = parse_json(self._file.read(max(0, length)).decode("utf-8"))
+        if not isinstance(header, dict):
+            raise ValueError("the header is not a table")
         header.pop("__metadata__", None)
         start = _LENGTH_BYTES + length
-        entries = {}
-        for name, held in header.items():
-            first, last = held["data_offsets"]
-            entry = TensorEntry(held["dtype"], tuple(held["shape"]), start + first, last - first)
-            if entry.dtype not in _DTYPES:
-                raise self._unsupported(name, entry.dtype)
-            expected = int(np.prod(entry.shape, dtype=np.int64)) * _DTYPES[entry.dtype].itemsize
-            if first < 0 or entry.size != expected or start + last > size:
-                raise ValueError(f"{name} lies outside the file or has another size")
-            entries[name] = entry
+        entries = {name: self._entry(name, held, start) for name, held in header.items()}
+        self._require_gapless(entries, start, size)
         return entries
+
+    def _entry(self, name: str, held: Any, start: int) -> TensorEntry:
+        fields = held if isinstance(held, dict) else {}
+        dtype, shape, span = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+        if not isinstance(dtype, str) or not isinstance(shape, list) or not isinstance(span, list):
+            raise ValueError(f"{name} has no dtype, shape or data_offsets that could be read")
+        if not all(type(each) is int and each >= 0 for each in (*shape, *span)):
+            raise ValueError(f"{name} has sizes or offsets that are no numbers from 0")
+        if dtype not in _DTYPES:
+            raise self._unsupported(name, dtype)
+        if len(shape) > LIMITS.rank or len(span) != 2:
+            raise ValueError(f"{name} has {len(shape)} axes and {len(span)} offsets")
+        first, last = span
+        if last - first != prod(shape) * _DTYPES[dtype].itemsize:
+            raise ValueError(f"{name} has another size than its shape and dtype say")
+        return TensorEntry(dtype, tuple(shape), start + first, last - first)
+
+    def _require_gapless(self, entries: dict[str, TensorEntry], start: int, size: int) -> None:
+        """The format lets each byte belong to one tensor."""
+        end = start
+        for name, entry in sorted(entries.items(), key=lambda held: (held[1].offset, held[1].size)):
+            if entry.offset != end:
+                overlaps = entry.offset < end
+                raise ValueError(f"{name} {'overlaps another' if overlaps else 'leaves a gap'}")
+            end += entry.size
+        if end != size:
+            raise ValueError(f"its tensors end at byte {end}, the file at {size}")
 
     def read(self, name: str) -> NDArray[Any]:
         """One tensor in its own dtype; bfloat16 as float32, 8-bit floats as float16.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coreml_sd.errors import UserError, is_out_of_memory
+from coreml_sd.foreign_files import read_table, read_text
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 
 VOCAB_NAME, MERGES_NAME = "vocab.json", "merges.txt"
@@ -272,9 +273,9 @@ def _check_length(loaded: LoadedTokenizer, max_tokens: int) -> None:
 def _read_both(path: Path) -> tuple[dict[str, int], list[str]] | None:
     """What `vocab.json` and `merges.txt` hold, where both are there and can be read."""
     try:
-        vocabulary = json.loads((path / VOCAB_NAME).read_text(encoding="utf-8"))
-        lines = (path / MERGES_NAME).read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError):
+        vocabulary = read_table(path / VOCAB_NAME)
+        lines = read_text(path / MERGES_NAME).split("\n")
+    except UserError:
         return None
     return vocabulary, [line for line in lines if line and not line.startswith("#version")]
 

@@ -8,13 +8,13 @@ Sources: `ModelMixin.from_pretrained` and `_identify_model_variants` of diffuser
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from coreml_sd.errors import UserError
+from coreml_sd.models.folder_files import shards_of
 
 _DIFFUSERS, _TRANSFORMERS = "diffusion_pytorch_model", "model"
 _ENDING = ".safetensors"
@@ -156,16 +156,8 @@ def file_names(folder: Path) -> list[str]:
 
 
 def _shards(index: Path, names: Collection[str]) -> list[str]:
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted(set(places.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index}: not an index of shards ({error}); download it again") from None
+    shards = shards_of(index)
     for shard in shards:
-        if not isinstance(shard, str) or Path(shard).name != shard:
-            raise UserError(f"{index}: names {shard!r}, which is not a file beside it")
         if shard not in names:
             raise UserError(f"{index}: its shard {shard} is missing; download it again")
-    if not shards:
-        raise UserError(f"{index}: names no shards; download it again")
     return shards

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import Arrays, ComponentSpec
+from coreml_sd.runtimes.base import Array
 
 # Gates in dB (20 log10(max|ref| / rmse)); see docs/parity.md for what each one proves.
 GATE_MOBILE = 100.0
@@ -104,12 +105,38 @@ def run_mobile(component: ComponentSpec, mobile: StepSequence, given: Arrays) ->
 
 
 def decibels(
-    name: str, reference: Sequence[Arrays], value: Sequence[Arrays], gate: float | None
+    name: str,
+    reference: Sequence[Arrays],
+    value: Sequence[Arrays],
+    gate: float | None,
+    outputs: Collection[str] | None = None,
 ) -> Check:
-    """The worst dB over all inputs and over the outputs that `value` has."""
-    worst = min(
-        psnr_db(expected[key], actual[key])
-        for expected, actual in zip(reference, value, strict=True)
-        for key in actual
-    )
-    return Check(name, worst, "dB", gate, gate is None or worst >= gate)
+    """The worst dB over all inputs and all outputs.
+
+    Args:
+        outputs: what `value` must have; all of the reference's where not given. An output that is
+            missing, or that the reference does not know, or of another shape, is -inf.
+    """
+    if not reference or len(reference) != len(value):
+        raise ValueError(f"{name}: {len(value)} results for {len(reference)} inputs")
+    worst, detail = math.inf, ""
+    for expected, actual in zip(reference, value, strict=True):
+        promised = expected.keys() if outputs is None else outputs
+        for key in sorted({*promised, *actual}):
+            figure = _closeness(expected.get(key), actual.get(key))
+            if figure < worst:
+                worst, detail = figure, key
+    if gate is None or worst >= gate:
+        return Check(name, worst, "dB", gate, True)
+    return Check(name, worst, "dB", gate, False, f"output {detail}")
+
+
+def _closeness(expected: Array | None, actual: Array | None) -> float:
+    if expected is None or actual is None or expected.shape != actual.shape:
+        return -math.inf
+    return psnr_db(expected, actual)
+
+
+def count_check(name: str, count: int, detail: str = "") -> Check:
+    """A check of something that must not occur."""
+    return Check(name, count, "", 1, count == 0, detail)

@@ -52,12 +52,14 @@ def component_parity(
     in_fp32, _ = _evaluate(component, paths, "fp32", inputs)
     in_fp16, traces = _evaluate(component, paths, "fp16", inputs)
     stored = f"{palettization.spec.bits}-bit" if palettization else "fp16-rounded"
+    torch = f"against torch, {stored} weights"
+    to_source = None if palettization else GATE_FP16
     checks = (
         decibels(f"mobile form against {named(own)}", exact, mobile_outputs, GATE_MOBILE),
-        decibels(f"file in fp32 against torch, {stored} weights", same_weights, in_fp32, GATE_FILE),
-        decibels(f"file in fp16 against torch, {stored} weights", same_weights, in_fp16, GATE_FP16),
-        decibels("fp16 against the source", exact, in_fp16, None if palettization else GATE_FP16),
-        _peak(traces),
+        decibels(f"file in fp32 {torch}", same_weights, in_fp32, GATE_FILE),
+        decibels(f"file in fp16 {torch}", same_weights, in_fp16, GATE_FP16),
+        decibels("fp16 against the source", exact, in_fp16, to_source),
+        peak_check(traces),
     )
     return ComponentParity(component.name, "coreml", MilNetwork.LABEL, checks[2].name, checks)
 
@@ -96,7 +98,7 @@ def _evaluate(
     return outputs, networks
 
 
-def _peak(networks: Sequence[MilNetwork]) -> Check:
+def peak_check(networks: Sequence[MilNetwork]) -> Check:
     """Largest magnitude of any intermediate of the last run, and the op that left fp16."""
     traces = [network.trace for network in networks if network.trace is not None]
     peak = max(trace.peak for trace in traces)

@@ -16,7 +16,7 @@ from coreml_sd.denoising.own import default_scheduler
 from coreml_sd.denoising.schedulers import begin, make_scheduler, scaled_input, takes_generator
 from coreml_sd.metrics import psnr_db
 from coreml_sd.models.stable_diffusion_xl import time_ids
-from coreml_sd.parity.checks import GATE_MOBILE, Check, ComponentParity
+from coreml_sd.parity.checks import GATE_MOBILE, Check, ComponentParity, count_check
 from coreml_sd.parity.diffusers_source import DiffusersSource, quiet
 from coreml_sd.prompt import PromptEncoder
 
@@ -85,7 +85,7 @@ def _tokens(pipeline: Any, facts: dict[str, Any], vocabulary: Path) -> Iterator[
             if found != expected:
                 wrong.append(prompt)
         detail = f"first: {wrong[0][:40]!r}" if wrong else ""
-        yield _count(f"{name}: prompts of {len(prompts)} with other ids", len(wrong), detail)
+        yield count_check(f"{name}: prompts of {len(prompts)} with other ids", len(wrong), detail)
 
 
 def _with_added_words(tokenizer: Any) -> list[str]:
@@ -171,8 +171,4 @@ def _constants(pipeline: Any, facts: dict[str, Any]) -> dict[str, tuple[Any, Any
 
 def _same(name: str, pairs: dict[str, tuple[Any, Any]]) -> Check:
     wrong = [f"{key} is {b}, not {a}" for key, (a, b) in pairs.items() if a != b]
-    return _count(f"{name}: differences", len(wrong), "; ".join(wrong))
-
-
-def _count(name: str, number: int, detail: str) -> Check:
-    return Check(name, number, "", 1, number == 0, detail)
+    return count_check(f"{name}: differences", len(wrong), "; ".join(wrong))

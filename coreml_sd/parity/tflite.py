@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -59,16 +59,16 @@ def component_parity(
     """
     inputs = [component.sample_inputs(seed) for seed in SEEDS]
     expected = _expected(component, source, mobile, quantization, gelu, own, inputs)
-    in_file = _execute(path, inputs, scratch)
-    checks = _mobile_checks(expected, gelu, named(own))
+    in_file, promised = _execute(path, inputs, scratch), mobile.outputs
+    checks = _mobile_checks(expected, gelu, named(own), promised)
     if unquantized is not None:
         before = _execute(unquantized, inputs, scratch)
         name = "file before quantization against torch"
-        checks.append(decibels(name, expected.with_gelu, before, GATE_TFLITE))
+        checks.append(decibels(name, expected.with_gelu, before, GATE_TFLITE, promised))
     gate = GATE_DYNAMIC if quantization == "dynamic-int8" else GATE_FILE
     name = f"file against torch, {_weights(quantization)} weights"
-    checks.append(decibels(name, expected.same_weights, in_file, gate))
-    checks.append(decibels("file against the source", expected.exact, in_file, None))
+    checks.append(decibels(name, expected.same_weights, in_file, gate, promised))
+    checks.append(decibels("file against the source", expected.exact, in_file, None, promised))
     if quantization != "dynamic-int8":
         checks.append(weight_only(path))
     return ComponentParity(component.name, "tflite", label("cpu"), name, tuple(checks))
@@ -127,13 +127,15 @@ def _expected(
     return _Expected(exact, outputs, with_gelu, same_weights)
 
 
-def _mobile_checks(expected: _Expected, gelu: Gelu, source: str) -> list[Check]:
+def _mobile_checks(
+    expected: _Expected, gelu: Gelu, source: str, promised: Collection[str]
+) -> list[Check]:
     if gelu == "exact":
         name = f"mobile form against {source}"
-        return [decibels(name, expected.exact, expected.mobile, GATE_MOBILE)]
+        return [decibels(name, expected.exact, expected.mobile, GATE_MOBILE, promised)]
     name = f"mobile form against {source} with tanh GELU"
     return [
-        decibels(name, expected.with_gelu, expected.mobile, GATE_MOBILE),
+        decibels(name, expected.with_gelu, expected.mobile, GATE_MOBILE, promised),
         decibels("tanh GELU against the source", expected.exact, expected.with_gelu, None),
     ]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.foreign_files import open_regular
 from coreml_sd.runtimes.mil.unpacking import unpack
 
 _HEADER_BYTES = 64
@@ -57,7 +59,8 @@ class BlobFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._data: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+            with open_regular(path) as file:
+                self._data: NDArray[np.uint8] = np.memmap(file, dtype=np.uint8, mode="r")
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error}); convert again") from None
         if len(self._data) < _HEADER_BYTES:
@@ -97,8 +100,8 @@ class BlobFile:
         record = self.check(offset, element, shape)
         payload = self._data[record.offset : record.offset + record.bytes]
         if record.bits < 8:
-            count = int(np.prod(shape, dtype=np.int64))
-            return unpack(payload, record.bits, count, signed=element == "int4").reshape(shape)
+            signed = element == "int4"
+            return unpack(payload, record.bits, prod(shape), signed=signed).reshape(shape)
         return payload.view(np.dtype(element)).reshape(shape)
 
     def check(self, offset: int, element: str, shape: tuple[int, ...]) -> BlobRecord:
@@ -108,7 +111,7 @@ class BlobFile:
             UserError: the record holds another type or another number of elements.
         """
         record = self.record(offset)
-        count = int(np.prod(shape, dtype=np.int64))
+        count = prod(shape)
         held = (record.bytes * 8 - record.padding_bits) // record.bits
         if record.element != element or held != count:
             raise UserError(

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from coreml_sd.errors import CoremlSDError
+from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.runtimes.base import TensorInfo
 from coreml_sd.runtimes.mil.attention import Instruction, in_blocks
 from coreml_sd.runtimes.mil.ops import OPS
 from coreml_sd.runtimes.mil.package import MilPackage, Operation, Program, is_constant
+from coreml_sd.runtimes.mil.predicted_shapes import require_declared_shapes
 from coreml_sd.runtimes.mil.values import element_and_shape, read_value
 from coreml_sd.runtimes.mil.weights import Weights, to_tensor
 
@@ -43,7 +45,7 @@ def compile_function(program: Program, function: str, weights: Weights) -> Compi
 
     Raises:
         CoremlSDError: an op that the evaluator does not know, named.
-        UserError: damaged constants.
+        UserError: damaged constants, or ops that would not give the shapes that are declared.
     """
     return _Compiler(program, function, weights).compile()
 
@@ -55,7 +57,7 @@ class _Compiler:
         self.slots: dict[str, int] = {}
         self.values: dict[str, Any] = {}  # constants, as numpy or str
         self.constants: dict[int, Tensor] = {}
-        self.elements: dict[str, str] = {}
+        self.immediate: dict[int, tuple[str, tuple[int, ...]]] = {}
         self.instructions: list[Instruction] = []
         self.layer = ""
 
@@ -81,6 +83,12 @@ class _Compiler:
         shapes = {
             self.slots[name]: shape for name, (_, shape) in declared.items() if name in self.slots
         }
+        given = {
+            slot: declared[name]
+            for name, slot in self.slots.items()
+            if name in inputs or name in self.values
+        }
+        require_declared_shapes(str(self.package.path), self.instructions, given | self.immediate)
         kept = set(output_slots.values())
         self.instructions = in_blocks(self.instructions, kept, shapes)
         self._mark_dead(kept)
@@ -99,7 +107,7 @@ class _Compiler:
         return self.slots.setdefault(name, len(self.slots))
 
     def _constant(self, op: Operation) -> None:
-        large = max(int(np.prod(shape)) for _, _, shape in op.outputs) > _LARGE
+        large = max(prod(shape) for _, _, shape in op.outputs) > _LARGE
         if large:
             self.package.check(op)  # damage is said when the file is opened
         for place, (name, _, _) in enumerate(op.outputs):
@@ -123,7 +131,7 @@ class _Compiler:
             if key == "values":
                 slots[key] = [self._binding_slot(binding, op) for binding in bindings]
             elif key in kind.static:
-                fixed[key] = _static(self._binding_value(bindings[0], op), op, key)
+                fixed[key] = _static(self._binding_value(bindings[0], op), self._where(op), key)
             else:
                 slots[key] = self._binding_slot(bindings[0], op)
         for binding in (b for a in op.proto.inputs.values() for b in a.arguments):
@@ -155,8 +163,13 @@ class _Compiler:
         if binding.WhichOneof("binding") == "name":
             return self._tensor_slot(binding.name)
         slot = self._slot(f"{op.name}#{len(self.slots)}")
-        self.constants[slot] = to_tensor(self._binding_value(binding, op))
+        value = self._binding_value(binding, op)
+        self.constants[slot] = _tensor(value, self._where(op))
+        self.immediate[slot] = element_and_shape(binding.value.type, self._where(op))
         return slot
+
+    def _where(self, op: Operation) -> str:
+        return f"{self.package.path}: op {op.name}"
 
     def _tensor_slot(self, name: str) -> int:
         if name not in self.slots and name not in self.values:
@@ -166,7 +179,7 @@ class _Compiler:
         if isinstance(value, _Lazy):
             self.weights.makers[slot] = value.make
         elif value is not None and slot not in self.constants:
-            self.constants[slot] = to_tensor(value)
+            self.constants[slot] = _tensor(value, f"{self.package.path}: {name}")
         return slot
 
     def _mark_dead(self, kept: set[int]) -> None:
@@ -191,10 +204,16 @@ def _names(op: Operation) -> list[str]:
     return [binding.name for argument in op.proto.inputs.values() for binding in argument.arguments]
 
 
-def _static(value: Any, op: Operation, key: str) -> Any:
+def _tensor(value: Any, where: str) -> Tensor:
+    if not isinstance(value, np.ndarray):
+        raise UserError(f"{where}: text where numbers are needed; convert again")
+    return to_tensor(value)
+
+
+def _static(value: Any, where: str, key: str) -> Any:
     if isinstance(value, str | list):
         return value
     array = np.asarray(value)
-    if array.ndim > 1:
-        raise CoremlSDError(f"op {op.name}: parameter {key} of rank {array.ndim}")
+    if array.ndim > 1 or array.size > _LARGE:
+        raise UserError(f"{where}: {key} is an array of shape {array.shape}; convert again")
     return array.item() if array.ndim == 0 else tuple(array.tolist())

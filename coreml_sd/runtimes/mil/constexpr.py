@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
-from coreml_sd.runtimes.mil.unpacking import look_up, unpack
+from coreml_sd.limits import LIMITS
+from coreml_sd.runtimes.mil.unpacking import look_up, unpack, width_of
 
 Array = NDArray[Any]
 Decoder = Callable[..., tuple[Array, ...]]
@@ -77,10 +79,10 @@ def lut_to_dense(
     the weight's shape, `lut` (groups per axis ..., 2**bits, vector size).
     """
     if shape is not None:
-        bits = int(np.log2(lut.size))
-        count = int(np.prod(shape, dtype=np.int64))
-        values = look_up(np.asarray(indices), bits, count, np.asarray(lut).reshape(-1))
-        return (values.reshape(tuple(int(n) for n in shape)),)
+        sides = _sides(shape)
+        table = np.asarray(lut).reshape(-1)
+        values = look_up(np.asarray(indices), width_of(table.size), prod(sides), table)
+        return (values.reshape(sides),)
     axis = None if vector_axis is None else int(vector_axis)
     return (_grouped_lookup(indices, lut, axis),)
 
@@ -91,9 +93,8 @@ def sparse_to_dense(
 ) -> tuple[Array, ...]:
     """Values in the places where the mask is 1, zero elsewhere."""
     if shape is not None:
-        dimensions = tuple(int(n) for n in shape)
-        count = int(np.prod(dimensions, dtype=np.int64))
-        mask = unpack(np.asarray(mask), 1, count).reshape(dimensions)
+        sides = _sides(shape)
+        mask = unpack(np.asarray(mask), 1, prod(sides)).reshape(sides)
     return (_scatter(nonzero_data, mask),)
 
 
@@ -126,6 +127,14 @@ def sparse_blockwise_shift_scale(
     return data_mask, dense[data_mask != 0]
 
 
+def _sides(shape: Array) -> tuple[int, ...]:
+    """A shape that stands in the file as numbers."""
+    sides = tuple(int(side) for side in np.asarray(shape).reshape(-1))
+    if any(side < 0 for side in sides):
+        raise UserError(f"a weight of shape {sides}; convert again")
+    return sides
+
+
 def _scatter(values: Array, mask: Array) -> Array:
     wanted = int(np.count_nonzero(mask))
     if values.size != wanted:
@@ -156,6 +165,10 @@ def _grouped_lookup(indices: Array, lut: Array, vector_axis: int | None) -> Arra
         if want % have:
             raise UserError(f"palette: {have} groups do not divide {want} rows; convert again")
         sizes.append(want // have)
+    if indices.size * vector > LIMITS.elements:
+        raise UserError(
+            f"palette: makes {indices.size * vector} weights, {LIMITS.elements} at most"
+        )
     dense = np.empty((*indices.shape, vector), dtype=lut.dtype)
     for group in product(*(range(count) for count in groups)):
         place = tuple(slice(g * s, (g + 1) * s) for g, s in zip(group, sizes, strict=True))

@@ -58,6 +58,7 @@ class MilNetwork:
             compile_function(program, function, Weights(kept_bytes // len(programs)))
             for program in programs
         ]
+        self._require_one_shape_each()
 
     @property
     def inputs(self) -> Mapping[str, TensorInfo]:
@@ -72,6 +73,19 @@ class MilNetwork:
             }
             made |= stage.outputs.keys()
         return wanted
+
+    def _require_one_shape_each(self) -> None:
+        """Stages that pass a tensor on, or take the same input, declare the same of it."""
+        known: dict[str, TensorInfo] = {}
+        for stage in self._stages:
+            for name, info in stage.inputs.items():
+                if name in known and known[name].shape != info.shape:
+                    raise UserError(
+                        f"{self.path}: {name} is {known[name].shape} in one stage and "
+                        f"{info.shape} in another; convert again"
+                    )
+                known[name] = info
+            known |= stage.outputs
 
     def _element(self, info: TensorInfo) -> str:
         """The type an input is taken in."""
@@ -90,8 +104,9 @@ class MilNetwork:
         """Compute all outputs; floats come as float32.
 
         Raises:
-            UserError: an input is missing, unknown or of another shape.
-            CoremlSDError: an op failed or gave another shape than declared, named.
+            UserError: an input is missing, unknown or of another shape, or an op failed, named.
+            CoremlSDError: an op gave another shape than declared, or has a form that the evaluator
+                does not know.
         """
         pool: dict[str, Any] = check_inputs(str(self.path), self.inputs, inputs)
         if self.trace is not None:
@@ -129,10 +144,8 @@ class MilNetwork:
                 parameters["seen"] = self._observer(call)
             result = call.function(**parameters, **call.fixed)
         except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise CoremlSDError(
-                f"{self.path}: op {call.op.name} ({call.op.type}): {reason}"
-            ) from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"{self.path}: op {call.op.name} ({call.op.type}): {reason}") from error
         except CoremlSDError as error:
             kind = UserError if isinstance(error, UserError) else CoremlSDError
             raise kind(f"{self.path}: op {call.op.name} ({call.op.type}): {error}") from error

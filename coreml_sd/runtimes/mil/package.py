@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.foreign_files import read_bytes, read_table
+from coreml_sd.inside_folder import file_inside
 from coreml_sd.libraries import quieten
+from coreml_sd.limits import LIMITS
 from coreml_sd.runtimes.base import StoredWeight
 from coreml_sd.runtimes.mil.blob import BlobFile
+from coreml_sd.runtimes.mil.check import check_function, op_label
 from coreml_sd.runtimes.mil.constexpr import DECODERS
+from coreml_sd.runtimes.mil.unpacking import width_of
 from coreml_sd.runtimes.mil.values import SUB_BYTE, element_and_shape, read_value
 
 _WEIGHT_PREFIX = "@model_path/"
+# What decoding raises for parameters of wrong kinds and shapes.
+_WRONG = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,10 @@ class Program:
         self.model, self.package = model, package
         if model.WhichOneof("Type") != "mlProgram":
             raise UserError(f"{package.path}: holds no ML program; convert again")
+        if not model.mlProgram.functions:
+            raise UserError(f"{package.path}: holds a program without functions; convert again")
+        for name, proto in model.mlProgram.functions.items():
+            check_function(str(package.path), name, proto)
 
     @property
     def functions(self) -> list[str]:
@@ -65,12 +76,7 @@ class Program:
     def operations(self, function: str = "main") -> Iterator[Operation]:
         """The operations of one function, in order."""
         for proto in self.block(function).operations:
-            name = proto.attributes["name"].immediateValue.tensor.strings.values
-            if not name and not proto.outputs:
-                raise UserError(f"{self.package.path}: an op without a name; convert again")
-            label = str(name[0]) if name else proto.outputs[0].name
-            if proto.blocks:
-                raise UserError(f"{self.package.path}: op {label} has control flow; not supported")
+            label = op_label(proto)
             outputs = tuple(
                 (out.name, *element_and_shape(out.type, f"{self.package.path}: op {label}"))
                 for out in proto.outputs
@@ -95,26 +101,39 @@ class MilPackage:
         from coremltools.proto import Model_pb2
         from google.protobuf.message import DecodeError
 
-        manifest_path = self.path / "Manifest.json"
+        self._model_path = file_inside(self.path, f"Data/{self._root()}")
+        content = read_bytes(self._model_path, LIMITS.program_bytes)
         try:
-            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-            root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
-            self._model_path = self.path / "Data" / root
-            spec = Model_pb2.Model.FromString(self._model_path.read_bytes())
-        except FileNotFoundError as error:
-            raise UserError(f"{error.filename}: missing; convert again") from None
-        except (OSError, ValueError, KeyError, TypeError, DecodeError) as error:
+            spec = Model_pb2.Model.FromString(content)
+        except DecodeError as error:
             raise UserError(f"{self.path}: not a readable .mlpackage ({error})") from None
         if spec.WhichOneof("Type") not in ("mlProgram", "pipeline"):
             raise UserError(f"{self.path}: holds no ML program; convert again")
         return spec
 
+    def _root(self) -> str:
+        """Where the manifest says that the model lies, from `Data` on."""
+        file = self.path / "Manifest.json"
+        manifest = read_table(file)
+        entries, identifier = manifest.get("itemInfoEntries"), manifest.get("rootModelIdentifier")
+        entry = entries.get(str(identifier)) if isinstance(entries, dict) else None
+        root = entry.get("path") if isinstance(entry, dict) else None
+        if not isinstance(root, str):
+            raise UserError(f"{file}: names no model (rootModelIdentifier); convert again")
+        return root
+
     @cached_property
     def programs(self) -> list[Program]:
-        """The program, or those of a pipeline in running order."""
-        if self.spec.WhichOneof("Type") == "pipeline":
-            return [Program(model, self) for model in self.spec.pipeline.models]
-        return [Program(self.spec, self)]
+        """The program, or those of a pipeline in running order.
+
+        Raises:
+            UserError: a program is damaged; the op is named.
+        """
+        if self.spec.WhichOneof("Type") != "pipeline":
+            return [Program(self.spec, self)]
+        if not self.spec.pipeline.models:
+            raise UserError(f"{self.path}: a pipeline without models; convert again")
+        return [Program(model, self) for model in self.spec.pipeline.models]
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -149,7 +168,7 @@ class MilPackage:
         """The weight file that a constant names."""
         if name not in self._blobs:
             relative = name.removeprefix(_WEIGHT_PREFIX)
-            self._blobs[name] = BlobFile(self._model_path.parent / relative)
+            self._blobs[name] = BlobFile(file_inside(self._model_path.parent, relative))
         return self._blobs[name]
 
     def arguments(self, op: Operation, known: dict[str, Any]) -> dict[str, Any]:
@@ -198,14 +217,15 @@ class MilPackage:
             parameters["lut"] = parameters["lut"].astype(np.float32)  # the table, not the weight
         try:
             decoded = DECODERS[op.type](**parameters)
-        except (TypeError, ValueError, KeyError, IndexError) as error:
-            raise UserError(f"{where} ({op.type}): {error}; convert again") from None
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        for array, (_, _, shape) in zip(decoded, op.outputs, strict=True):
-            # The values of a sparse weight are a flat list whose declared length may be symbolic.
-            if array.ndim == len(shape) and array.shape != shape:
-                raise UserError(f"{where}: decoded to {array.shape}, declared {shape}")
+        except _WRONG as error:
+            raise UserError(f"{where} ({op.type}): {error}; convert again") from None
+        shapes = [shape for _, _, shape in op.outputs]
+        if [array.shape for array in decoded] != shapes:
+            given = ", ".join(str(array.shape) for array in decoded)
+            declared = ", ".join(map(str, shapes))
+            raise UserError(f"{where}: decoded to {given}, declared {declared}; convert again")
         return decoded
 
     def decoded_weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -233,7 +253,7 @@ class MilPackage:
                 continue
             size = self._stored_bytes(program, op)
             if size:
-                bits = round(8 * size / max(1, int(np.prod(shape))))
+                bits = round(8 * size / max(1, prod(shape)))
                 bits = _declared_bits(op, bits, element)
                 stored.append(StoredWeight(name, op.type, bits, size, shape))
         return stored
@@ -282,5 +302,5 @@ def _declared_bits(op: Operation, measured: int, element: str) -> int:
         return SUB_BYTE.get(declared, measured)
     lut = op.proto.attributes.get("lut") if "lut" in op.proto.attributes else None
     if lut is not None:
-        return int(np.log2(element_and_shape(lut.type, op.name)[1][0]))
+        return width_of(prod(element_and_shape(lut.type, op.name)[1]))
     return measured

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coreml_sd.compress.compiled import compiled
+from coreml_sd.compress.compiled import WIDTHS, compiled_within, require_flat, require_width
 from coreml_sd.errors import UserError
 
 Array = NDArray[Any]
@@ -24,8 +24,9 @@ def unpack(
     """`count` indices of `bits` bits each, least significant bit first, one byte each.
 
     Raises:
-        UserError: fewer bytes than that many indices need.
+        UserError: no such width, or fewer bytes than that many indices need.
     """
+    _require_indices(packed, bits, count)
     if bits == 8:
         return packed[:count]
     values = np.arange(1 << bits, dtype=np.int16)
@@ -39,14 +40,12 @@ def look_up(packed: NDArray[np.uint8], bits: int, count: int, table: Array) -> A
     """`table[index]` for `count` packed indices of 1, 2, 3, 4, 6 or 8 bits, in one pass.
 
     Raises:
-        UserError: fewer bytes than that many indices need, or a table of another size.
+        UserError: no such width, fewer bytes than that many indices need, or a table of another
+            size.
     """
-    # The compiled loop does not look at bounds, so damage must be found before it.
+    needed = _require_indices(packed, bits, count)
     if table.size != 1 << bits:
         raise UserError(f"a table of {table.size} entries for {bits} bits; convert again")
-    needed = -(-count * bits // 8)
-    if packed.size < needed:
-        raise UserError(f"{packed.size} bytes of indices, {needed} are needed; convert again")
     per_group = 8 * _GROUP // bits
     whole = count // per_group
     rest = np.zeros(_GROUP, dtype=np.uint8)
@@ -59,6 +58,31 @@ def look_up(packed: NDArray[np.uint8], bits: int, count: int, table: Array) -> A
     _expand(rest, bits, patterns, last, 0, 1)
     values[whole * per_group :] = last[: count - whole * per_group]
     return values.view(table.dtype)
+
+
+def width_of(entries: int) -> int:
+    """Bits of an index into a table.
+
+    Raises:
+        UserError: no width of indices has that many entries.
+    """
+    for bits in WIDTHS:
+        if entries == 1 << bits:
+            return bits
+    known = ", ".join(str(1 << bits) for bits in WIDTHS)
+    raise UserError(f"a palette of {entries} entries; Core ML has those of {known}; convert again")
+
+
+def _require_indices(packed: Array, bits: int, count: int) -> int:
+    """How many bytes `count` indices take."""
+    if bits not in WIDTHS:
+        raise UserError(f"indices of {bits} bits; Core ML has none; convert again")
+    needed = -(-count * bits // 8)
+    if packed.ndim != 1 or packed.dtype != np.uint8:
+        raise UserError(f"indices in {packed.dtype}, bytes are needed; convert again")
+    if count < 0 or packed.size < needed:
+        raise UserError(f"{packed.size} bytes of indices, {needed} are needed; convert again")
+    return needed
 
 
 def _in_slices(packed: Array, bits: int, table: Array, values: Array, groups: int) -> None:
@@ -76,7 +100,18 @@ def _in_slices(packed: Array, bits: int, table: Array, values: Array, groups: in
         )
 
 
-@compiled
+def _check_expand(
+    packed: Array, bits: int, table: Array, values: Array, first: int, last: int
+) -> None:
+    require_width(bits)
+    if first < 0:
+        raise ValueError(f"the first group cannot be number {first}")
+    require_flat(packed, np.uint8, _GROUP * last)
+    require_flat(table, None, 1 << bits)
+    require_flat(values, None, 8 * _GROUP // bits * last)
+
+
+@compiled_within(_check_expand)
 def _expand(packed: Array, bits: int, table: Array, values: Array, first: int, last: int) -> None:
     mask = np.uint32((1 << bits) - 1)
     per_group = 24 // bits

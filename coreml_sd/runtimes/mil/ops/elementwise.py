@@ -253,6 +253,6 @@ def cast(x: Tensor, dtype: str) -> Tensor:
         return x != 0
     low, high = _INTEGER_RANGES[dtype]
     whole = x.trunc() if x.is_floating_point() else x
-    if whole.numel() and not (whole.min() >= low and whole.max() <= high):
+    if whole.numel() and not whole.is_meta and not (whole.min() >= low and whole.max() <= high):
         raise CoremlSDError(f"{float(whole.min())}..{float(whole.max())} does not fit {dtype}")
     return whole.to(torch.int32)

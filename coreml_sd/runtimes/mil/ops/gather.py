@@ -42,6 +42,6 @@ def gather_nd(
 
 def _wrapped(indices: Tensor, size: int) -> Tensor:
     whole = indices.to(torch.int64)
-    if whole.numel() and not (whole.min() >= -size and whole.max() < size):
+    if whole.numel() and not whole.is_meta and not (whole.min() >= -size and whole.max() < size):
         raise CoremlSDError(f"index {int(whole.min())}..{int(whole.max())} outside {size} entries")
     return torch.where(whole < 0, whole + size, whole)
