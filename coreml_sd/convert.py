@@ -188,7 +188,8 @@ def _manifest(plan: Plan, entries: dict[str, dict[str, Any]], digest: str) -> di
     pipeline = plan.model.facts.to_dict()
     if "vae_decoder" in entries:
         pipeline["preview"] = entries["vae_decoder"].pop("preview")
-    licence, author = plan.model.folder.licence_and_author()
+    from coreml_sd.manifest_facts import model_facts, rescaling_notes
+
     return {
         "tool": {
             "name": "coreml-sd",
@@ -198,27 +199,12 @@ def _manifest(plan: Plan, entries: dict[str, dict[str, Any]], digest: str) -> di
                 for name in (*_PACKAGES, *_target_packages(plan))
             },
         },
-        "model": {
-            "name": plan.model.source.name,
-            "family": plan.model.facts.family,
-            "revision": plan.model.source.revision,
-            "sha256": digest,
-            "license": licence,
-            "author": author,
-            "config_digest": plan.config.digest,
-        },
+        "model": model_facts(plan, digest),
         "config": plan.config.to_dict(),
-        "notes": [*plan.notes, *_rescaling_notes(entries)],
+        "notes": [*plan.notes, *rescaling_notes(entries)],
         "pipeline": pipeline,
         "components": entries,
     }
-
-
-def _rescaling_notes(entries: dict[str, dict[str, Any]]) -> list[str]:
-    from coreml_sd.vae_range import Rescaling
-
-    rescaled = {name: entry["rescaling"] for name, entry in entries.items() if "rescaling" in entry}
-    return [f"{name}: {Rescaling(**facts).sentence}" for name, facts in rescaled.items()]
 
 
 def _target_packages(plan: Plan) -> list[str]:

@@ -12,6 +12,7 @@ from coreml_sd.convert_coreml import convert_for_coreml
 from coreml_sd.convert_tflite import convert_for_tflite
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.latent_preview import preview_of
+from coreml_sd.manifest_facts import network_facts
 from coreml_sd.memory.freed import collect_garbage, give_back, map_large_blocks
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from coreml_sd.parity.reference import Reference
 
 _TARGETS = {"coreml": convert_for_coreml, "tflite": convert_for_tflite}
+_ENTRY: dict[str, Any] = {  # in the order of the manifest
+    "description": "", "inputs": [], "outputs": [], "files": [], "seams": [], "weights": [],
+    "source_bytes": 0, "parity": {},
+}  # fmt: skip
 
 
 def convert_component(
@@ -41,20 +46,8 @@ def convert_component(
         map_large_blocks()
     with progress.stage(f"{component.name}: load"):
         source = open_source(component, plan.config.prune, early=early)
-    entry: dict[str, Any] = {
-        "description": component.description,
-        "inputs": [dataclasses.asdict(spec) for spec in component.inputs],
-        "outputs": [dataclasses.asdict(spec) for spec in component.outputs],
-        "files": [],
-        "seams": [],
-        "weights": [],
-        "source_bytes": sum(2 * p.numel() for p in _used_parameters(component, source.network)),
-        "parity": {},
-    }
-    if source.pruning:
-        entry["pruning"] = source.pruning
+    entry = {**_ENTRY, "files": [], "parity": {}, **network_facts(component, source)}
     if source.rescaling:
-        entry["rescaling"] = dataclasses.asdict(source.rescaling)
         progress.note(f"{component.name}: {source.rescaling.sentence}")
     if component.name == "vae_decoder":
         with progress.stage(f"{component.name}: preview"):
@@ -83,15 +76,6 @@ def convert_component(
         entry |= part
     entry["seconds"] = round(time.perf_counter() - started, 2)
     return entry
-
-
-def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
-    """Parameters of the mobile form: half a VAE's belong to the other component."""
-    from coreml_sd.mobile import mobile_form
-    from coreml_sd.mobile.meta import storage_key
-
-    unique = {storage_key(p): p for p in mobile_form(component.form, network).parameters()}
-    return list(unique.values())
 
 
 def passed(result: ComponentParity) -> dict[str, Any]:

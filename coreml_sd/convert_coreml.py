@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coreml_sd import __version__
-from coreml_sd.compress.choose import stored_bytes
-from coreml_sd.compress.limits import PaletteSpec
 from coreml_sd.compress.plan import Palettization, palettize_module
 from coreml_sd.compress.verify import verify_stored
+from coreml_sd.manifest_facts import coreml_facts, mobile_options, package_facts, packages_of
 from coreml_sd.memory.freed import collect_garbage
-from coreml_sd.mobile import MobileOptions, mobile_form
-from coreml_sd.mobile.weights import layer_weights
+from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec, TensorSpec
 from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
 from coreml_sd.sources import OpenedSource
-from coreml_sd.targets.coreml.chunks import Shapes, plan_cuts
+from coreml_sd.targets.coreml.chunks import Shapes
 
 if TYPE_CHECKING:
     from coreml_sd.parity.reference import Reference
-
-
-def mobile_options(plan: Plan) -> MobileOptions:
-    """The options of the mobile form that the Core ML files are made from."""
-    return MobileOptions(attention=plan.config.attention)  # type: ignore[arg-type]
 
 
 def convert_for_coreml(
@@ -52,35 +42,18 @@ def convert_for_coreml(
     Raises:
         CoremlSDError: a file fails its gates.
     """
-    from coreml_sd.mobile.measure import tensor_shapes
-
     mobile = mobile_form(component.form, source.network, mobile_options(plan))
-
-    @functools.cache
-    def shapes() -> dict[str, tuple[int, ...]]:
-        return tensor_shapes(mobile, component.inputs)
-
-    chunks = plan.config.chunks if component.name == "unet" else "1"
-    cuts = plan_cuts(mobile, shapes, chunks, _stored_step_bytes(mobile, plan.palettes))
-    pieces = mobile.cut(cuts.boundaries)
+    packages = packages_of(plan, component, mobile)
     with _palettes(plan, component, mobile, source, progress) as palettization:
         files = []
-        for number, piece in enumerate(pieces, start=1):
-            name = component.file_name + (f"Chunk{number}" if len(pieces) > 1 else "")
-            path = staging / f"{name}.mlpackage"
-            with progress.stage(f"{component.name}: export {name}.mlpackage"):
+        for name, piece in packages.pieces.items():
+            path, shapes = staging / name, packages.shapes
+            with progress.stage(f"{component.name}: export {name}"):
                 files.append(
                     _export_piece(plan, component, path, piece, shapes, source, palettization)
                 )
     decided = palettization() if palettization else None
-    entry: dict[str, Any] = {
-        "files": files,
-        "seams": [
-            {"tensors": list(mobile.seam(cut)), "bytes": size}
-            for cut, size in zip(cuts.boundaries, cuts.seam_bytes, strict=True)
-        ],
-        "weights": _weight_entries(decided),
-    }
+    entry: dict[str, Any] = {"files": files, **coreml_facts(packages, mobile, decided)}
     if verify:
         from coreml_sd.parity.coreml import component_parity
         from coreml_sd.parity.reference import reference
@@ -144,13 +117,7 @@ def _export_piece(
     package = MilPackage(path)
     palettes = palettization().by_parameter if palettization else {}
     verify_stored(stored_payloads(package, names), source.weights, palettes, plan.threads)
-    return {
-        "path": path.name,
-        "target": "coreml",
-        "inputs": [spec.name for spec in inputs],
-        "outputs": [spec.name for spec in outputs],
-        "weight_bytes": package.weight_bytes(),
-    }
+    return package_facts(path, piece)
 
 
 def export_whole(
@@ -183,27 +150,6 @@ def _piece_specs(
         by_name.get(name) or TensorSpec(name, shapes()[name], "float16", f"Seam tensor: {name}")
         for name in names
     ]
-
-
-def _stored_step_bytes(mobile: Any, palettes: PaletteSpec | None) -> list[int]:
-    """Weight bytes of each step as the file will hold them."""
-    totals = list(mobile.step_bytes())
-    for index, step in enumerate(mobile.steps):
-        for weight in layer_weights(step.module).values():
-            shape = tuple(weight.shape)
-            totals[index] -= stored_bytes(shape, None) - stored_bytes(shape, palettes)
-    return totals
-
-
-def _weight_entries(palettization: Palettization | None) -> list[dict[str, Any]]:
-    if palettization is None:
-        return []
-    entries = []
-    for record in palettization.records:
-        entry = dataclasses.asdict(record)
-        entry["snr_db"] = round(record.snr_db, 2) if math.isfinite(record.snr_db) else None
-        entries.append(entry)
-    return entries
 
 
 def _metadata(plan: Plan, component: ComponentSpec) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.denoising.linear_step import FILE_NAME, GUIDED, LATENTS, WEIGHT_NAMES
+from coreml_sd.denoising.linear_step import FILE_NAME
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.manifest_facts import scheduler_step_facts
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.progress import Progress
 
@@ -19,23 +20,12 @@ def convert_scheduler_step(
     Raises:
         CoremlSDError: the file fails its gate.
     """
-    from coreml_sd.targets.tflite.scheduler_step import (
-        OUTPUTS,
-        export_scheduler_step,
-        scheduler_step_inputs,
-    )
+    from coreml_sd.targets.tflite.scheduler_step import export_scheduler_step
 
     path = staging / FILE_NAME
     with progress.stage(f"scheduler step: export {FILE_NAME}"):
         export_scheduler_step(path, unet)
-    entry: dict[str, Any] = {
-        "path": FILE_NAME,
-        "target": "tflite",
-        "inputs": [spec.name for spec in scheduler_step_inputs(unet)],
-        "outputs": list(OUTPUTS),
-        "weights": list(WEIGHT_NAMES),
-        "memory": {"latents": LATENTS, "guided": GUIDED},
-    }
+    entry = scheduler_step_facts(unet)
     if verify:
         with progress.stage("scheduler step: execute and compare"):
             entry["checks"] = [_proven(path, unet)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coreml_sd.manifest_facts import tflite_facts
 from coreml_sd.memory.freed import give_back
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.plan import Plan
@@ -33,7 +33,6 @@ def convert_for_tflite(
     Raises:
         CoremlSDError: the file fails its gates.
     """
-    from coreml_sd.runtimes.litert.file import TFLiteFile
     from coreml_sd.targets.tflite.export import export, export_tflite
     from coreml_sd.targets.tflite.quantize import quantize_exported, quantize_file
     from coreml_sd.targets.tflite.rewrites import android_form
@@ -62,21 +61,7 @@ def convert_for_tflite(
             give_back()
             with quantizing:
                 quantize_exported(exported, path, quantization)
-    written = TFLiteFile(path)
-    entry: dict[str, Any] = {
-        "files": [
-            {
-                "path": path.name,
-                "target": "tflite",
-                "inputs": list(form.network.inputs),
-                "outputs": list(form.network.outputs),
-                "weight_bytes": written.weight_bytes(),
-                "quantization": quantization,
-            }
-        ],
-        "ops": written.op_counts(),
-        "splits": [dataclasses.asdict(split) for split in form.splits],
-    }
+    entry = tflite_facts(path, form.network, form.splits, quantization)
     if verify:
         from coreml_sd.parity.reference import reference
         from coreml_sd.parity.tflite import component_parity

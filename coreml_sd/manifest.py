@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -24,7 +24,7 @@ VERSION = 1
 _ADVICE: dict[str, Any] = {"guidance": 7.5, "steps": 20, "prompts": []}
 _MODEL: dict[str, Any] = {"revision": None, "license": "", "author": ""}
 _TOOL: dict[str, Any] = {"name": "", "version": "", "packages": {}}
-_FILE: dict[str, Any] = {"weight_bytes": 0, "quantization": ""}
+_FILE: dict[str, dict[str, Any]] = {"tflite": {"quantization": ""}}
 _COMPONENT: dict[str, Any] = {
     "description": "", "seams": [], "weights": [], "source_bytes": 0, "splits": [], "parity": {}
 }  # fmt: skip
@@ -61,7 +61,9 @@ def with_defaults(manifest: dict[str, Any]) -> dict[str, Any]:
     advice = {**_ADVICE, **pipeline.get("advice", {})}
     components = {}
     for name, entry in manifest["components"].items():
-        files = [{**_FILE, **file} for file in entry["files"]]
+        files = [
+            {"weight_bytes": 0, **_FILE.get(file["target"], {}), **file} for file in entry["files"]
+        ]
         components[name] = {**_COMPONENT, **entry, "files": files}
     return {
         "notes": [],
@@ -73,9 +75,14 @@ def with_defaults(manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_listed(path: str, files: Mapping[str, Any]) -> bool:
+def is_inside(name: str, path: str) -> bool:
+    """Whether a listed file is a network's file, or lies in its folder."""
+    return name == path or name.startswith(f"{path}/")
+
+
+def is_listed(path: str, files: Iterable[str]) -> bool:
     """Whether a network's file, or something in its folder, is among a bundle's files."""
-    return path in files or any(name.startswith(f"{path}/") for name in files)
+    return any(is_inside(name, path) for name in files)
 
 
 def _converted(value: Any, kind: type, place: str) -> Any:

@@ -29,7 +29,7 @@ def preflight(plan: Plan, names: Collection[str] | None = None) -> None:
 
 
 def _look_at(plan: Plan, component: ComponentSpec) -> None:
-    from coreml_sd.convert_coreml import mobile_options
+    from coreml_sd.manifest_facts import mobile_options
 
     network = component.open().module
     if component.name.startswith("text_encoder"):

@@ -63,6 +63,8 @@ def command(
             click.echo(str(html_path))
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from None
+    if report.unchecked:
+        console.print(f"without a check: {', '.join(report.unchecked)}")
     console.print("every gate passed" if report.passed else "a gate failed", style="bold")
     sys.exit(0 if report.passed else 1)
 
@@ -71,10 +73,13 @@ def _tables(report: Any) -> list[Any]:
     from coreml_sd.cli.console import megabytes
     from coreml_sd.cli.tables import table
 
-    columns = ["comparison", "figure", "gate", ""]
+    columns = ["comparison", "figure", "at conversion", "gate", ""]
     tables = []
     for entry in report.compared:
-        rows = [[c.name, c.figure, _gate(c), _verdict(c)] for c in entry.checks]
+        rows = [
+            [_named(c), c.figure, report.at_conversion(entry, c), _gate(c), _verdict(c)]
+            for c in entry.checks
+        ]
         title = f"{entry.component}, {entry.target}: {entry.label}"
         tables.append(table(title, columns, rows, text_columns=1))
     if report.pictures:
@@ -88,6 +93,10 @@ def _tables(report: Any) -> list[Any]:
         rows = [[p, megabytes(report.memory.peak(p))] for p in report.memory.logs]
         tables.append(table("resident memory of a picture, litert", ["policy", "peak"], rows))
     return tables
+
+
+def _named(check: Any) -> str:
+    return check.name if check.passed or not check.detail else f"{check.name}\n{check.detail}"
 
 
 def _gate(check: Any) -> str:

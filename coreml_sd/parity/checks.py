@@ -38,10 +38,7 @@ class Check:
     @property
     def figure(self) -> str:
         """The value as people read it."""
-        if math.isinf(self.value):
-            return "identical" if self.value > 0 and self.unit == "dB" else "not finite"
-        decimals = 0 if not self.unit and float(self.value).is_integer() else 1
-        return f"{self.value:,.{decimals}f} {self.unit}".strip()
+        return figure(self.value, self.unit)
 
     @property
     def gate(self) -> str:
@@ -84,8 +81,9 @@ class ComponentParity:
 
     @property
     def passed(self) -> bool:
-        """Whether every gate was reached."""
-        return all(check.passed for check in self.checks)
+        """Whether every gate was reached, and there was one."""
+        gated = any(check.gate_value is not None for check in self.checks)
+        return gated and all(check.passed for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
         """For the manifest and the JSON report."""
@@ -94,6 +92,16 @@ class ComponentParity:
             "headline": self.headline,
             "checks": [check.to_json() for check in self.checks],
         }
+
+
+def figure(value: float | str, unit: str) -> str:
+    """A figure as people read it; one of a manifest may be text already."""
+    if isinstance(value, str):
+        return value
+    if math.isinf(value):
+        return "identical" if value > 0 and unit == "dB" else "not finite"
+    decimals = 0 if not unit and float(value).is_integer() else 1
+    return f"{value:,.{decimals}f} {unit}".strip()
 
 
 def run_mobile(component: ComponentSpec, mobile: StepSequence, given: Arrays) -> Arrays:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from coreml_sd import __version__
 from coreml_sd.memory.plot import plot_memory
 from coreml_sd.picture import png_bytes
-from coreml_sd.report.measure import AMPLIFICATION, ParityReport
+from coreml_sd.report.parity_report import AMPLIFICATION, ParityReport
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
