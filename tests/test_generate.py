@@ -3,7 +3,9 @@
 import copy
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,7 @@ def test_the_same_seed_gives_the_same_picture(sd1_bundle: Path) -> None:
     first, second = draw(sd1_bundle), draw(sd1_bundle)
     np.testing.assert_array_equal(first, second)
     assert first.shape == (16, 16, 3) and first.dtype == np.uint8
-    other = GenerationRequest("a cat", steps=3, seed=6)
+    other = dataclasses.replace(REQUEST, seed=6)
     assert not np.array_equal(first, draw(sd1_bundle, other))
 
 
@@ -73,10 +75,67 @@ def test_the_files_draw_nearly_what_the_source_draws(
     assert psnr_db(source, draw(sd1_fp16_bundle)) > 45
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "flow-match-euler"])
-def test_every_scheduler_draws(sd1_bundle: Path, name: str) -> None:
-    request = GenerationRequest("a cat", steps=3, scheduler=name)
-    assert draw(sd1_bundle, request).std() > 0
+# Class and settings that diffusers' documentation gives for each name.
+DRAWN_WITH: dict[str, tuple[Any, dict[str, Any]]] = {
+    "dpm++": (diffusers.DPMSolverMultistepScheduler, {}),
+    "dpm++-karras": (diffusers.DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "ddim": (diffusers.DDIMScheduler, {}),
+    "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True}),
+    "euler": (diffusers.EulerDiscreteScheduler, {}),
+    "euler-a": (diffusers.EulerAncestralDiscreteScheduler, {}),
+    "unipc": (diffusers.UniPCMultistepScheduler, {}),
+    "lcm": (diffusers.LCMScheduler, {}),
+    "tcd": (diffusers.TCDScheduler, {}),
+}
+
+
+def test_every_scheduler_has_a_picture_of_diffusers() -> None:
+    assert {*DRAWN_WITH, "flow-match-euler"} == set(NAMES)  # which no model here was trained for
+
+
+@pytest.mark.parametrize("name", list(DRAWN_WITH))
+def test_every_scheduler_draws_what_diffusers_draws(
+    sd1_folder: Path, sd1_bundle: Path, name: str
+) -> None:
+    kind, settings = DRAWN_WITH[name]
+    pipeline = diffusers_pipeline(StableDiffusionPipeline, sd1_folder)
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **settings)
+    expected = pipeline(
+        "a cat",
+        negative_prompt="dog",
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(5),
+        output_type="np",
+    ).images[0]
+    request = dataclasses.replace(REQUEST, scheduler=name)
+    actual = draw(sd1_bundle, request, "torch")
+    assert np.abs(actual - np.rint(expected * 255)).max() <= 1
+    assert psnr_db(actual.astype(float), draw(sd1_bundle, request)) > 30
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25])
+def test_a_latent_is_scaled_and_shifted_back(sd1_bundle: Path, shift: float) -> None:
+    """As diffusers' pipelines of VAEs with a shift do: z = latent / scaling + shift."""
+    bundle = open_bundle(sd1_bundle, check=False)
+    facts = {**bundle.pipeline, "scaling_factor": 0.5, "shift_factor": shift}
+    changed = dataclasses.replace(bundle, manifest={**bundle.manifest, "pipeline": facts})
+    seen: dict[str, Any] = {}
+
+    class Decoder:
+        inputs = outputs = {}
+
+        def run(self, given: dict[str, Any]) -> dict[str, Any]:
+            seen.update(given)
+            return {"image": np.zeros((1, 3, 16, 16), np.float32)}
+
+        def close(self) -> None:
+            pass
+
+    runtime = dataclasses.replace(open_runtime(bundle, "mil"), open=lambda name: Decoder())
+    latent = np.array([-1.0, 0.0, 2.0], np.float32)
+    Generator(changed, runtime)._decode(latent)
+    np.testing.assert_allclose(seen["z"], latent / 0.5 + shift)
 
 
 def advised(path: Path, scheduler: str | None) -> Bundle:

@@ -50,8 +50,10 @@ class TestGenerate:
             done = run("generate", *DRAW, "--bundle", both_bundle, "--runtime", runtime, "-o", path)
             assert done.status == 0, done.err
             pictures[runtime] = pixels(path)
-        assert psnr_db(pictures["torch"], pictures["litert"]) > 35
-        assert psnr_db(pictures["mil"], pictures["litert"]) > 15
+        assert psnr_db(pictures["torch"], pictures["litert"]) > 45
+        assert psnr_db(pictures["mil"], pictures["litert"]) > 35
+        np.testing.assert_array_equal(pictures["litert"], draw(both_bundle, 5))  # --seed
+        assert not np.array_equal(pictures["litert"], draw(both_bundle, 6))
         assert psnr_db(pictures["torch"], pictures["mil"]) < psnr_db(
             pictures["torch"], pictures["litert"]
         )
@@ -145,7 +147,7 @@ class TestReport:
         for row in measured.pictures:
             assert row.source.shape == (16, 16, 3)
             assert row.converted.keys() == {"mil", "litert"}
-            assert row.psnr("litert") > 35 and row.psnr("mil") > 15
+            assert row.psnr("litert") > 50 and row.psnr("mil") > 40
 
     def test_the_json_holds_all_of_it(self, measured: report.ParityReport) -> None:
         facts = json.loads(json.dumps(measured.to_json()))

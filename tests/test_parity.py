@@ -46,7 +46,7 @@ def test_an_intact_bundle_passes_every_gate(sd1_bundle: Path) -> None:
     unet = next(entry for entry in report.components if entry.component == "unet")
     assert unet.checks[-1].name == "chained chunks against the whole"
     assert unet.checks[-1].figure == "identical"
-    assert report.pictures[0].psnr("mil") > 15
+    assert report.pictures[0].psnr("mil") > 40  # 47.7 with 6-bit palettes
 
 
 def test_one_bit_in_one_palette_fails(copy: Path) -> None:

@@ -1,0 +1,81 @@
+"""Stored weights are compared bit for bit: what no dB gate sees is seen here."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreml_sd.bundle import open_bundle
+from coreml_sd.compress.plan import palettize_module
+from coreml_sd.config import from_dict
+from coreml_sd.manifest_facts import mobile_options
+from coreml_sd.mobile import mobile_form
+from coreml_sd.parity.stored import stored_weights_check
+from coreml_sd.plan import plan_conversion
+from coreml_sd.sources import load_source
+
+WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
+_FLOAT16, _UINT8 = 1, 3
+_PALETTE_BYTES = 2 * 64
+
+
+@pytest.fixture(scope="module", params=["sd1_bundle", "sd1_fp16_bundle"])
+def decided(request: pytest.FixtureRequest) -> Any:
+    """A bundle's decoder: its package, its mobile form, and the palettes solved again."""
+    path: Path = request.getfixturevalue(request.param)
+    plan = plan_conversion(from_dict(open_bundle(path).manifest["config"], "manifest.json"))
+    component = plan.model.component("vae_decoder")
+    mobile = mobile_form(component.form, load_source(component, None).network, mobile_options(plan))
+    palettes = palettize_module(mobile, plan.palettes) if plan.palettes else None
+    return path / "VAEDecoder.mlpackage", mobile, palettes
+
+
+def records(data: bytes) -> list[tuple[int, int, int]]:
+    """Type code, offset and size of each record of a weight file."""
+    found, place = [], 0
+    marker = struct.pack("<I", 0xDEADBEEF)
+    while (place := data.find(marker, place)) >= 0:
+        code, size, start = struct.unpack_from("<IQQ", data, place + 4)
+        found.append((code, start, size))
+        place += 4
+    return found
+
+
+def changed(package: Path, folder: Path, code: int, size: int | None) -> Path:
+    """A copy whose first record of a type (and size) has its lowest bit the other way."""
+    path = Path(shutil.copytree(package, folder / package.name))
+    data = bytearray((path / WEIGHTS).read_bytes())
+    fitting = [r for r in records(bytes(data)) if r[0] == code and size in (None, r[2])]
+    start = max(fitting, key=lambda record: record[2])[1]
+    data[start] ^= 1
+    (path / WEIGHTS).write_bytes(bytes(data))
+    return path
+
+
+def test_an_intact_package_holds_what_was_decided(decided: Any) -> None:
+    package, mobile, palettes = decided
+    assert stored_weights_check([package], mobile, palettes).passed
+
+
+def test_one_unit_in_the_last_place_is_seen(decided: Any, tmp_path: Path) -> None:
+    package, mobile, palettes = decided
+    size = _PALETTE_BYTES if palettes else None
+    wrong = changed(package, tmp_path, _FLOAT16, size)
+    check = stored_weights_check([wrong], mobile, palettes)
+    assert not check.passed and "is not stored as it was decided" in check.detail
+
+
+@pytest.mark.parametrize("decided", ["sd1_bundle"], indirect=True)
+def test_one_index_is_seen(decided: Any, tmp_path: Path) -> None:
+    package, mobile, palettes = decided
+    wrong = changed(package, tmp_path, _UINT8, None)
+    assert not stored_weights_check([wrong], mobile, palettes).passed
+
+
+def test_no_files_hold_nothing(decided: Any) -> None:
+    _, mobile, palettes = decided
+    assert not stored_weights_check([], mobile, palettes).passed
