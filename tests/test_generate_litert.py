@@ -138,7 +138,7 @@ class TestReport:
         rows = [(entry.component, entry.target) for entry in measured.compared]
         names = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
         files = [(name, target) for name in names for target in ("coreml", "tflite")]
-        assert rows == [("pipeline", "diffusers"), *files]
+        assert rows == [("bundle", "manifest"), ("pipeline", "diffusers"), *files]
 
     def test_every_picture_is_drawn_three_ways(self, measured: report.ParityReport) -> None:
         """From the source by torch, from the Core ML files by mil, from the TFLite files."""

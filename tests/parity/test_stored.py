@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,8 @@ from coreml_sd.mobile import mobile_form
 from coreml_sd.parity.stored import stored_weights_check
 from coreml_sd.plan import plan_conversion
 from coreml_sd.sources import load_source
+from tests.weight_records import FLOAT16, UINT8, one_bit
 
-WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
-_FLOAT16, _UINT8 = 1, 3
 _PALETTE_BYTES = 2 * 64
 
 
@@ -34,28 +31,6 @@ def decided(request: pytest.FixtureRequest) -> Any:
     return path / "VAEDecoder.mlpackage", mobile, palettes
 
 
-def records(data: bytes) -> list[tuple[int, int, int]]:
-    """Type code, offset and size of each record of a weight file."""
-    found, place = [], 0
-    marker = struct.pack("<I", 0xDEADBEEF)
-    while (place := data.find(marker, place)) >= 0:
-        code, size, start = struct.unpack_from("<IQQ", data, place + 4)
-        found.append((code, start, size))
-        place += 4
-    return found
-
-
-def changed(package: Path, folder: Path, code: int, size: int | None) -> Path:
-    """A copy whose first record of a type (and size) has its lowest bit the other way."""
-    path = Path(shutil.copytree(package, folder / package.name))
-    data = bytearray((path / WEIGHTS).read_bytes())
-    fitting = [r for r in records(bytes(data)) if r[0] == code and size in (None, r[2])]
-    start = max(fitting, key=lambda record: record[2])[1]
-    data[start] ^= 1
-    (path / WEIGHTS).write_bytes(bytes(data))
-    return path
-
-
 def test_an_intact_package_holds_what_was_decided(decided: Any) -> None:
     package, mobile, palettes = decided
     assert stored_weights_check([package], mobile, palettes).passed
@@ -64,7 +39,7 @@ def test_an_intact_package_holds_what_was_decided(decided: Any) -> None:
 def test_one_unit_in_the_last_place_is_seen(decided: Any, tmp_path: Path) -> None:
     package, mobile, palettes = decided
     size = _PALETTE_BYTES if palettes else None
-    wrong = changed(package, tmp_path, _FLOAT16, size)
+    wrong = one_bit(package, tmp_path, FLOAT16, size)
     check = stored_weights_check([wrong], mobile, palettes)
     assert not check.passed and "is not stored as it was decided" in check.detail
 
@@ -72,7 +47,7 @@ def test_one_unit_in_the_last_place_is_seen(decided: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize("decided", ["sd1_bundle"], indirect=True)
 def test_one_index_is_seen(decided: Any, tmp_path: Path) -> None:
     package, mobile, palettes = decided
-    wrong = changed(package, tmp_path, _UINT8, None)
+    wrong = one_bit(package, tmp_path, UINT8, None)
     assert not stored_weights_check([wrong], mobile, palettes).passed
 
 
