@@ -104,7 +104,8 @@ struct ManifestReader {
         case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context):
             return "\(place(context)) is of another type"
         case DecodingError.dataCorrupted(let context):
-            return context.codingPath.isEmpty ? "not JSON" : "\(place(context)): \(context.debugDescription)"
+            let path = place(context)
+            return path.isEmpty ? context.debugDescription : "\(path): \(context.debugDescription)"
         default: return "\(error)"
         }
     }

@@ -103,7 +103,8 @@ struct AppleRefusalTests {
     @Test func ifTheVocabularyHasNoMarks() async throws {
         let fixture = try AppleFixture.sd15()
         try fixture.folder.write("vocab.json", #"{"a":0}"#)
-        #expect(await refusal(fixture) == .corruptedFile(name: "vocab.json"))
+        #expect(await refusal(fixture) == .unusableFile(
+            name: "vocab.json", reason: "it lacks the marks of start and end"))
     }
 
     @Test func ifTheBackendCannotDescribeAFile() async throws {
