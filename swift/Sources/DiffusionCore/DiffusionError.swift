@@ -37,8 +37,11 @@ public enum DiffusionError: Error, Sendable, Hashable {
 }
 
 extension DiffusionError: LocalizedError, CustomStringConvertible {
-    /// One line: the thing and the remedy.
-    public var description: String { [errorDescription, recoverySuggestion].compactMap { $0 }.joined(separator: "; ") }
+    /// One line: the thing and the remedy. Names from elsewhere may hold line breaks and be long.
+    public var description: String {
+        let thing = (errorDescription ?? "").prefix(500).split(whereSeparator: \.isNewline).joined(separator: " ")
+        return [thing, recoverySuggestion].compactMap { $0 }.joined(separator: "; ")
+    }
 
     public var errorDescription: String? {
         switch self {

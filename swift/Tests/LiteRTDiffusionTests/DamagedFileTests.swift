@@ -26,27 +26,32 @@ struct DamagedFileTests {
         }
     }
 
+    private let damaged = DiffusionError.unusableFile(name: "Net.tflite", reason: "it is no whole .tflite")
+
     @Test("loads while it is sound") func control() async throws {
         #expect(try await error(for: sound) == nil)
     }
 
-    @Test("is refused when it is missing or a folder") func missing() async throws {
+    @Test("is refused when it is missing, a folder or a pipe") func missing() async throws {
         let error = DiffusionError.missingFile(name: "Net.tflite")
         let url = folder.url.appendingPathComponent("Net.tflite")
         await #expect(throws: error) { try await backend.load(.of(url)) }
         try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-        await #expect(throws: error) { try await backend.load(.of(url)) }
+        let other = DiffusionError.unusableFile(name: "Net.tflite", reason: "it is not a regular file")
+        await #expect(throws: other) { try await backend.load(.of(url)) }
+        try FileManager.default.removeItem(at: url)
+        #expect(mkfifo(url.path, 0o600) == 0)
+        await #expect(throws: other) { try await backend.load(.of(url)) }
     }
 
     @Test("is refused when it is empty, rubbish, or of another kind")
     func rubbish() async throws {
-        let corrupted = DiffusionError.corruptedFile(name: "Net.tflite")
         var other = sound
         other.replaceSubrange(4..<8, with: Data("TFL4".utf8))
         let noise = Data((0..<4096).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 7) })
         let marked = noise.prefix(4) + Data("TFL3".utf8) + noise
         for content in [Data(), Data("TFL3".utf8), noise, other, marked] {
-            #expect(try await error(for: content) == corrupted)
+            #expect(try await error(for: content) == damaged)
         }
     }
 
@@ -54,7 +59,7 @@ struct DamagedFileTests {
     func pointers() async throws {
         var root = sound
         root.replaceSubrange(0..<4, with: [0xff, 0xff, 0xff, 0x7f])
-        #expect(try await error(for: root) == .corruptedFile(name: "Net.tflite"))
+        #expect(try await error(for: root) == damaged)
         for end in stride(from: 8, to: sound.count - 64, by: 97) {
             #expect(try await error(for: sound.prefix(end)) != nil, "cut after \(end) bytes")
         }
@@ -86,5 +91,32 @@ struct TFLiteCheckTests {
         }
         #expect(refused > 8 * bytes.count / 3)
         #expect(isSound(bytes))
+    }
+
+    /// Ten thousand graphs that are all one graph, of ten thousand tensors that are all one tensor.
+    @Test("refuses tables that share one long list, at once") func shared() throws {
+        var bytes: [UInt8] = []
+        func put(_ value: Int) { bytes += (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
+        let count = 10_000
+        put(20)  // the model
+        bytes += Array("TFL3".utf8)
+        bytes += [10, 0, 8, 0, 0, 0, 0, 0, 4, 0, 0, 0]  // of its fields only the third, the graphs
+        put(12)
+        put(4)
+        put(count)
+        let graph = 32 + 4 * count + 8
+        for index in 0..<count { put(graph - (32 + 4 * index)) }
+        bytes += [6, 0, 8, 0, 4, 0, 0, 0]  // of a graph's fields only the first, its tensors
+        put(8)
+        put(4)
+        put(count)
+        let tensor = graph + 12 + 4 * count + 4
+        for index in 0..<count { put(tensor - (graph + 12 + 4 * index)) }
+        bytes += [4, 0, 4, 0]  // no fields
+        put(4)
+        #expect(bytes.count == tensor + 4)
+        let begun = ContinuousClock.now
+        #expect(!isSound(bytes))
+        #expect(ContinuousClock.now - begun < .seconds(10))
     }
 }
