@@ -73,9 +73,7 @@ internal class StrictJson private constructor(private val text: String) {
         val written = NUMBER.match()
         val isWhole = written.none { it in ".eE" }
         if (isWhole && written.toLongOrNull() == null) throw JSONException("${written.take(40)} is beyond 64 bits")
-        if (!written.toDouble().let { it > -INFINITY && it < INFINITY }) {
-            throw JSONException("${written.take(40)} is beyond all numbers")
-        }
+        if (written.toDouble().isInfinite()) throw JSONException("${written.take(40)} is beyond all numbers")
     }
 
     private fun word(word: String) {
@@ -105,7 +103,6 @@ internal class StrictJson private constructor(private val text: String) {
     private fun malformed(): Nothing = throw JSONException("not JSON, at character $at")
 
     companion object {
-        private const val INFINITY = Double.POSITIVE_INFINITY
         private val ESCAPE = Regex("\\\\(?:[\"\\\\/bfnrt]|u[0-9a-fA-F]{4})")
         private val NUMBER = Regex("-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
