@@ -11,12 +11,27 @@ struct ManifestRules {
         try require(!manifest.components.isEmpty, "components", "is empty")
         let count = manifest.components.values.reduce(0) { $0 + $1.files.count }
         try require(count <= Limits.files, "components", "name more than \(Limits.files) files")
+        try checkFiles()
+        let held = filesAndFolders()
         for (name, component) in manifest.components.sorted(by: { $0.key < $1.key }) {
             try checkTensors(component.inputs, "components.\(name).inputs")
             try checkTensors(component.outputs, "components.\(name).outputs")
-            try checkNetworks(component, "components.\(name).files")
+            try checkNetworks(component, held, "components.\(name).files")
         }
-        try checkFiles()
+    }
+
+    /// Paths of all files that are not empty, and of the folders that they lie in.
+    private func filesAndFolders() -> Set<String> {
+        var paths: Set<String> = []
+        for (path, facts) in manifest.files where facts.bytes > 0 {
+            var rest = path[...]
+            paths.insert(path)
+            while let slash = rest.lastIndex(of: "/") {
+                rest = rest[..<slash]
+                paths.insert(String(rest))
+            }
+        }
+        return paths
     }
 
     private func checkTensors(_ tensors: [TensorFacts], _ place: String) throws {
@@ -31,7 +46,7 @@ struct ManifestRules {
         try require(Set(tensors.map(\.name)).count == tensors.count, place, "has two of one name")
     }
 
-    private func checkNetworks(_ component: ComponentFacts, _ place: String) throws {
+    private func checkNetworks(_ component: ComponentFacts, _ held: Set<String>, _ place: String) throws {
         try require(!component.files.isEmpty, place, "is empty")
         /// For each target the names that a file may read: the whole's inputs, and what earlier files gave.
         var known: [String: Set<String>] = [:]
@@ -43,9 +58,7 @@ struct ManifestRules {
                 throw refusal(place, "has \(file.path), which reads \(strange) that nothing gives")
             }
             known[file.target] = names.union(file.outputs)
-            try require(
-                BundleContent(of: file.path, in: manifest.files).bytes > 0, place,
-                "has \(file.path), which is not among the manifest's files")
+            try require(held.contains(file.path), place, "has \(file.path), which is not among the manifest's files")
         }
     }
 
@@ -67,6 +80,7 @@ struct ManifestRules {
     private func checkPath(_ path: String, _ place: String) throws {
         let parts = path.split(separator: "/", omittingEmptySubsequences: false)
         let isInside = parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
+        try require(parts.count <= Limits.nesting, place, "lies in more than \(Limits.nesting) folders")
         try require(
             isInside && !path.contains("\0") && !path.contains("\\"), place,
             "leads out of the bundle (\(path.debugDescription))")

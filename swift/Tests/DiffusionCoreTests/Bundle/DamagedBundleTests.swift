@@ -198,6 +198,16 @@ struct DamagedBundleTests {
         #expect(isCorruptedManifest("not JSON"))
     }
 
+    @Test mutating func withFilesWhoseSizesAddUpToMoreThanAnInteger() throws {
+        let hash = String(repeating: "0", count: 64)
+        for name in ["weight.bin", "other.bin"] {
+            try small.set(
+                ["sha256": hash, "bytes": Int.max] as [String: Any], at: "files",
+                "UnetChunk1.mlpackage/Data/\(name)")
+        }
+        #expect(isCorruptedManifest("files.UnetChunk1.mlpackage/Data/other.bin.bytes is"))
+    }
+
     /// A number of files that is beyond the limit only together.
     @Test mutating func withTooManyFiles() throws {
         var files = try #require(small.json["files"] as? [String: Any])

@@ -70,16 +70,23 @@ internal class BundleRules(json: JSONObject) {
     private val manifest = Field(json, "")
     private val pipeline = manifest["pipeline"]
 
+    /** Paths of all files, and of the folders that they lie in. */
+    private val listed: Set<String> by lazy {
+        manifest["files"].keys().flatMap { path ->
+            generateSequence(path) { if ('/' in it) it.substringBeforeLast('/') else null }.toList()
+        }.toSet()
+    }
+
     fun check() {
         checkPipeline()
         checkTokenizer(pipeline["tokenizer"])
         checkScheduler(pipeline["scheduler"])
         pipeline["advice"].ifThere(::checkAdvice)
         pipeline["preview"].ifThere(::checkPreview)
+        checkFiles(manifest["files"])
         val components = manifest["components"]
         components.require(components.keys().isNotEmpty(), "is empty")
         for (name in components.keys()) checkComponent(components[name])
-        checkFiles(manifest["files"])
     }
 
     private fun checkPipeline() {
@@ -148,7 +155,7 @@ internal class BundleRules(json: JSONObject) {
         for (file in files.list()) {
             val path = file["path"].text()
             checkPath(path, files)
-            files.require(isListed(path), "has $path, which is not among the manifest's files")
+            files.require(path in listed, "has $path, which is not among the manifest's files")
             val target = file["target"].text()
             val names = known[target] ?: inputs
             for (name in file["inputs"].list()) files.require(name.text() in names, "has $path, which reads what nothing gives")
@@ -171,11 +178,6 @@ internal class BundleRules(json: JSONObject) {
         return names.toSet()
     }
 
-    private fun isListed(path: String): Boolean {
-        val files = manifest["files"]
-        return files.keys().any { it == path || it.startsWith("$path/") }
-    }
-
     private fun checkFiles(files: Field) {
         files.require(files.keys().size in 1..Limits.FILES, "is empty, or holds more than ${Limits.FILES}")
         for (path in files.keys()) {
@@ -184,12 +186,14 @@ internal class BundleRules(json: JSONObject) {
             file["sha256"].require(HASH.matches(file["sha256"].text()), "is not 64 hex digits")
             file["bytes"].whole(0..Limits.FILE_BYTES)
         }
-        for (name in listOf("vocab.json", "merges.txt")) files.require(isListed(name), "lacks $name")
+        for (name in listOf("vocab.json", "merges.txt")) files.require(name in listed, "lacks $name")
     }
 
     /** A path must lead to something inside the folder. */
     private fun checkPath(path: String, field: Field) {
-        val isInside = path.split('/').all { it.isNotEmpty() && it != "." && it != ".." } && path.none { it == '\\' || it == '\u0000' }
+        val parts = path.split('/')
+        field.require(parts.size <= Limits.NESTING, "lies in more than ${Limits.NESTING} folders")
+        val isInside = parts.all { it.isNotEmpty() && it != "." && it != ".." } && path.none { it == '\\' || it == '\u0000' }
         field.require(isInside, "leads out of the bundle")
     }
 
