@@ -31,12 +31,15 @@ struct ManifestFuzz {
     }
 
     /// Open a manifest and go on as far as is possible without networks.
-    func open(_ bytes: [UInt8], _ noise: inout Noise) throws {
+    ///
+    /// - Returns: whether it opened.
+    func open(_ bytes: [UInt8], _ noise: inout Noise) throws -> Bool {
         try folder.write("manifest.json", bytes)
         var bundle: ModelBundle?
         try orRefusal { bundle = try ModelBundle(at: folder.url, checking: .nothing) }
-        guard let bundle else { return }
+        guard let bundle else { return false }
         try use(bundle, &noise)
+        return true
     }
 
     private func use(_ bundle: ModelBundle, _ noise: inout Noise) throws {
