@@ -74,6 +74,16 @@ struct VocabularyReaderTests {
         }
     }
 
+    /// Each word's embeddings hold the other words, so that each would multiply what was there.
+    @Test("Words of many embeddings within one another do not fill the memory")
+    func multiplied() {
+        let words = ["a", "_", "1", "2", "3"]
+        let contents = words + words.flatMap { word in (1...300).map { "\(word)_\($0)" } }
+        let expanded = PromptExpansion(contents: contents).expand("a _ 1 2 3", tokens: words)
+        #expect(expanded.utf8.count < 10 << 20)
+        #expect(PromptExpansion(contents: contents).expand("a", tokens: ["a"]).hasPrefix("a a_1 a_2"))
+    }
+
     @Test("A length without room for the marks of start and end")
     func noRoom() {
         let facts = TokenizerFacts(bosTokenID: 0, eosTokenID: 1, padTokenID: 1, maxTokens: 1)
