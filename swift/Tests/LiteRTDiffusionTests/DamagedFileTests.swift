@@ -93,6 +93,14 @@ struct TFLiteCheckTests {
         #expect(isSound(bytes))
     }
 
+    @Test("refuses tensors beyond all sizes", arguments: [
+        ([], true), ([0, 4], true), ([2, 20, 4096, 4096], true), ([1 << 30], true), ([1 << 30, 2], false),
+        ([1 << 31, 1 << 31, 1 << 31], false), ([Int](repeating: 1, count: 9), false),
+    ])
+    func tensors(shape: [Int], isReasonable: Bool) {
+        #expect(TFLiteCheck.isReasonable(shape) == isReasonable)
+    }
+
     /// Ten thousand graphs that are all one graph, of ten thousand tensors that are all one tensor.
     @Test("refuses tables that share one long list, at once") func shared() throws {
         var bytes: [UInt8] = []

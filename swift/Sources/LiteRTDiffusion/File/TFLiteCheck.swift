@@ -79,9 +79,7 @@ enum TFLiteCheck {
     private static func checkTensor(_ tensor: FlatTable, buffers: Int) throws(FlatTable.Damage) {
         let shape = try tensor.integers(0), signature = try tensor.integers(7)
         try require(shape.allSatisfy { $0 >= 0 } && (signature.isEmpty || signature.count == shape.count))
-        // Of a length of 0 LiteRT makes an empty tensor.
-        let lengths = shape.isEmpty ? [1] : shape.map { max($0, 1) }
-        try require(TensorInfo(shape: lengths, dtype: .float32).count != nil)
+        try require(isReasonable(shape))
         try require(Int(try tensor.number(2, as: UInt32.self)) < max(1, buffers))
         try tensor.checkString(3)
         if let quantization = try tensor.table(4) {
@@ -90,6 +88,18 @@ enum TFLiteCheck {
             _ = try quantization.table(5)
         }
         _ = try tensor.table(6)
+    }
+
+    /// Attention that is not cut into slices has intermediates of some times what inputs and outputs
+    /// may have. Of a length of 0 LiteRT makes an empty tensor.
+    static func isReasonable(_ shape: [Int]) -> Bool {
+        var count = 1
+        for length in shape {
+            let (longer, overflow) = count.multipliedReportingOverflow(by: max(length, 1))
+            guard !overflow, longer <= 4 * Limits.elements else { return false }
+            count = longer
+        }
+        return shape.count <= Limits.rank
     }
 
     private static func checkOp(_ op: FlatTable, codes: Int, tensors: Int) throws(FlatTable.Damage) {
