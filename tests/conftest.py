@@ -180,7 +180,7 @@ def demo_bundle(shared_folder: SharedFolder) -> Path:
 def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """Bundles of the demo model for Android without weights: what an app reads is all there.
 
-    Everything comes from the converter's own descriptions, but the .tflite files are empty.
+    Everything comes from the converter's own descriptions, but the networks hold none.
     """
     from coreml_sd.bundle import write_manifest
     from coreml_sd.config import ConversionConfig
@@ -200,8 +200,9 @@ def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
                 {"path": f"{component.file_name}.{ending}", "target": target}
                 for ending, target in (("mlpackage", "coreml"), ("tflite", "tflite"))
             ]
-            for entry in files:
-                (path / entry["path"]).touch()
+            (path / files[0]["path"]).mkdir()
+            (path / files[0]["path"] / "Manifest.json").write_text("{}", encoding="utf-8")
+            (path / files[1]["path"]).write_text("no network", encoding="utf-8")
             components[component.name] = {
                 "inputs": [dataclasses.asdict(spec) for spec in component.inputs],
                 "outputs": [dataclasses.asdict(spec) for spec in component.outputs],

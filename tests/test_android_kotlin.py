@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -39,6 +40,10 @@ JSON = CACHE / "kotlin/usr/share/java/json-android.jar"
 # Compiled and run; the others need LiteRT or Android and are compiled against stubs.
 PURE = (
     "Names",
+    "Limits",
+    "StrictJson",
+    "BundleRules",
+    "BundleFiles",
     "Manifest",
     "AddedTokens",
     "ClipTokenizer",
@@ -119,7 +124,9 @@ def classes() -> Path:
 
 def ask(place: Path, folder: Path, **questions: Any) -> dict[str, Any]:
     """Let the Kotlin side answer; `folder` is a bundle, `place` a folder to write to."""
-    asked = {"folder": str(folder), "prompts": [], "schedules": [], "pictures": [], **questions}
+    kinds = ("prompts", "schedules", "pictures", "rules", "bundles")
+    nothing: dict[str, Any] = {kind: [] for kind in kinds}
+    asked = {"folder": str(folder), **nothing, **questions}
     (place / "questions.json").write_text(json.dumps(asked), encoding="utf-8")
     path = os.pathsep.join(map(str, (classes(), LIBRARIES / "kotlin-stdlib.jar", JSON)))
     files = (str(place / name) for name in ("questions.json", "answers.json"))
@@ -184,6 +191,7 @@ def test_added_words_are_found_as_transformers_finds_them(
 def change_tokenizer(path: Path, facts: dict[str, Any]) -> None:
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     manifest["pipeline"]["tokenizer"] = facts
+    manifest.pop("manifest_sha256", None)  # as in a bundle made by hand
     (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -274,9 +282,145 @@ def test_another_family_is_refused(android_bundle: Callable[[int], Path], tmp_pa
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     manifest["pipeline"]["family"] = "stable-diffusion-xl"
     (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    message = r"draws with stable-diffusion, mobile-diffusion, not with .*-xl; copy"
+    message = r"draws with stable-diffusion, mobile-diffusion, not with the family .*-xl; copy"
     with pytest.raises(AssertionError, match=message):
         ask(tmp_path, path, prompts=PROMPTS[:1])
+
+
+def test_limits_are_those_of_the_other_languages() -> None:
+    table = json.loads((ROOT / "tests/fixtures/limits.json").read_text(encoding="utf-8"))
+    source = (SOURCES / "Limits.kt").read_text(encoding="utf-8")
+    here = dict(re.findall(r"const val (\w+) = ([\w.]+)", source))
+    assert len(here) > 15
+    for name, value in here.items():
+        assert float(value) == table[name.lower()], name
+
+
+RULES = json.loads((ROOT / "tests/fixtures/bundle_rules.json").read_text(encoding="utf-8"))
+
+
+def rules(kind: str) -> dict[str, dict[str, Any]]:
+    return {name: rule for name, rule in RULES.items() if name.startswith(kind)}
+
+
+def edited(rule: dict[str, Any]) -> str:
+    """The demo's manifest with the edits of its values, or of its text."""
+    text = (ROOT / "tests/fixtures/manifest-demo.json").read_text(encoding="utf-8")
+    if "find" in rule:
+        return text.replace(rule["find"], rule["put"], 1)
+    manifest = json.loads(text)
+    for edit in rule["edits"]:
+        place = manifest
+        for key in edit["at"][:-1]:
+            place = place.setdefault(key, {}) if isinstance(place, dict) else place[key]
+        if edit.get("remove"):
+            del place[edit["at"][-1]]
+        else:
+            place[edit["at"][-1]] = edit["value"]
+    return json.dumps(manifest)
+
+
+def follows(rule: dict[str, Any], answer: str | None) -> bool:
+    if not rule["refused"]:
+        return answer is None
+    return answer is not None and rule["names"] in answer and "\n" not in answer
+
+
+def test_the_rules_of_manifests_hold_here_too(
+    android_bundle: Callable[[int], Path], tmp_path: Path
+) -> None:
+    cases = {**rules("edit:"), **rules("text:")}
+    (tmp_path / "bundle").mkdir()
+    questions = [
+        {"folder": str(tmp_path / "bundle"), "manifest": edited(rule)} for rule in cases.values()
+    ]
+    answers = ask(tmp_path, android_bundle(2), rules=questions)["rules"]
+    wrong = {
+        name: answer
+        for (name, rule), answer in zip(cases.items(), answers, strict=True)
+        if not follows(rule, answer)
+    }
+    assert not wrong and len(cases) > 150
+
+
+def small_bundle(parent: Path) -> Path:
+    """The files that the changes of the rules are about; `unet` has a network of each target."""
+    bundle = parent / "bundle"
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    contents = {
+        "Unet.mlpackage/Manifest.json": "{}",
+        "Unet.mlpackage/Data/model.mlmodel": "program",
+        "Unet.tflite": "network",
+        "vocab.json": json.dumps(vocabulary),
+        "merges.txt": "#version: 0.2\n",
+    }
+    manifest = json.loads(edited({"edits": []}))
+    unet = {"inputs": [], "outputs": []}
+    networks = {"Unet.mlpackage": "coreml", "Unet.tflite": "tflite"}
+    entries = [{"path": path, "target": target, **unet} for path, target in networks.items()]
+    manifest["components"] = {"unet": {**unet, "files": entries}}
+    manifest["files"] = {}
+    for path, text in contents.items():
+        file = bundle / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        manifest["files"][path] = {"sha256": digest, "bytes": len(text)}
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return bundle
+
+
+def change(bundle: Path, what: dict[str, str]) -> None:
+    match what:
+        case {"write": path, "text": text}:
+            (bundle / path).write_text(text, encoding="utf-8")
+        case {"remove": path}:
+            (bundle / path).unlink()
+        case {"folder": path}:
+            (bundle / path).mkdir()
+        case {"pipe": path}:
+            os.mkfifo(bundle / path)
+        case {"move": path, "to": to}:
+            (bundle / path).rename(bundle / to)
+        case {"link": path, "to": to}:
+            (bundle / path).symlink_to(to)
+        case _:
+            raise AssertionError(what)
+
+
+def test_the_rules_of_files_hold_here_too(
+    android_bundle: Callable[[int], Path], tmp_path: Path
+) -> None:
+    cases = rules("files:")
+    bundles = []
+    for number, rule in enumerate(cases.values()):
+        bundles.append(small_bundle(tmp_path / str(number)))
+        for what in rule["changes"]:
+            change(bundles[-1], what)
+    answers = ask(tmp_path, android_bundle(2), bundles=[str(path) for path in bundles])["bundles"]
+    wrong = {
+        name: answer
+        for (name, rule), answer in zip(cases.items(), answers, strict=True)
+        if not follows(rule, answer)
+    }
+    assert not wrong and len(cases) > 14
+
+
+def test_a_manifest_that_was_changed_since_it_was_sealed_is_refused(
+    android_bundle: Callable[[int], Path], tmp_path: Path
+) -> None:
+    for name in ("intact", "changed", "unsealed"):
+        shutil.copytree(android_bundle(2), tmp_path / name)
+    text = (tmp_path / "intact/manifest.json").read_text(encoding="utf-8")
+    assert text.count('"notes": []') == 1
+    changed = text.replace('"notes": []', '"notes": ["x"]')
+    (tmp_path / "changed/manifest.json").write_text(changed, encoding="utf-8")
+    unsealed = {k: v for k, v in json.loads(changed).items() if k != "manifest_sha256"}
+    (tmp_path / "unsealed/manifest.json").write_text(json.dumps(unsealed), encoding="utf-8")
+    bundles = [str(tmp_path / name) for name in ("intact", "changed", "unsealed")]
+    intact, told, by_hand = ask(tmp_path, android_bundle(2), bundles=bundles)["bundles"]
+    assert intact is None and by_hand is None
+    assert "manifest.json: changed since the conversion" in told
 
 
 class Formula:

@@ -14,6 +14,8 @@ fun main(arguments: Array<String>) {
     answers.put("tokens", tokens(folder, questions.getJSONArray("prompts")))
     answers.put("schedules", list(questions.getJSONArray("schedules")) { schedule(it as JSONObject) })
     answers.put("pictures", list(questions.getJSONArray("pictures")) { picture(it as JSONObject) })
+    answers.put("rules", list(questions.getJSONArray("rules")) { rule(it as JSONObject) })
+    answers.put("bundles", list(questions.getJSONArray("bundles")) { bundle(File(it as String)) })
     File(arguments[1]).writeText(answers.toString())
 }
 
@@ -23,6 +25,29 @@ private fun list(array: JSONArray, answer: (Any) -> Any): JSONArray =
 private fun array(values: FloatArray) = JSONArray(values.map { it.toDouble() })
 
 private fun floats(values: JSONArray) = FloatArray(values.length()) { values.getDouble(it).toFloat() }
+
+/** Why a manifest's text is refused, without its files; null where it is not. */
+private fun rule(question: JSONObject): Any = refusal {
+    val folder = File(question.getString("folder"))
+    File(folder, "manifest.json").writeText(question.getString("manifest"))
+    try {
+        Manifest.read(folder)
+    } catch (error: BundleException) {
+        if (!error.message.orEmpty().endsWith(": missing; copy the whole bundle")) throw error
+    }
+}
+
+/** Why a bundle is refused; null where it is not. */
+private fun bundle(folder: File): Any = refusal {
+    ClipTokenizer.read(folder, Manifest.read(folder).facts.tokenizer)
+}
+
+private fun refusal(work: () -> Unit): Any = try {
+    work()
+    JSONObject.NULL
+} catch (error: BundleException) {
+    error.message.orEmpty()
+}
 
 private fun tokens(folder: File, prompts: JSONArray): JSONArray {
     val tokenizer = ClipTokenizer.read(folder, Manifest.read(folder).facts.tokenizer)

@@ -1,5 +1,8 @@
 """What `coreml-sd-run` says when something is wrong: one line with the remedy, and its status."""
 
+import hashlib
+import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -49,6 +52,47 @@ def test_a_missing_file(coreml_sd_run: Path, swift_environment: dict[str, str], 
     assert "VAEDecoder.tflite is missing" in line
 
 
+def test_a_vocabulary_that_makes_no_sense_under_a_right_checksum(
+    coreml_sd_run: Path, swift_environment: dict[str, str], copy: Path
+) -> None:
+    """It has not changed since the conversion, and is not said to."""
+    text = b"[1, 2]"
+    (copy / "vocab.json").write_bytes(text)
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["vocab.json"] = {
+        "sha256": hashlib.sha256(text).hexdigest(),
+        "bytes": len(text),
+    }
+    del manifest["manifest_sha256"]  # as in a bundle made by hand
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    line = refused(
+        coreml_sd_run, swift_environment, "a cat", "--bundle", copy, "--backend", "litert"
+    )
+    assert "vocab.json cannot be used: it is no table" in line and "convert again" in line
+    assert "changed since" not in line
+
+
+def test_a_manifest_that_was_changed(
+    coreml_sd_run: Path, swift_environment: dict[str, str], copy: Path
+) -> None:
+    change_json(copy / "manifest.json", notes=["another note"])
+    line = refused(
+        coreml_sd_run, swift_environment, "a cat", "--bundle", copy, "--backend", "litert"
+    )
+    assert "manifest.json has changed since the conversion" in line
+
+
+def test_a_pipe_as_start_image(
+    coreml_sd_run: Path, swift_environment: dict[str, str], demo_bundle: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "start.png")
+    line = refused(
+        coreml_sd_run, swift_environment, "a cat", "--bundle", demo_bundle, "--backend", "litert",
+        "--start-image", tmp_path / "start.png",
+    )  # fmt: skip
+    assert "start.png: it is not a regular file; give a PNG file" in line
+
+
 def test_a_newer_manifest(
     coreml_sd_run: Path, swift_environment: dict[str, str], copy: Path
 ) -> None:
@@ -64,6 +108,7 @@ def test_a_newer_manifest(
     [
         (["--size", "128x128"], "it has 64x64"),
         (["--steps", "0"], "steps 0"),
+        (["--steps", "1001"], "from 1 to 1000"),
         (["--scheduler", "nope"], "choose from dpm++"),
         (["--scheduler", "flow-match-euler"], "trained with flow matching"),
         (["--backend", "coreml"], "no Core ML on this system"),

@@ -56,6 +56,11 @@ struct CompiledModelFolder: Sendable {
         }
         for other in children(of: current) where other.lastPathComponent != entry.lastPathComponent {
             let record = CompiledModel(entry: other, isOld: true).record
+            // Only what was written here is read: a pipe in its place would never end.
+            let attributes = try? files.attributesOfItem(atPath: record.path)
+            guard attributes?[.type] as? FileAttributeType == .typeRegular,
+                (attributes?[.size] as? NSNumber)?.intValue == origin.place.utf8.count
+            else { continue }
             if (try? String(contentsOf: record, encoding: .utf8)) == origin.place {
                 try? files.removeItem(at: other)
             }

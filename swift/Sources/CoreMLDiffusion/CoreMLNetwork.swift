@@ -22,6 +22,11 @@ actor CoreMLNetwork: Network {
 
     init(model: sending MLModel, name: String) throws {
         let interface = try NetworkInterface(model.modelDescription, file: name)
+        if let input = interface.inputs.first(where: { $0.value.count == nil }) {
+            throw DiffusionError.backendFailed(
+                backend: "coreml", file: name,
+                reason: "the shape \(input.value.shape) of \(input.key) is not fixed, or beyond \(Limits.elements) numbers")
+        }
         let inputs = try interface.inputs.mapValues { try MLMultiArray(for: $0) }
         loaded = Loaded(
             model: model, inputs: inputs,

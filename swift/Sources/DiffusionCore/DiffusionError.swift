@@ -14,6 +14,8 @@ public enum DiffusionError: Error, Sendable, Hashable {
     case missingFile(name: String)
     /// A file differs from what the manifest says.
     case corruptedFile(name: String)
+    /// A file that is as it was converted, or that nothing is known of, makes no sense.
+    case unusableFile(name: String, reason: String)
     /// The bundle does not hold a component that the request needs.
     case missingComponent(Component, held: [Component])
     /// The bundle holds no files for the backend.
@@ -35,8 +37,11 @@ public enum DiffusionError: Error, Sendable, Hashable {
 }
 
 extension DiffusionError: LocalizedError, CustomStringConvertible {
-    /// One line: the thing and the remedy.
-    public var description: String { [errorDescription, recoverySuggestion].compactMap { $0 }.joined(separator: "; ") }
+    /// One line: the thing and the remedy. Names from elsewhere may hold line breaks and be long.
+    public var description: String {
+        let thing = (errorDescription ?? "").prefix(500).split(whereSeparator: \.isNewline).joined(separator: " ")
+        return [thing, recoverySuggestion].compactMap { $0 }.joined(separator: "; ")
+    }
 
     public var errorDescription: String? {
         switch self {
@@ -46,6 +51,7 @@ extension DiffusionError: LocalizedError, CustomStringConvertible {
             "manifest version \(version), this package reads up to \(supported)"
         case .missingFile(let name): "\(name) is missing from the bundle"
         case .corruptedFile(let name): "\(name) has changed since the conversion"
+        case .unusableFile(let name, let reason): "\(name) cannot be used: \(reason)"
         case .missingComponent(let component, let held):
             "no \(component) in this bundle (it holds \(held.map(\.rawValue).joined(separator: ", ")))"
         case .missingTarget(let target, let held):
@@ -67,6 +73,7 @@ extension DiffusionError: LocalizedError, CustomStringConvertible {
         switch self {
         case .notABundle: "make one with `coreml-sd convert`, or give the folder that holds manifest.json"
         case .corruptedManifest, .missingFile, .corruptedFile: "download the bundle again or convert again"
+        case .unusableFile: "convert again"
         case .newerManifest: "update this package"
         case .missingComponent(let component, _): "convert again with --components \(component)"
         case .missingTarget(let target, _): "convert again with --target \(target.rawValue)"

@@ -124,7 +124,7 @@ public struct LiteRTBackend: ModelBackend {
             return try body()
         } catch let failure as LiteRTFailure {
             switch failure.status {
-            case LiteRTFailure.invalidFile: throw DiffusionError.corruptedFile(name: file)
+            case LiteRTFailure.invalidFile: throw DiffusionError.unusableFile(name: file, reason: "LiteRT cannot read it")
             default: throw failed(file, failure.description)
             }
         }

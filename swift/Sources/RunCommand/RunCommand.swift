@@ -45,7 +45,12 @@ private func openPipeline(_ options: Options) async throws -> DiffusionPipeline 
 
 private func request(_ options: Options, number: Int) throws -> GenerationRequest {
     let start = try options.startImage.map { url in
-        guard let data = try? Data(contentsOf: url) else {
+        let data: Data
+        do {
+            data = try ForeignFile.read(url, name: url.path, most: 4 * Limits.pixels * Limits.pixels)
+        } catch DiffusionError.unusableFile(_, let reason) {
+            throw UsageError(description: "\(url.path): \(reason); give a PNG file")
+        } catch is DiffusionError {
             throw UsageError(description: "\(url.path): cannot be read; give a PNG file")
         }
         return StartImage(picture: try Picture(png: data), strength: options.strength)

@@ -26,27 +26,32 @@ struct DamagedFileTests {
         }
     }
 
+    private let damaged = DiffusionError.unusableFile(name: "Net.tflite", reason: "it is no whole .tflite")
+
     @Test("loads while it is sound") func control() async throws {
         #expect(try await error(for: sound) == nil)
     }
 
-    @Test("is refused when it is missing or a folder") func missing() async throws {
+    @Test("is refused when it is missing, a folder or a pipe") func missing() async throws {
         let error = DiffusionError.missingFile(name: "Net.tflite")
         let url = folder.url.appendingPathComponent("Net.tflite")
         await #expect(throws: error) { try await backend.load(.of(url)) }
         try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-        await #expect(throws: error) { try await backend.load(.of(url)) }
+        let other = DiffusionError.unusableFile(name: "Net.tflite", reason: "it is not a regular file")
+        await #expect(throws: other) { try await backend.load(.of(url)) }
+        try FileManager.default.removeItem(at: url)
+        #expect(mkfifo(url.path, 0o600) == 0)
+        await #expect(throws: other) { try await backend.load(.of(url)) }
     }
 
     @Test("is refused when it is empty, rubbish, or of another kind")
     func rubbish() async throws {
-        let corrupted = DiffusionError.corruptedFile(name: "Net.tflite")
         var other = sound
         other.replaceSubrange(4..<8, with: Data("TFL4".utf8))
         let noise = Data((0..<4096).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 7) })
         let marked = noise.prefix(4) + Data("TFL3".utf8) + noise
         for content in [Data(), Data("TFL3".utf8), noise, other, marked] {
-            #expect(try await error(for: content) == corrupted)
+            #expect(try await error(for: content) == damaged)
         }
     }
 
@@ -54,7 +59,7 @@ struct DamagedFileTests {
     func pointers() async throws {
         var root = sound
         root.replaceSubrange(0..<4, with: [0xff, 0xff, 0xff, 0x7f])
-        #expect(try await error(for: root) == .corruptedFile(name: "Net.tflite"))
+        #expect(try await error(for: root) == damaged)
         for end in stride(from: 8, to: sound.count - 64, by: 97) {
             #expect(try await error(for: sound.prefix(end)) != nil, "cut after \(end) bytes")
         }
@@ -86,5 +91,82 @@ struct TFLiteCheckTests {
         }
         #expect(refused > 8 * bytes.count / 3)
         #expect(isSound(bytes))
+    }
+
+    @Test("refuses tensors beyond all sizes", arguments: [
+        ([], true), ([0, 4], true), ([2, 20, 4096, 4096], true), ([1 << 30], true), ([1 << 30, 2], false),
+        ([1 << 31, 1 << 31, 1 << 31], false), ([Int](repeating: 1, count: 9), false),
+    ])
+    func tensors(shape: [Int], isReasonable: Bool) {
+        #expect(TFLiteCheck.isReasonable(shape) == isReasonable)
+    }
+
+    /// Ten thousand graphs that are all one graph, of ten thousand tensors that are all one tensor.
+    @Test("refuses tables that share one long list, at once") func shared() throws {
+        var bytes: [UInt8] = []
+        func put(_ value: Int) { bytes += (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
+        let count = 10_000
+        put(20)  // the model
+        bytes += Array("TFL3".utf8)
+        bytes += [10, 0, 8, 0, 0, 0, 0, 0, 4, 0, 0, 0]  // of its fields only the third, the graphs
+        put(12)
+        put(4)
+        put(count)
+        let graph = 32 + 4 * count + 8
+        for index in 0..<count { put(graph - (32 + 4 * index)) }
+        bytes += [6, 0, 8, 0, 4, 0, 0, 0]  // of a graph's fields only the first, its tensors
+        put(8)
+        put(4)
+        put(count)
+        let tensor = graph + 12 + 4 * count + 4
+        for index in 0..<count { put(tensor - (graph + 12 + 4 * index)) }
+        bytes += [4, 0, 4, 0]  // no fields
+        put(4)
+        #expect(bytes.count == tensor + 4)
+        let begun = ContinuousClock.now
+        #expect(!isSound(bytes))
+        #expect(ContinuousClock.now - begun < .seconds(10))
+    }
+}
+
+@Suite("Damaged tables of a .tflite, from a seed")
+struct TFLiteFuzzTests {
+    /// The generator of Knuth's MMIX.
+    struct Numbers {
+        var state: UInt64
+
+        mutating func next(below bound: Int) -> Int {
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return Int(state >> 33) % bound
+        }
+    }
+
+    /// `FUZZ_INPUTS` and `FUZZ_FIRST` as in DiffusionCore's tests.
+    private func variable(_ name: String, or fallback: Int) -> Int {
+        ProcessInfo.processInfo.environment[name].flatMap { Int($0) } ?? fallback
+    }
+
+    @Test("are found sound or not, within the file and soon") func fuzz() throws {
+        let files = try Golden.names.map { [UInt8](try Golden.named($0).file) }
+        let first = variable("FUZZ_FIRST", or: 0)
+        let count = max(1, variable("FUZZ_INPUTS", or: 2000) / 2)
+        print("fuzz tflite: inputs \(first) to \(first + count - 1)")
+        var refused = 0
+        for number in first..<first + count {
+            var numbers = Numbers(state: UInt64(number) &* 0x9E37_79B9_7F4A_7C15 ^ 1)
+            var bytes = files[numbers.next(below: files.count)]
+            for _ in 0...numbers.next(below: 4) {
+                let place = numbers.next(below: bytes.count - 4) / 4 * 4
+                let odd: [UInt32] = [0, 1, 4, 0x7FFF_FFFF, 0x8000_0000, .max, .max - 3, UInt32(bytes.count), 0xFFFF]
+                let word = numbers.next(below: 3) == 0
+                    ? UInt32(truncatingIfNeeded: numbers.next(below: 1 << 31)) : odd[numbers.next(below: odd.count)]
+                for index in 0..<4 { bytes[place + index] = UInt8(truncatingIfNeeded: word >> (8 * UInt32(index))) }
+            }
+            if numbers.next(below: 10) == 0 { bytes.removeLast(numbers.next(below: bytes.count)) }
+            let begun = ContinuousClock.now
+            refused += bytes.withUnsafeBytes(TFLiteCheck.isSound) ? 0 : 1
+            #expect(ContinuousClock.now - begun < .seconds(10), "input \(number)")
+        }
+        #expect(refused > count / 4 && refused < count)
     }
 }

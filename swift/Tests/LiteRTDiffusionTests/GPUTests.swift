@@ -29,6 +29,8 @@ struct GPUTests {
     }
 
     @Test("is refused where an op is not for the GPU") func refused() async throws {
+        let taken = try Golden.named("two_outputs").modelFile(in: folder, name: "Taken.tflite")
+        await (try backend.load(taken)).unload()
         let file = try Golden.named("lookup").modelFile(in: folder)
         let error = await #expect(throws: DiffusionError.self) { try await backend.load(file) }
         #expect(error?.description.contains("use the CPU") == true)

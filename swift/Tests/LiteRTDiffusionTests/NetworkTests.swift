@@ -147,7 +147,9 @@ struct NetworkTests {
     @Test("is only looked at by a prewarm on the CPU, which refuses what a load refuses")
     func prewarm() async throws {
         try await backend.prewarm(Golden.named("half").modelFile(in: folder))
-        await #expect(throws: DiffusionError.corruptedFile(name: "Bad.tflite")) {
+        await #expect(throws: DiffusionError.unusableFile(
+            name: "Bad.tflite", reason: "it is no whole .tflite")
+        ) {
             try await backend.prewarm(.of(folder.file("Bad.tflite", Data("nonsense".utf8))))
         }
     }

@@ -4,16 +4,18 @@ import Testing
 
 @testable import LiteRTDiffusion
 
+private let demoBundle = TestLibrary.isHere ? ProcessInfo.processInfo.environment["DEMO_BUNDLE"] : nil
+
 /// The .tflite files of the bundle that `DEMO_BUNDLE` names.
 private let realFiles: [URL] = {
-    guard TestLibrary.isHere, let path = ProcessInfo.processInfo.environment["DEMO_BUNDLE"] else { return [] }
+    guard let path = demoBundle else { return [] }
     let folder = URL(fileURLWithPath: path)
     let entries = try? FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
     return (entries ?? []).filter { $0.pathExtension == "tflite" }
         .sorted { $0.lastPathComponent < $1.lastPathComponent }
 }()
 
-@Suite("The networks of a converted bundle", .enabled(if: !realFiles.isEmpty, "DEMO_BUNDLE names no bundle"))
+@Suite("The networks of a converted bundle", .enabled(if: demoBundle != nil, "DEMO_BUNDLE names no bundle"))
 struct RealBundleTests {
     /// Whole numbers from 0 to 15, so that they are tokens as well.
     func inputs(_ interface: NetworkInterface, shift: Int = 0) -> [String: Tensor] {
@@ -21,6 +23,11 @@ struct RealBundleTests {
             let count = info.shape.reduce(1, *)
             return Tensor(shape: info.shape, values: (0..<count).map { Float(($0 * 7 + shift) % 16) })
         }
+    }
+
+    @Test("are all there") func number() {
+        let needed = ["TextEncoder.tflite", "Unet.tflite", "VAEDecoder.tflite"]
+        #expect(Set(realFiles.map(\.lastPathComponent)).isSuperset(of: needed), "\(demoBundle ?? "")")
     }
 
     @Test("give finite numbers of the shapes they declare, the same each time", arguments: realFiles)

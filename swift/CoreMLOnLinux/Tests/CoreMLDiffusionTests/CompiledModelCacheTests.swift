@@ -26,6 +26,16 @@ import Testing
         #expect(try bench.entries == ["23A1/new"])
     }
 
+    @Test func aPipeInPlaceOfARecordIsNotReadFrom() async throws {
+        await (try bench.backend().load(try bench.file(hash: "old"))).unload()
+        let record = CompiledModel(
+            entry: bench.cache().folder.appendingPathComponent("23A1/old"), isOld: true).record
+        try FileManager.default.removeItem(at: record)
+        #expect(mkfifo(record.path, 0o600) == 0)
+        await (try bench.backend().load(try bench.file(hash: "new"))).unload()
+        #expect(try bench.entries == ["23A1/new", "23A1/old"])
+    }
+
     @Test func contentsOfOtherFilesStay() async throws {
         await (try bench.backend().load(try bench.file(name: "UnetChunk1.mlpackage", hash: "1"))).unload()
         await (try bench.backend().load(try bench.file(name: "UnetChunk2.mlpackage", hash: "2"))).unload()

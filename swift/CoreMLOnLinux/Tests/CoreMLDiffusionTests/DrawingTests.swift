@@ -61,6 +61,9 @@ import Testing
             manifest.files["\(path)/\(StandInModel.fileName)"] = FileFacts(
                 sha256: String(repeating: "0", count: 64), bytes: 1)
         }
+        for name in ["vocab.json", "merges.txt"] {
+            manifest.files[name] = FileFacts(sha256: String(repeating: "0", count: 64), bytes: 1)
+        }
         let file = bench.folder.appendingPathComponent(ModelBundle.manifestName)
         try JSONEncoder().encode(manifest).write(to: file)
         let bundle = try await AppleBundle.open(bench.folder, backend: backend, checking: .nothing)

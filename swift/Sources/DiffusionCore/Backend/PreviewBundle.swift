@@ -47,8 +47,9 @@ enum PreviewBundle {
             text += word
             return (span: text.count - word.count..<text.count, id: id)
         }
-        guard let vocabulary = Vocabulary(tokens: TokenTable(text: text, entries: entries), pairs: [])
-        else { preconditionFailure("it holds both special tokens") }
+        guard let tokens = TokenTable(text: text, entries: entries),
+            let vocabulary = Vocabulary(tokens: tokens, pairs: [])
+        else { preconditionFailure("it holds both special tokens, and none twice") }
         return CLIPTokenizer(vocabulary: vocabulary, facts: bundle.pipeline.tokenizer)
     }()
 

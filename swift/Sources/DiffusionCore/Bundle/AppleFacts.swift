@@ -74,18 +74,24 @@ struct AppleFacts {
         let latent = ImageSize(height: sample[2], width: sample[3])
         let factor = pixelsForLatentPixel(latent)
         let prediction = predictionType(contextWidth: context[1], latent: latent)
-        return PipelineFacts(
+        let facts = PipelineFacts(
             family: "stable-diffusion", predictionType: prediction,
             size: ImageSize(height: latent.height * factor, width: latent.width * factor),
             latentSize: latent, latentChannels: sample[1], vaeScaleFactor: factor,
             scalingFactor: 0.18215, batch: sample[0], maxTokens: tokens,
             tokenizer: try specialTokens(maxTokens: tokens), scheduler: scheduler(prediction))
+        do {
+            try PipelineRules(facts: facts).check()
+        } catch DiffusionError.corruptedManifest(let reason) {
+            throw unsupported("the networks' sizes make no sense: \(reason)")
+        }
+        return facts
     }
 
     private func shape(_ input: String, of component: Component, rank: Int) throws -> [Int] {
         let info = (networks[component] ?? []).compactMap { $0.interface.inputs[input] }.first
         let shape = info?.shape ?? []
-        guard shape.count == rank, shape.allSatisfy({ $0 > 0 }) else {
+        guard shape.count == rank, info?.count != nil else {
             throw unsupported(
                 "\(component)'s input \(input) is \(shape), not a fixed shape of rank \(rank)")
         }
@@ -95,7 +101,7 @@ struct AppleFacts {
     /// From the decoder's picture; 8 where its shape is not fixed or makes no sense.
     private func pixelsForLatentPixel(_ latent: ImageSize) -> Int {
         let image = networks[.vaeDecoder]?.last?.interface.outputs["image"]?.shape ?? []
-        guard image.count == 4, image[2] > 0, image[2] % latent.height == 0,
+        guard image.count == 4, (1...Limits.pixels).contains(image[2]), image[2] % latent.height == 0,
             image[2] / latent.height * latent.width == image[3]
         else { return 8 }
         return image[2] / latent.height
@@ -106,11 +112,8 @@ struct AppleFacts {
     }
 
     private func specialTokens(maxTokens: Int) throws -> TokenizerFacts {
-        let url = folder.appendingPathComponent("vocab.json")
-        guard let data = try? Data(contentsOf: url),
-            let vocabulary = try? JSONDecoder().decode([String: Int].self, from: data),
-            let bos = vocabulary["<|startoftext|>"], let eos = vocabulary["<|endoftext|>"]
-        else { throw DiffusionError.corruptedFile(name: "vocab.json") }
+        let vocabulary = try VocabularyReader(folder: folder).read()
+        let (bos, eos) = (vocabulary.start, vocabulary.end)
         return TokenizerFacts(bosTokenID: bos, eosTokenID: eos, padTokenID: eos, maxTokens: maxTokens)
     }
 
@@ -157,7 +160,8 @@ extension AppleFacts {
         let files = FileManager.default.enumerator(at: url, includingPropertiesForKeys: Array(keys))
         return (files?.allObjects ?? []).reduce(0) { sum, file in
             let values = try? (file as? URL)?.resourceValues(forKeys: keys)
-            return sum + (values?.isRegularFile == true ? values?.fileSize ?? 0 : 0)
+            let size = values?.isRegularFile == true ? values?.fileSize ?? 0 : 0
+            return min(sum + min(size, Limits.fileBytes), Limits.fileBytes)
         }
     }
 }

@@ -140,7 +140,7 @@ struct AppleFileName {
     private static func network(_ text: String, short: Bool) -> Network? {
         if let entry = names.first(where: { (short ? $0.short : $0.long) == text }) { return entry.network }
         let prefix = short ? "UnetChunk" : "unet_chunk"
-        guard text.hasPrefix(prefix), let number = Int(text.dropFirst(prefix.count)), number > 0
+        guard text.hasPrefix(prefix), let number = Int(text.dropFirst(prefix.count)), (1...Limits.files).contains(number)
         else { return nil }
         return .unetChunk(number)
     }

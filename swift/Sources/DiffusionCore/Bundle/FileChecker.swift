@@ -4,6 +4,15 @@ import Foundation
 struct FileChecker {
     let folder: URL
     let files: [String: FileFacts]
+    /// Networks that are folders, all of whose files are listed.
+    let packages: [String]
+
+    init(folder: URL, manifest: Manifest) {
+        self.folder = folder
+        files = manifest.files
+        let networks = Set(manifest.components.values.flatMap(\.files).map(\.path))
+        packages = networks.filter { manifest.files[$0] == nil }.sorted()
+    }
 
     /// In the order of the paths, so that the same fault gives the same error.
     private var ordered: [(path: String, facts: FileFacts)] {
@@ -15,6 +24,7 @@ struct FileChecker {
         for file in ordered {
             try checkSize(file.path, file.facts)
         }
+        for package in packages { try checkNothingElse(in: package) }
         if kind == .sizes { return }
         for file in ordered {
             try checkHash(file.path, file.facts) { _ in }
@@ -31,13 +41,22 @@ struct FileChecker {
     }
 
     private func checkSize(_ path: String, _ facts: FileFacts) throws {
-        let url = folder.appendingPathComponent(path)
-        let values = try? url.resolvingSymlinksInPath().resourceValues(
-            forKeys: [.fileSizeKey, .isRegularFileKey])
-        guard let values, values.isRegularFile == true else {
-            throw DiffusionError.missingFile(name: path)
+        let size = try ForeignFile.size(of: folder.appendingPathComponent(path), name: path)
+        guard size == facts.bytes else { throw DiffusionError.corruptedFile(name: path) }
+    }
+
+    /// What a runtime finds in a package is what was checked.
+    private func checkNothingElse(in package: String) throws {
+        let root = folder.appendingPathComponent(package)
+        let names = (try? FileManager.default.subpathsOfDirectory(atPath: root.path)) ?? []
+        for name in names.sorted() where files["\(package)/\(name)"] == nil {
+            let attributes = try? FileManager.default.attributesOfItem(
+                atPath: root.appendingPathComponent(name).path)
+            guard attributes?[.type] as? FileAttributeType == .typeDirectory else {
+                throw DiffusionError.unusableFile(
+                    name: "\(package)/\(name)", reason: "the manifest does not list it")
+            }
         }
-        guard values.fileSize == facts.bytes else { throw DiffusionError.corruptedFile(name: path) }
     }
 
     private func checkHash(_ path: String, _ facts: FileFacts, read: (Int) -> Void) throws {
@@ -66,7 +85,7 @@ extension ModelBundle {
         let total = max(1, manifest.files.values.reduce(0) { $0 + $1.bytes })
         var done = 0
         progress(0)
-        try await FileChecker(folder: url, files: manifest.files).checkAll { bytes in
+        try await FileChecker(folder: url, manifest: manifest).checkAll { bytes in
             done += bytes
             progress(Double(done) / Double(total))
         }

@@ -74,9 +74,9 @@ public struct ComponentFacts: Sendable, Hashable, Codable {
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
-        inputs = try container.decodeIfPresent([TensorFacts].self, forKey: .inputs) ?? []
-        outputs = try container.decodeIfPresent([TensorFacts].self, forKey: .outputs) ?? []
-        files = try container.decode([NetworkFileFacts].self, forKey: .files)
+        inputs = try container.placedIfPresent([TensorFacts].self, forKey: .inputs) ?? []
+        outputs = try container.placedIfPresent([TensorFacts].self, forKey: .outputs) ?? []
+        files = try container.placed([NetworkFileFacts].self, forKey: .files)
     }
 
     /// Inputs and outputs by name.

@@ -9,69 +9,79 @@ struct ManifestReader {
         var isFolder: ObjCBool = false
         let exists = FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder)
         guard exists, !isFolder.boolValue else { throw DiffusionError.notABundle(folder) }
-        let manifest: Manifest
-        do {
-            let data = try Data(contentsOf: url)
-            try checkHeader(data)
-            manifest = try JSONDecoder().decode(Manifest.self, from: data)
-        } catch let error as DiffusionError {
-            throw error
-        } catch {
-            throw DiffusionError.corruptedManifest(reason: Self.reason(error))
-        }
-        try check(manifest)
+        try checkLinks(ModelBundle.manifestName)
+        let data = try ForeignFile.read(url, name: ModelBundle.manifestName)
+        let manifest = try decode(data)
+        try checkFamily(manifest.pipeline)
+        try ManifestRules(manifest: manifest).check()
+        for path in manifest.files.keys.sorted() { try checkLinks(path) }
         return manifest
     }
 
-    /// Format, version and family first: others may differ in everything else.
+    private func decode(_ data: Data) throws -> Manifest {
+        do {
+            try JSONCheck.check(data)
+            try checkHeader(data)
+            return try JSONDecoder().decode(Manifest.self, from: data)
+        } catch let error as DiffusionError {
+            throw error
+        } catch let refusal as JSONCheck.Refusal {
+            throw corrupted(refusal.reason)
+        } catch {
+            throw corrupted(Self.reason(error))
+        }
+    }
+
+    /// Format, version and family first: others may differ in everything else. Then the manifest's own
+    /// hash.
     private func checkHeader(_ data: Data) throws {
         struct Header: Decodable {
             struct Pipeline: Decodable { var family: String? }
             var format: String
             var manifest_version: Int
             var pipeline: Pipeline?
+            var manifest_sha256: String?
         }
         let header = try JSONDecoder().decode(Header.self, from: data)
         guard header.format == Manifest.format else {
-            throw DiffusionError.corruptedManifest(reason: "format is \"\(header.format)\"")
+            throw corrupted("format is \"\(header.format)\"")
+        }
+        guard header.manifest_version >= 1 else {
+            throw corrupted("manifest_version is \(header.manifest_version)")
         }
         guard header.manifest_version <= Manifest.supportedVersion else {
             throw DiffusionError.newerManifest(
                 version: header.manifest_version, supported: Manifest.supportedVersion)
         }
-        guard let family = header.pipeline?.family, !PipelineFacts.families.contains(family) else { return }
-        throw DiffusionError.unsupportedBundle(
-            reason: "the bundle's model is of the family \"\(family)\", which this package does not draw "
-                + "with; it draws with \(PipelineFacts.families.joined(separator: ", "))")
+        if let family = header.pipeline?.family, !PipelineFacts.families.contains(family) {
+            throw DiffusionError.unsupportedBundle(
+                reason: "the bundle's model is of the family \"\(family)\", which this package does not draw "
+                    + "with; it draws with \(PipelineFacts.families.joined(separator: ", "))")
+        }
+        if let seal = header.manifest_sha256 { try checkSeal(seal, data) }
     }
 
-    private func check(_ manifest: Manifest) throws {
-        let isXL = manifest.pipeline.family == "stable-diffusion-xl"
-        guard !isXL || manifest.pipeline.tokenizer2 != nil else {
+    /// The manifest's hash of itself, taken with 64 zeros in its place. Bundles made by hand have none.
+    private func checkSeal(_ seal: String, _ data: Data) throws {
+        func line(_ seal: String) -> Data { Data("\"manifest_sha256\": \"\(seal)\"".utf8) }
+        var unsealed = data
+        if let place = data.range(of: line(seal)) {
+            unsealed.replaceSubrange(place, with: line(String(repeating: "0", count: 64)))
+        }
+        guard SHA256Digest.hex(of: [UInt8](unsealed)) == seal else {
+            throw DiffusionError.corruptedFile(name: ModelBundle.manifestName)
+        }
+    }
+
+    /// Stable Diffusion XL has two text encoders.
+    private func checkFamily(_ facts: PipelineFacts) throws {
+        guard facts.family != "stable-diffusion-xl" || facts.tokenizer2 != nil else {
             throw corrupted("lacks pipeline.tokenizer_2")
         }
-        for (name, component) in manifest.components {
-            guard !component.files.isEmpty else { throw corrupted("\(name) has no files") }
-            for file in component.files {
-                try checkPath(file.path)
-                guard BundleContent(of: file.path, in: manifest.files).bytes > 0 else {
-                    throw corrupted("\(file.path) of \(name) is not among the files")
-                }
-            }
-        }
-        for (path, facts) in manifest.files {
-            try checkPath(path)
-            guard facts.bytes >= 0, facts.sha256.utf8.count == 64, facts.sha256.allSatisfy(\.isHexDigit)
-            else { throw corrupted("size or hash of \(path)") }
-        }
     }
 
-    /// A path must lead to something inside the folder, also after links are followed.
-    private func checkPath(_ path: String) throws {
-        let parts = path.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." }), !path.contains("\0"),
-            !path.contains("\\")
-        else { throw corrupted("\(path) leads out of the bundle") }
+    /// A path must stay inside the folder after links are followed.
+    private func checkLinks(_ path: String) throws {
         // From the resolved folder on: a file that is missing may be left unresolved.
         let root = folder.resolvingSymlinksInPath()
         let file = root.appendingPathComponent(path).resolvingSymlinksInPath()
@@ -94,7 +104,8 @@ struct ManifestReader {
         case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context):
             return "\(place(context)) is of another type"
         case DecodingError.dataCorrupted(let context):
-            return context.codingPath.isEmpty ? "not JSON" : "\(place(context)): \(context.debugDescription)"
+            let path = place(context)
+            return path.isEmpty ? context.debugDescription : "\(path): \(context.debugDescription)"
         default: return "\(error)"
         }
     }

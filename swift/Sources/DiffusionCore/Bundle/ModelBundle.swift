@@ -30,12 +30,13 @@ public struct ModelBundle: Sendable, Hashable {
     /// - Throws: ``DiffusionError/notABundle(_:)``, ``DiffusionError/corruptedManifest(reason:)``,
     ///   ``DiffusionError/newerManifest(version:supported:)``,
     ///   ``DiffusionError/unsupportedBundle(reason:)`` for a family that is not drawn with,
-    ///   ``DiffusionError/missingFile(name:)``, ``DiffusionError/corruptedFile(name:)``;
+    ///   ``DiffusionError/missingFile(name:)``, ``DiffusionError/corruptedFile(name:)``,
+    ///   ``DiffusionError/unusableFile(name:reason:)`` for what is no regular file or not listed;
     ///   `CancellationError` where the task was cancelled during the checks.
     public init(at url: URL, checking: FileCheck = .checksums) throws {
         let manifest = try ManifestReader(folder: url).read()
         self.init(url: url, manifest: manifest)
-        try FileChecker(folder: url, files: manifest.files).check(checking)
+        try FileChecker(folder: url, manifest: manifest).check(checking)
     }
 
     /// A bundle as its parts say, unchecked.

@@ -20,17 +20,17 @@ extension PipelineFacts: Codable {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         family = try container.decode(String.self, forKey: .family)
         predictionType = try container.decode(String.self, forKey: .predictionType)
-        size = try container.decode(HeightAndWidth.self, forKey: .size).size
-        latentSize = try container.decode(HeightAndWidth.self, forKey: .latentSize).size
-        latentChannels = try container.decode(Int.self, forKey: .latentChannels)
-        vaeScaleFactor = try container.decode(Int.self, forKey: .vaeScaleFactor)
-        scalingFactor = try container.decode(Float.self, forKey: .scalingFactor)
-        shiftFactor = try container.decodeIfPresent(Float.self, forKey: .shiftFactor) ?? 0
-        batch = try container.decode(Int.self, forKey: .batch)
-        maxTokens = try container.decode(Int.self, forKey: .maxTokens)
+        size = try container.placed(HeightAndWidth.self, forKey: .size).size
+        latentSize = try container.placed(HeightAndWidth.self, forKey: .latentSize).size
+        latentChannels = try container.placed(Int.self, forKey: .latentChannels)
+        vaeScaleFactor = try container.placed(Int.self, forKey: .vaeScaleFactor)
+        scalingFactor = try container.placed(Float.self, forKey: .scalingFactor)
+        shiftFactor = try container.placedIfPresent(Float.self, forKey: .shiftFactor) ?? 0
+        batch = try container.placed(Int.self, forKey: .batch)
+        maxTokens = try container.placed(Int.self, forKey: .maxTokens)
         tokenizer = try container.decode(TokenizerFacts.self, forKey: .tokenizer)
         advice = try container.decodeIfPresent(Advice.self, forKey: .advice) ?? Advice()
-        preview = try container.decodeIfPresent(PreviewFacts.self, forKey: .preview)
+        preview = try container.placedIfPresent(PreviewFacts.self, forKey: .preview)
         scheduler = try container.decode(JSONValue.self, forKey: .scheduler)
         sizes = try container.decodeIfPresent([SizeFacts].self, forKey: .sizes) ?? []
         tokenizer2 = try container.decodeIfPresent(TokenizerFacts.self, forKey: .tokenizer2)
@@ -60,6 +60,42 @@ extension PipelineFacts: Codable {
     }
 }
 
+extension KeyedDecodingContainer {
+    /// Decodes, and names the key where a number does not fit: Foundation tells that without a place.
+    func placed<Value: Decodable>(_ type: Value.Type, forKey key: Key) throws -> Value {
+        do {
+            return try decode(type, forKey: key)
+        } catch let error where !hasPlace(error) {
+            throw DecodingError.dataCorruptedError(
+                forKey: key, in: self, debugDescription: "a number that does not fit")
+        }
+    }
+
+    /// The same; nil where there is nothing.
+    func placedIfPresent<Value: Decodable>(_ type: Value.Type, forKey key: Key) throws -> Value? {
+        try contains(key) && !decodeNil(forKey: key) ? placed(type, forKey: key) : nil
+    }
+}
+
+/// Whether an error of decoding says where.
+private func hasPlace(_ error: any Error) -> Bool {
+    switch error {
+    case DecodingError.dataCorrupted(let context): !context.codingPath.isEmpty
+    default: error is DecodingError
+    }
+}
+
+extension TokenizerFacts {
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        bosTokenID = try container.placed(Int.self, forKey: .bosTokenID)
+        eosTokenID = try container.placed(Int.self, forKey: .eosTokenID)
+        padTokenID = try container.placed(Int.self, forKey: .padTokenID)
+        maxTokens = try container.placed(Int.self, forKey: .maxTokens)
+        addedTokens = try container.placedIfPresent([AddedToken].self, forKey: .addedTokens)
+    }
+}
+
 extension SizeFacts: Codable {
     enum CodingKeys: String, CodingKey {
         case size
@@ -69,8 +105,8 @@ extension SizeFacts: Codable {
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
-        size = try container.decode(HeightAndWidth.self, forKey: .size).size
-        latentSize = try container.decode(HeightAndWidth.self, forKey: .latentSize).size
+        size = try container.placed(HeightAndWidth.self, forKey: .size).size
+        latentSize = try container.placed(HeightAndWidth.self, forKey: .latentSize).size
         function = try container.decode(String.self, forKey: .function)
     }
 

@@ -146,8 +146,8 @@ public struct Advice: Sendable, Hashable, Codable {
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
-        guidance = try container.decodeIfPresent(Float.self, forKey: .guidance)
-        steps = try container.decodeIfPresent(Int.self, forKey: .steps)
+        guidance = try container.placedIfPresent(Float.self, forKey: .guidance)
+        steps = try container.placedIfPresent(Int.self, forKey: .steps)
         scheduler = try container.decodeIfPresent(SchedulerName.self, forKey: .scheduler)
         prompts = try container.decodeIfPresent([String].self, forKey: .prompts) ?? []
     }

@@ -4,7 +4,7 @@ import Foundation
 /// not interlaced. Alpha is dropped.
 struct PNGReader {
     /// Pixels that a picture may have at most.
-    static let mostPixels = 1 << 26
+    static let mostPixels = Limits.pixels * Limits.pixels
 
     private var header: Header?
     private var palette: [UInt8] = []

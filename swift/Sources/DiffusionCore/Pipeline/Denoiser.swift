@@ -47,10 +47,10 @@ struct Denoiser: Sendable {
         for begin in stride(from: 0, to: rows, by: batch) {
             let taken = (0..<batch).map { min(begin + $0, rows - 1) }
             var inputs = conditions.inputs.mapValues { $0.rows(taken) }
-            inputs["sample"] = Tensor(
-                shape: [batch] + shape.dropFirst(), values: taken.flatMap { _ in sample })
+            let whole = [batch] + shape.dropFirst()
+            inputs["sample"] = Tensor(shape: whole, values: taken.flatMap { _ in sample })
             inputs["timestep"] = Tensor(shape: [batch], repeating: timestep)
-            let output = try await residency.run(files, inputs).named("noise_pred", of: .unet)
+            let output = try await residency.run(files, inputs).named("noise_pred", of: .unet, shape: whole)
             for row in 0..<min(batch, rows - begin) {
                 found.append(Array(output.values[row * sample.count..<(row + 1) * sample.count]))
             }

@@ -79,7 +79,8 @@ struct Drawing: Sendable {
             return Denoiser.Start(latent: Tensor(shape: shape, values: noise), step: 0)
         }
         let moments = try await stage("Encode start image", .vaeEncoder, &seconds, \.encodePrompt) {
-            try await residency.run($0, ["x": start.picture.tensor]).named("latent", of: .vaeEncoder)
+            try await residency.run($0, ["x": start.picture.tensor]).named(
+                "latent", of: .vaeEncoder, shape: [1, 2 * shape[1], shape[2], shape[3]])
         }
         let facts = bundle.pipeline
         let clean = sampled(moments, noise: random.normal(count)).map {
@@ -129,13 +130,18 @@ struct Drawing: Sendable {
 extension [String: Tensor] {
     /// One output of a component, checked to be finite.
     ///
-    /// - Throws: ``DiffusionError/wrongInput(network:reason:)`` where it is not there,
-    ///   ``DiffusionError/notFinite(_:)``.
-    func named(_ name: String, of component: Component) throws -> Tensor {
+    /// - Parameter shape: what it must have; nil where the caller looks.
+    /// - Throws: ``DiffusionError/wrongInput(network:reason:)`` where it is not there or of another
+    ///   shape, ``DiffusionError/notFinite(_:)``.
+    func named(_ name: String, of component: Component, shape: [Int]? = nil) throws -> Tensor {
         guard let tensor = self[name] else {
             throw DiffusionError.wrongInput(
                 network: component.rawValue,
                 reason: "gives \(keys.sorted().joined(separator: ", ")), not \(name); convert again")
+        }
+        if let shape, tensor.shape != shape {
+            throw DiffusionError.wrongInput(
+                network: component.rawValue, reason: "gives shape \(tensor.shape), not \(shape); convert again")
         }
         guard tensor.isFinite else { throw DiffusionError.notFinite(component) }
         return tensor

@@ -3,9 +3,9 @@ public struct GenerationRequest: Sendable, Hashable, Codable {
     public var prompt: String
     /// What to keep out of the picture.
     public var negativePrompt: String
-    /// Denoising steps; nil takes the model's advice.
+    /// Denoising steps, up to ``Limits/steps``; nil takes the model's advice.
     public var steps: Int?
-    /// 1 or less switches guidance off; nil takes the model's advice.
+    /// 1 or less switches guidance off, the most is ``Limits/guidance``; nil takes the model's advice.
     public var guidance: Float?
     public var seed: UInt32
     /// nil takes the model's own.

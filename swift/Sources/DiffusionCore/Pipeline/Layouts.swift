@@ -35,7 +35,7 @@ func sampled(_ moments: Tensor, noise: [Float]) -> [Float] {
 extension Picture {
     /// Pixels of a decoder's output `(1, 3, H, W)` in [-1, 1].
     init(image: Tensor) throws {
-        guard image.shape.count == 4, image.shape[1] == 3 else {
+        guard image.shape.count == 4, image.shape[0] == 1, image.shape[1] == 3 else {
             throw DiffusionError.wrongInput(
                 network: Component.vaeDecoder.rawValue, reason: "gives shape \(image.shape), not (1, 3, H, W)")
         }

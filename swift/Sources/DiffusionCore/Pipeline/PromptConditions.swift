@@ -28,8 +28,8 @@ extension Drawing {
         return PromptConditions(
             inputs: [
                 "encoder_hidden_states": try context([first, last]),
-                "text_embeds": stacked(last.pooled),
-                "time_ids": stacked(Array(repeating: timeIDs, count: rows)),
+                "text_embeds": try stacked(last.pooled),
+                "time_ids": try stacked(Array(repeating: timeIDs, count: rows)),
             ], cut: last.cut, rows: rows)
     }
 
@@ -80,7 +80,8 @@ extension Drawing {
     private func context(_ encodings: [Encoding]) throws -> Tensor {
         let tokens = bundle.pipeline.maxTokens
         for encoding in encodings {
-            for states in encoding.states where states.shape.count != 3 || states.shape[1] != tokens {
+            for states in encoding.states
+            where states.shape.count != 3 || states.shape[0] != 1 || states.shape[1] != tokens {
                 throw DiffusionError.wrongInput(
                     network: encoding.component.rawValue,
                     reason: "gives shape \(states.shape), not (1, \(tokens), C); convert again")
@@ -91,6 +92,11 @@ extension Drawing {
 }
 
 /// Tensors `(1, ...)` of one shape as one of as many rows.
-private func stacked(_ rows: [Tensor]) -> Tensor {
-    Tensor(shape: [rows.count] + rows[0].shape.dropFirst(), values: rows.flatMap(\.values))
+private func stacked(_ rows: [Tensor]) throws -> Tensor {
+    let shape = rows[0].shape
+    guard shape.first == 1, rows.allSatisfy({ $0.shape == shape }) else {
+        throw DiffusionError.wrongInput(
+            network: Component.textEncoder2.rawValue, reason: "gives shape \(shape), not one row; convert again")
+    }
+    return Tensor(shape: [rows.count] + shape.dropFirst(), values: rows.flatMap(\.values))
 }

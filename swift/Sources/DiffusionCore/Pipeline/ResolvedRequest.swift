@@ -34,11 +34,13 @@ struct ResolvedRequest: Sendable {
         if request.prompt.allSatisfy(\.isWhitespace) {
             throw DiffusionError.invalidRequest(reason: "the prompt is empty; say what to draw")
         }
-        if steps < 1 {
-            throw DiffusionError.invalidRequest(reason: "steps \(steps): give a number from 1")
+        if !(1...Limits.steps).contains(steps) {
+            throw DiffusionError.invalidRequest(
+                reason: "steps \(steps): give a number from 1 to \(Limits.steps)")
         }
-        if !guidance.isFinite {
-            throw DiffusionError.invalidRequest(reason: "guidance \(guidance): give a number")
+        if !guidance.isFinite || Double(guidance) > Limits.guidance {
+            throw DiffusionError.invalidRequest(
+                reason: "guidance \(guidance): give a number up to \(Limits.guidance)")
         }
         guard let start = request.startImage else { return }
         if !(start.strength > 0 && start.strength <= 1) {

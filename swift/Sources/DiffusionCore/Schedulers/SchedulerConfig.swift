@@ -133,6 +133,8 @@ extension SchedulerConfig {
                     table.removeValue(forKey: key.rawValue) != nil
                 else { throw DiffusionError.corruptedManifest(reason: "pipeline.scheduler; convert again") }
                 problems[key] = "is of another type"
+            } catch {
+                throw DiffusionError.corruptedManifest(reason: "pipeline.scheduler; convert again")
             }
         }
         self.problems = problems

@@ -11,8 +11,9 @@ public struct CLIPTokenizer: Sendable {
 
     /// Reads `vocab.json` and `merges.txt` in a folder, such as a bundle.
     ///
-    /// - Throws: ``DiffusionError/missingFile(name:)``, ``DiffusionError/corruptedFile(name:)``;
-    ///   ``DiffusionError/corruptedManifest(reason:)`` where the length leaves no room for a prompt.
+    /// - Throws: ``DiffusionError/missingFile(name:)``, ``DiffusionError/unusableFile(name:reason:)``;
+    ///   ``DiffusionError/corruptedManifest(reason:)`` where the length leaves no room for a prompt, or
+    ///   is beyond ``Limits/maxTokens``.
     public init(folder: URL, facts: TokenizerFacts) throws {
         try Self.check(facts)
         self.init(vocabulary: try VocabularyReader(folder: folder).read(), facts: facts)
@@ -41,9 +42,9 @@ public struct CLIPTokenizer: Sendable {
     }
 
     private static func check(_ facts: TokenizerFacts) throws {
-        guard facts.maxTokens >= 2 else {
+        guard (2...Limits.maxTokens).contains(facts.maxTokens) else {
             throw DiffusionError.corruptedManifest(
-                reason: "tokenizer.max_tokens is \(facts.maxTokens)")
+                reason: "tokenizer.max_tokens is \(facts.maxTokens), not between 2 and \(Limits.maxTokens)")
         }
     }
 

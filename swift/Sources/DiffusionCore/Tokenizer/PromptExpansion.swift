@@ -8,6 +8,9 @@ struct PromptExpansion: Sendable {
 
     init(contents: [String]) { self.contents = Set(contents.map { Array($0.utf8) }) }
 
+    /// Bytes that one word may add.
+    private static let longest = 1 << 20
+
     /// Whether any word has more than one embedding.
     var isNeeded: Bool { contents.contains { contents.contains($0 + Array("_1".utf8)) } }
 
@@ -19,6 +22,9 @@ struct PromptExpansion: Sendable {
         for token in tokens where isAdded(token) && done.insert(Array(token.utf8)).inserted {
             let more = (1...).lazy.map { "\(token)_\($0)" }.prefix(while: isAdded)
             let whole = ([token] + more).joined(separator: " ")
+            // Words within words could multiply: what is beyond all prompts stays as it is written.
+            let places = result.components(separatedBy: token).count
+            guard places * whole.utf8.count < Self.longest else { continue }
             result = result.replacingOccurrences(of: token, with: whole, options: .literal)
         }
         return result

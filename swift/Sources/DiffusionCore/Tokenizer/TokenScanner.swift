@@ -1,111 +1,34 @@
 /// Reads one JSON object of tokens and their ids. A general JSON reader takes many times as long.
 struct TokenScanner {
-    private let bytes: [UInt8]
-    private var position = 0
-    private var text: [UInt8] = []
+    private var cursor: JSONCursor
 
-    init(bytes: [UInt8]) {
-        self.bytes = bytes
-        text.reserveCapacity(bytes.count)
-    }
+    init(bytes: [UInt8]) { cursor = JSONCursor(bytes) }
 
-    /// nil where it is anything else than an object of whole numbers.
+    /// nil where it is anything else than an object of whole numbers, or holds a token twice.
     mutating func table() -> TokenTable? {
         var entries: [(span: Range<Int>, id: Int)] = []
-        guard take("{") else { return nil }
-        if !take("}") {
+        guard cursor.take("{") else { return nil }
+        if !cursor.take("}") {
             repeat {
-                guard let span = string(), take(":"), let id = number() else { return nil }
+                guard let span = cursor.string(), cursor.take(":"), let id = number() else { return nil }
                 entries.append((span, id))
-            } while take(",")
-            guard take("}") else { return nil }
+            } while cursor.take(",")
+            guard cursor.take("}") else { return nil }
         }
-        skipSpace()
-        guard position == bytes.count else { return nil }
-        return TokenTable(text: text, entries: entries)
-    }
-
-    private mutating func skipSpace() {
-        while position < bytes.count, [0x20, 0x09, 0x0A, 0x0D].contains(bytes[position]) {
-            position += 1
-        }
-    }
-
-    private mutating func take(_ character: Unicode.Scalar) -> Bool {
-        skipSpace()
-        guard position < bytes.count, UInt32(bytes[position]) == character.value else { return false }
-        position += 1
-        return true
+        cursor.skipSpace()
+        guard cursor.next == nil else { return nil }
+        return TokenTable(text: cursor.text, entries: entries)
     }
 
     private mutating func number() -> Int? {
-        skipSpace()
+        cursor.skipSpace()
         var value = 0
-        let begin = position
-        while position < bytes.count, (0x30...0x39).contains(bytes[position]) {
-            value = 10 * value + Int(bytes[position] - 0x30)
-            guard value <= TokenTable.largestID else { return nil }
-            position += 1
+        let begin = cursor.position
+        while let digit = cursor.next, (0x30...0x39).contains(digit) {
+            value = 10 * value + Int(digit - 0x30)
+            guard value <= Limits.tokenID else { return nil }
+            cursor.skip()
         }
-        return position > begin ? value : nil
-    }
-
-    /// Appends the string to ``text`` and gives its place there.
-    private mutating func string() -> Range<Int>? {
-        guard take("\"") else { return nil }
-        let begin = text.count
-        while position < bytes.count {
-            let byte = bytes[position]
-            position += 1
-            switch byte {
-            case UInt8(ascii: "\""): return begin..<text.count
-            case UInt8(ascii: "\\"):
-                guard let scalar = escape() else { return nil }
-                text.append(contentsOf: scalar.utf8)
-            case ..<0x20: return nil
-            default: text.append(byte)
-            }
-        }
-        return nil
-    }
-
-    private mutating func escape() -> Unicode.Scalar? {
-        guard position < bytes.count else { return nil }
-        position += 1
-        switch bytes[position - 1] {
-        case UInt8(ascii: "\""): return "\""
-        case UInt8(ascii: "\\"): return "\\"
-        case UInt8(ascii: "/"): return "/"
-        case UInt8(ascii: "b"): return "\u{8}"
-        case UInt8(ascii: "f"): return "\u{C}"
-        case UInt8(ascii: "n"): return "\n"
-        case UInt8(ascii: "r"): return "\r"
-        case UInt8(ascii: "t"): return "\t"
-        case UInt8(ascii: "u"): return unicodeEscape()
-        default: return nil
-        }
-    }
-
-    /// Four hex digits; twice, where they are half of a character.
-    private mutating func unicodeEscape() -> Unicode.Scalar? {
-        guard let first = hexDigits() else { return nil }
-        guard UTF16.isLeadSurrogate(first) else { return Unicode.Scalar(first) }
-        guard position + 1 < bytes.count, bytes[position] == UInt8(ascii: "\\"),
-            bytes[position + 1] == UInt8(ascii: "u")
-        else { return nil }
-        position += 2
-        guard let second = hexDigits(), UTF16.isTrailSurrogate(second) else { return nil }
-        return Unicode.Scalar(0x10000 + UInt32(first & 0x3FF) << 10 + UInt32(second & 0x3FF))
-    }
-
-    private mutating func hexDigits() -> UInt16? {
-        guard position + 4 <= bytes.count else { return nil }
-        var value: UInt16 = 0
-        for byte in bytes[position..<position + 4] {
-            guard let digit = Character(Unicode.Scalar(byte)).hexDigitValue else { return nil }
-            value = value << 4 | UInt16(digit)
-        }
-        position += 4
-        return value
+        return cursor.position > begin ? value : nil
     }
 }

@@ -5,11 +5,10 @@ struct TokenTable: Sendable {
     /// Ids at the place of their token's hash or after it; -1 where free.
     private var slots: [Int32] = []
 
-    /// Ids above it are taken for damage.
-    static let largestID = 1 << 20
-
+    /// nil where a token comes twice.
+    ///
     /// - Parameter entries: UTF-8 of each token within `text`, and its id.
-    init(text: [UInt8], entries: [(span: Range<Int>, id: Int)]) {
+    init?(text: [UInt8], entries: [(span: Range<Int>, id: Int)]) {
         self.text = text
         let count = (entries.lazy.map(\.id).max() ?? -1) + 1
         spans = Array(repeating: 0..<0, count: count)
@@ -17,10 +16,13 @@ struct TokenTable: Sendable {
         while capacity < 2 * entries.count { capacity *= 2 }
         slots = Array(repeating: -1, count: capacity)
         for (span, id) in entries {
-            spans[id] = span
             var slot = Self.hash(text[span]) & (capacity - 1)
-            while slots[slot] >= 0 { slot = (slot + 1) & (capacity - 1) }
+            while slots[slot] >= 0 {
+                if text[spans[Int(slots[slot])]] == text[span] { return nil }
+                slot = (slot + 1) & (capacity - 1)
+            }
             slots[slot] = Int32(id)
+            spans[id] = span
         }
     }
 

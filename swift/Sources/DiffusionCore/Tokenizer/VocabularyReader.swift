@@ -11,26 +11,21 @@ struct VocabularyReader {
         let tokens = try readTokens()
         let pairs = try readMerges(tokens)
         guard let vocabulary = Vocabulary(tokens: tokens, pairs: pairs) else {
-            throw DiffusionError.corruptedFile(name: Self.vocabularyName)
+            throw DiffusionError.unusableFile(
+                name: Self.vocabularyName, reason: "it lacks the marks of start and end")
         }
         return vocabulary
     }
 
     private func contents(of name: String) throws -> [UInt8] {
-        let url = folder.appendingPathComponent(name)
-        guard FileManager.default.fileExists(atPath: url.path) else {
-            throw DiffusionError.missingFile(name: name)
-        }
-        guard let data = try? Data(contentsOf: url) else {
-            throw DiffusionError.corruptedFile(name: name)
-        }
-        return [UInt8](data)
+        [UInt8](try ForeignFile.read(folder.appendingPathComponent(name), name: name))
     }
 
     private func readTokens() throws -> TokenTable {
         var scanner = TokenScanner(bytes: try contents(of: Self.vocabularyName))
         guard let table = scanner.table() else {
-            throw DiffusionError.corruptedFile(name: Self.vocabularyName)
+            throw DiffusionError.unusableFile(
+                name: Self.vocabularyName, reason: "it is no table of tokens and their ids")
         }
         return table
     }
@@ -39,7 +34,8 @@ struct VocabularyReader {
     private func readMerges(
         _ tokens: TokenTable
     ) throws -> [(left: Int32, right: Int32, id: Int32)] {
-        let damaged = DiffusionError.corruptedFile(name: Self.mergesName)
+        let damaged = DiffusionError.unusableFile(
+            name: Self.mergesName, reason: "it joins tokens that the vocabulary lacks")
         let heading = Array("#version".utf8)
         var pairs: [(left: Int32, right: Int32, id: Int32)] = []
         var joined: [UInt8] = []

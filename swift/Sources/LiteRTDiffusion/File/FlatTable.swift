@@ -3,8 +3,23 @@
 /// Fields are numbered by their order in the schema; one that is not stored has its default, 0 or
 /// empty.
 struct FlatTable {
-    /// An offset or a length that leaves the file.
+    /// An offset or a length that leaves the file, or tables that share what they should have each.
     struct Damage: Error {}
+
+    /// How much may still be read: tables that all point to one long vector would take for ever. A
+    /// file's writer may let a few share one.
+    private final class Allowance {
+        var bytes: Int
+
+        init(_ bytes: Int) { self.bytes = bytes }
+
+        func take(_ count: Int) throws(Damage) {
+            bytes -= count
+            guard bytes >= 0 else { throw Damage() }
+        }
+    }
+
+    private let allowance: Allowance
 
     private let bytes: UnsafeRawBufferPointer
     private let position: Int
@@ -13,17 +28,21 @@ struct FlatTable {
 
     /// The table that the first four bytes point to.
     init(rootOf bytes: UnsafeRawBufferPointer) throws(Damage) {
-        try self.init(bytes, at: Self.target(bytes, at: 0))
+        try self.init(bytes, at: Self.target(bytes, at: 0), Allowance(16 * bytes.count))
     }
 
-    private init(_ bytes: UnsafeRawBufferPointer, at position: Int) throws(Damage) {
+    private init(
+        _ bytes: UnsafeRawBufferPointer, at position: Int, _ allowance: Allowance
+    ) throws(Damage) {
         let directory = try position - Int(Self.load(Int32.self, bytes, position))
         let directorySize = try Int(Self.load(UInt16.self, bytes, directory))
         size = try Int(Self.load(UInt16.self, bytes, directory + 2))
         guard directorySize >= 4, directorySize % 2 == 0, directory + directorySize <= bytes.count,
             size >= 4, position + size <= bytes.count
         else { throw Damage() }
+        try allowance.take(size)
         self.bytes = bytes
+        self.allowance = allowance
         self.position = position
         fields = (directory + 4)..<(directory + directorySize)
     }
@@ -35,20 +54,22 @@ struct FlatTable {
 
     func table(_ field: Int) throws(Damage) -> FlatTable? {
         guard let place = try place(of: field, size: 4) else { return nil }
-        return try FlatTable(bytes, at: Self.target(bytes, at: place))
+        return try FlatTable(bytes, at: Self.target(bytes, at: place), allowance)
     }
 
     func tables(_ field: Int) throws(Damage) -> [FlatTable] {
         let places = try vector(field, elementSize: 4)
+        try allowance.take(places.count)
         var tables: [FlatTable] = []
         for place in stride(from: places.lowerBound, to: places.upperBound, by: 4) {
-            tables.append(try FlatTable(bytes, at: Self.target(bytes, at: place)))
+            tables.append(try FlatTable(bytes, at: Self.target(bytes, at: place), allowance))
         }
         return tables
     }
 
     func integers(_ field: Int) throws(Damage) -> [Int] {
         let places = try vector(field, elementSize: 4)
+        try allowance.take(places.count)
         var integers: [Int] = []
         for place in stride(from: places.lowerBound, to: places.upperBound, by: 4) {
             integers.append(Int(try Self.load(Int32.self, bytes, place)))

@@ -7,14 +7,16 @@ import Foundation
 /// Weights are not read, so a large file takes no longer. What ops make of their options is not
 /// checked; the manifest's checksums see every change.
 enum TFLiteCheck {
-    /// - Throws: ``DiffusionError/missingFile(name:)``, ``DiffusionError/corruptedFile(name:)``.
+    /// - Throws: ``DiffusionError/missingFile(name:)``, ``DiffusionError/unusableFile(name:reason:)``.
     static func check(_ url: URL) throws {
         let name = url.lastPathComponent
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder), !isFolder.boolValue,
-            let content = try? Data(contentsOf: url, options: .alwaysMapped)
-        else { throw DiffusionError.missingFile(name: name) }
-        guard content.withUnsafeBytes(isSound) else { throw DiffusionError.corruptedFile(name: name) }
+        try ForeignFile.size(of: url, name: name)
+        guard let content = try? Data(contentsOf: url, options: .alwaysMapped) else {
+            throw DiffusionError.unusableFile(name: name, reason: "it cannot be read")
+        }
+        guard content.withUnsafeBytes(isSound) else {
+            throw DiffusionError.unusableFile(name: name, reason: "it is no whole .tflite")
+        }
     }
 
     static func isSound(_ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -77,6 +79,7 @@ enum TFLiteCheck {
     private static func checkTensor(_ tensor: FlatTable, buffers: Int) throws(FlatTable.Damage) {
         let shape = try tensor.integers(0), signature = try tensor.integers(7)
         try require(shape.allSatisfy { $0 >= 0 } && (signature.isEmpty || signature.count == shape.count))
+        try require(isReasonable(shape))
         try require(Int(try tensor.number(2, as: UInt32.self)) < max(1, buffers))
         try tensor.checkString(3)
         if let quantization = try tensor.table(4) {
@@ -85,6 +88,18 @@ enum TFLiteCheck {
             _ = try quantization.table(5)
         }
         _ = try tensor.table(6)
+    }
+
+    /// Attention that is not cut into slices has intermediates of some times what inputs and outputs
+    /// may have. Of a length of 0 LiteRT makes an empty tensor.
+    static func isReasonable(_ shape: [Int]) -> Bool {
+        var count = 1
+        for length in shape {
+            let (longer, overflow) = count.multipliedReportingOverflow(by: max(length, 1))
+            guard !overflow, longer <= 4 * Limits.elements else { return false }
+            count = longer
+        }
+        return shape.count <= Limits.rank
     }
 
     private static func checkOp(_ op: FlatTable, codes: Int, tensors: Int) throws(FlatTable.Damage) {

@@ -56,6 +56,9 @@ struct DeclaredTensor {
         self.name = name
         self.type = type
         info = TensorInfo(shape: type.shape, dtype: dtype)
+        guard info.count != nil else {
+            throw LiteRTBackend.failed(file, "\(name) of shape \(type.shape) asks for more than \(Limits.elements) numbers")
+        }
     }
 }
 

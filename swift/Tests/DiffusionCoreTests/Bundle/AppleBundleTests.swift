@@ -148,7 +148,7 @@ struct AppleBundleTests {
         #expect(bundle.manifest == (try ModelBundle(at: small.url)).manifest)
         // Also where the manifest is damaged: our files have the same names.
         try small.folder.write("manifest.json", "{")
-        await #expect(throws: DiffusionError.corruptedManifest(reason: "not JSON")) {
+        await #expect(throws: DiffusionError.corruptedManifest(reason: "not JSON, at byte 1")) {
             try await AppleBundle.open(small.url, backend: DescribingBackend(interfaces: [:]))
         }
     }

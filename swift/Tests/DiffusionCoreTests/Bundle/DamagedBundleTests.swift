@@ -100,7 +100,7 @@ struct DamagedBundleTests {
         #expect(refusal(.nothing) == nil)
         try FileManager.default.createDirectory(
             at: small.url.appendingPathComponent(name), withIntermediateDirectories: true)
-        #expect(refusal(.sizes) == .missingFile(name: name))
+        #expect(refusal(.sizes) == .unusableFile(name: name, reason: "it is not a regular file"))
     }
 
     @Test("with one byte changed", arguments: [0, 2500, 4999])
@@ -168,18 +168,70 @@ struct DamagedBundleTests {
         }
     }
 
+    @Test func whoseManifestWasChangedSinceItWasSealed() throws {
+        func seal(_ hash: String) -> String { "\"manifest_sha256\": \"\(hash)\"" }
+        let zeros = String(repeating: "0", count: 64)
+        let url = small.url.appendingPathComponent("manifest.json")
+        let plain = try String(contentsOf: url, encoding: .utf8)
+        let unsealed = "{\(seal(zeros)), " + plain.dropFirst()
+        let sealed = unsealed.replacingOccurrences(
+            of: seal(zeros), with: seal(SHA256Digest.hex(of: Array(unsealed.utf8))))
+        try small.folder.write("manifest.json", sealed)
+        #expect(refusal() == nil)
+        for changed in [
+            unsealed, sealed.replacingOccurrences(of: "0.18215", with: "0.18216"),
+            sealed.replacingOccurrences(of: "sha256\": \"", with: "sha256\":  \""),
+        ] {
+            try small.folder.write("manifest.json", changed)
+            #expect(refusal() == .corruptedFile(name: "manifest.json"))
+        }
+        try small.folder.write("manifest.json", plain)
+        #expect(refusal() == nil)
+    }
+
+    @Test func withAManifestThatIsTooLarge() throws {
+        let url = small.url.appendingPathComponent("manifest.json")
+        let file = try FileHandle(forWritingTo: url)
+        try file.truncate(atOffset: UInt64(Limits.textBytes) + 1)
+        #expect(refusal() == .unusableFile(name: "manifest.json", reason: "it is larger than 64 MB"))
+        try file.truncate(atOffset: UInt64(Limits.textBytes))
+        #expect(isCorruptedManifest("not JSON"))
+    }
+
+    @Test mutating func withFilesWhoseSizesAddUpToMoreThanAnInteger() throws {
+        let hash = String(repeating: "0", count: 64)
+        for name in ["weight.bin", "other.bin"] {
+            try small.set(
+                ["sha256": hash, "bytes": Int.max] as [String: Any], at: "files",
+                "UnetChunk1.mlpackage/Data/\(name)")
+        }
+        #expect(isCorruptedManifest("files.UnetChunk1.mlpackage/Data/other.bin.bytes is"))
+    }
+
+    /// A number of files that is beyond the limit only together.
+    @Test mutating func withTooManyFiles() throws {
+        var files = try #require(small.json["files"] as? [String: Any])
+        let facts = ["sha256": String(repeating: "0", count: 64), "bytes": 1] as [String: Any]
+        for index in 0..<Limits.files - files.count { files["f\(index)"] = facts }
+        try small.set(files, at: "files")
+        #expect(refusal(.nothing) == nil)
+        files["one more"] = facts
+        try small.set(files, at: "files")
+        #expect(isCorruptedManifest("files are more than"))
+    }
+
     @Test mutating func withANetworkWhoseFileHasNoChecksum() throws {
         try small.set(nil, at: "files", "Unet.tflite")
-        #expect(isCorruptedManifest("Unet.tflite of unet is not among the files"))
+        #expect(isCorruptedManifest("components.unet.files has Unet.tflite, which is not among"))
     }
 
     @Test mutating func withAHashThatIsNone() throws {
         try small.set("abc", at: "files", "Unet.tflite", "sha256")
-        #expect(isCorruptedManifest("hash of Unet.tflite"))
+        #expect(isCorruptedManifest("files.Unet.tflite.sha256 is not"))
     }
 
     @Test mutating func withAComponentWithoutFiles() throws {
         try small.set([[String: Any]](), at: "components", "unet", "files")
-        #expect(isCorruptedManifest("unet has no files"))
+        #expect(isCorruptedManifest("components.unet.files is empty"))
     }
 }

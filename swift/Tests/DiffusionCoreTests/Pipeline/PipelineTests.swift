@@ -112,7 +112,10 @@ struct PipelineTests {
         let size = ImageSize(height: 64, width: 64)
         #expect(await refusal { $0.prompt = " \n" }?.description.contains("empty") == true)
         #expect(await refusal { $0.steps = 0 }?.description.contains("steps 0") == true)
+        #expect(await refusal { $0.steps = 1001 }?.description.contains("1 to 1000") == true)
+        #expect(await refusal { $0.steps = Int.max }?.description.contains("1 to 1000") == true)
         #expect(await refusal { $0.guidance = .nan } != nil)
+        #expect(await refusal { $0.guidance = 101 }?.description.contains("up to 100") == true)
         #expect(
             await refusal { $0.size = ImageSize(height: 64, width: 96) }
                 == .unsupportedSize(available: [size]))
@@ -145,10 +148,70 @@ struct PipelineTests {
         #expect(try JSONDecoder().decode(GenerationRequest.self, from: data) == saved)
     }
 
+    @Test("a saved picture whose bytes are not those of its size is refused", arguments: [
+        (1, 3), (-1, -2), (1 << 62, 4), (8193, 8193),
+    ])
+    func savedPicture(height: Int, width: Int) throws {
+        let text = #"{"size":{"height":\#(height),"width":\#(width)},"rgb":[1,2,3,4,5,6]}"#
+        #expect(throws: DecodingError.self) {
+            try JSONDecoder().decode(Picture.self, from: Data(text.utf8))
+        }
+        let right = #"{"size":{"height":1,"width":2},"rgb":[1,2,3,4,5,6]}"#
+        #expect(try JSONDecoder().decode(Picture.self, from: Data(right.utf8)).rgb.count == 6)
+    }
+
+    @Test("a network that gives another shape than is needed is told", arguments: [
+        (Component.textEncoder, "last_hidden_state", [2, 16, 8]), (.unet, "noise_pred", [2, 4, 8, 7]),
+        (.unet, "noise_pred", [1, 4, 8, 8]), (.vaeDecoder, "image", [2, 3, 64, 64]),
+        (.vaeEncoder, "latent", [1, 7, 8, 8]),
+    ])
+    func anotherShape(component: Component, output: String, shape: [Int]) async throws {
+        let backend = MisshapenBackend(component: component, output: output, shape: shape)
+        var request = request
+        let size = ImageSize(height: 64, width: 64)
+        request.startImage = StartImage(
+            picture: Picture(size: size, rgb: [UInt8](repeating: 9, count: 3 * 64 * 64)))
+        let pipeline = try ScriptedBundle.pipeline(backend)
+        let error = await #expect(throws: DiffusionError.self) { try await pipeline.image(for: request) }
+        #expect(error?.description.contains("gives shape \(shape)") == true)
+    }
+
     @Test func previewsNeedNoModel() async throws {
         let pipeline = DiffusionPipeline.preview(pace: .zero)
         let picture = try await pipeline.image(for: "anything")
         #expect(Set(picture.rgb).count > 1)
         #expect(try await pipeline.image(for: "anything") == picture)
     }
+}
+
+/// Gives one output in another shape.
+private struct MisshapenBackend: ModelBackend {
+    let name = "misshapen"
+    let target = Target.coreml
+    let component: Component
+    let output: String
+    let shape: [Int]
+
+    func load(_ file: ModelFile) async throws -> any Network { MisshapenNetwork(file: file, backend: self) }
+
+    func prewarm(_ file: ModelFile) async throws {}
+
+    func interface(of file: URL) async throws -> NetworkInterface {
+        NetworkInterface(inputs: [:], outputs: [:])
+    }
+}
+
+private struct MisshapenNetwork: Network {
+    let file: ModelFile
+    let backend: MisshapenBackend
+
+    var interface: NetworkInterface { ScriptedBundle.interface(of: file) }
+
+    func run(_ inputs: [String: Tensor]) async throws -> [String: Tensor] {
+        var outputs = interface.outputs.mapValues { Tensor(shape: $0.shape) }
+        if file.component == backend.component { outputs[backend.output] = Tensor(shape: backend.shape) }
+        return outputs
+    }
+
+    func unload() async {}
 }

@@ -4,7 +4,7 @@ package coremlsd.sample
 
 import java.io.File
 import java.text.Normalizer
-import org.json.JSONObject
+import org.json.JSONException
 
 /**
  * Token ids `(length)` of a prompt; `cut` is the text that did not fit, empty if all did.
@@ -122,23 +122,32 @@ class ClipTokenizer(
             }
         }
 
-        /** Read `vocab.json` and `merges.txt` in a bundle's folder. */
+        private const val VOCABULARY = "vocab.json"
+        private const val MERGES = "merges.txt"
+
+        /** What it reads. */
+        val FILES = setOf(VOCABULARY, MERGES)
+
+        /** Read `vocab.json` and `merges.txt` in a bundle's folder. Throws [BundleException]. */
         fun read(folder: File, facts: TokenizerFacts): ClipTokenizer {
+            val files = BundleFiles(folder)
             val vocabulary = HashMap<String, Int>()
-            val json = JSONObject(required(folder, "vocab.json").readText())
-            for (token in json.keys().asSequence().map { it.toString() }) vocabulary[token] = json.getInt(token)
+            try {
+                val json = StrictJson.table(files.text(VOCABULARY))
+                for (token in json.keys().asSequence().map { it.toString() }) {
+                    val id = json.get(token) as? Int ?: -1
+                    if (id !in 0..Limits.TOKEN_ID) throw BundleException("$VOCABULARY: an id is no token's; convert again")
+                    vocabulary[token] = id
+                }
+            } catch (error: JSONException) {
+                throw BundleException("$VOCABULARY: ${error.message}; convert again")
+            }
             val ranks = HashMap<Pair<String, String>, Int>()
-            required(folder, "merges.txt").forEachLine { line ->
+            files.text(MERGES).lineSequence().forEach { line ->
                 val pair = line.split(' ')
                 if (pair.size == 2 && !line.startsWith("#version")) ranks[Pair(pair[0], pair[1])] = ranks.size
             }
             return ClipTokenizer(vocabulary, ranks, facts)
-        }
-
-        private fun required(folder: File, name: String): File {
-            val file = File(folder, name)
-            if (!file.isFile) throw BundleException("$file: missing; copy the whole bundle")
-            return file
         }
 
         /** Composed (NFC), one space for each run of white space, lower case. */

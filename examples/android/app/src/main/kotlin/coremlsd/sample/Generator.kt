@@ -59,6 +59,8 @@ class Generator(
         noise: FloatArray = gaussian(request.seed)
     ): Picture {
         if (request.prompt.isBlank()) throw BundleException("the prompt is empty; say what to draw")
+        if (request.steps !in 1..Limits.STEPS) throw BundleException("steps = ${request.steps}: give a number from 1 to ${Limits.STEPS}")
+        if (!(request.guidance <= Limits.GUIDANCE)) throw BundleException("guidance = ${request.guidance}: give a number up to ${Limits.GUIDANCE}")
         val scheduler = makeScheduler(request.scheduler ?: facts.schedulerName, facts.scheduler, request.steps)
         val used = LinkedHashMap<String, String>()
         val prompt = tokenizer.encode(request.prompt)
@@ -129,6 +131,7 @@ class Generator(
             unet.write(Names.ENCODER_HIDDEN_STATES, joined(rows))
             unet.run()
             val result = unet.read(Names.NOISE_PRED)
+            checkCount(result, batch * latent.size, Names.UNET)
             for (row in 0 until minOf(batch, contexts.size - begin)) {
                 predictions += result.copyOfRange(row * latent.size, (row + 1) * latent.size)
             }
@@ -142,6 +145,7 @@ class Generator(
         val image = decoder.read(Names.IMAGE)
         checkFinite(image, "the picture")
         val plane = facts.width * facts.height
+        checkCount(image, 3 * plane, Names.VAE_DECODER)
         fun level(value: Float) = round((value.coerceIn(-1f, 1f) + 1.0) * 127.5).toInt()
         return IntArray(plane) {
             OPAQUE or (level(image[it]) shl 16) or (level(image[plane + it]) shl 8) or level(image[2 * plane + it])
@@ -170,6 +174,10 @@ class Generator(
 
         fun scaled(values: FloatArray, scale: Float): FloatArray =
             if (scale == 1f) values else FloatArray(values.size) { values[it] * scale }
+
+        fun checkCount(values: FloatArray, count: Int, network: String) {
+            if (values.size != count) throw BundleException("$network gives ${values.size} numbers, not $count; convert again")
+        }
 
         fun checkFinite(values: FloatArray, what: String) {
             for (value in values) {

@@ -62,26 +62,42 @@ class Manifest private constructor(
     companion object {
         private const val FORMAT = "coreml-sd bundle"
         private const val VERSION = 1
-        private const val OLDER_SCHEDULER = "dpm++" // where a manifest names none
+        private const val OLDER_SCHEDULER = "dpm++" // these three where a manifest names none
+        private const val OLDER_STEPS = 20
+        private const val OLDER_GUIDANCE = 7.5
         private val FAMILIES = listOf("stable-diffusion", "mobile-diffusion")
 
-        /** Read `manifest.json` in a folder. Throws [BundleException] where it cannot be used. */
+        /**
+         * Read `manifest.json` in a folder and compare the files that this app uses with it: size and SHA-256, which
+         * takes seconds for a large model. Throws [BundleException] where the bundle cannot be used.
+         */
         fun read(folder: File): Manifest {
             val path = File(folder, "manifest.json")
             if (!path.isFile) throw BundleException("no manifest.json in $folder; copy a bundle there")
             try {
-                val json = JSONObject(path.readText())
-                if (json.optString("format") != FORMAT || json.optInt("manifest_version") > VERSION) {
-                    throw BundleException("$path: not a bundle that this app can read; convert again")
-                }
-                val family = json.getJSONObject("pipeline").optString("family")
-                if (family !in FAMILIES) {
-                    throw BundleException("$path: this app draws with ${FAMILIES.joinToString()}, not with $family; copy another bundle")
-                }
+                val files = BundleFiles(folder)
+                val text = files.text("manifest.json")
+                val json = StrictJson.table(text)
+                checkHead(Field(json, ""))
+                if (!BundleFiles.isIntact(text, json)) throw BundleException("$path: changed since the conversion; convert again")
+                BundleRules(json).check()
                 val networks = networks(folder, json.getJSONObject("components"))
+                val used = networks.values.map { it.file.relativeTo(folder).path.replace(File.separatorChar, '/') }
+                files.check(json.getJSONObject("files"), used.toSet() + ClipTokenizer.FILES)
                 return Manifest(pipeline(json.getJSONObject("pipeline")), schedulerNote(json), networks)
             } catch (error: JSONException) {
                 throw BundleException("$path: ${error.message}; convert again")
+            }
+        }
+
+        /** Format, version and family first: others may differ in everything else. */
+        private fun checkHead(manifest: Field) {
+            manifest["format"].require(manifest["format"].text() == FORMAT, "is not $FORMAT")
+            val version = manifest["manifest_version"].whole(1..Int.MAX_VALUE)
+            if (version > VERSION) throw BundleException("manifest version $version, this app reads up to $VERSION; update the app")
+            val family = manifest["pipeline"]["family"].text()
+            if (family !in FAMILIES) {
+                throw BundleException("this app draws with ${FAMILIES.joinToString()}, not with the family ${family.take(100)}; copy another bundle")
             }
         }
 
@@ -96,7 +112,6 @@ class Manifest private constructor(
                 if (ours.isEmpty()) continue
                 if (ours.size > 1) throw BundleException("$component is cut into ${ours.size} files; this app takes one")
                 val path = File(folder, ours[0].getString("path"))
-                if (!path.isFile) throw BundleException("$path: missing; copy the whole bundle")
                 val inputs = strings(ours[0].getJSONArray("inputs"))
                 // One signature a file, named like the component.
                 found[component] = NetworkFile(path, component, inputs, strings(ours[0].getJSONArray("outputs")))
@@ -107,7 +122,7 @@ class Manifest private constructor(
         private fun pipeline(json: JSONObject): PipelineFacts {
             val size = json.getJSONArray("size")
             val latent = json.getJSONArray("latent_size")
-            val advice = json.getJSONObject("advice")
+            val advice = json.optJSONObject("advice") ?: JSONObject()
             return PipelineFacts(
                 height = size.getInt(0),
                 width = size.getInt(1),
@@ -115,10 +130,10 @@ class Manifest private constructor(
                 latentWidth = latent.getInt(1),
                 latentChannels = json.getInt("latent_channels"),
                 scalingFactor = json.getDouble("scaling_factor").toFloat(),
-                shiftFactor = json.getDouble("shift_factor").toFloat(),
+                shiftFactor = json.optDouble("shift_factor", 0.0).toFloat(),
                 batch = json.getInt("batch"),
-                steps = advice.getInt("steps"),
-                guidance = advice.getDouble("guidance").toFloat(),
+                steps = advice.optInt("steps", OLDER_STEPS),
+                guidance = advice.optDouble("guidance", OLDER_GUIDANCE).toFloat(),
                 schedulerName = advice.optString("scheduler", OLDER_SCHEDULER),
                 tokenizer = tokenizer(json.getJSONObject("tokenizer")),
                 scheduler = SchedulerConfig(json.getJSONObject("scheduler"))
