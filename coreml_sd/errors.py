@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class CoremlSDError(Exception):
     """A failure on our side (a bug, a failed gate): the command exits with status 1."""
@@ -21,3 +25,12 @@ class NoRoomError(UserError):
 
 class KilledError(CoremlSDError):
     """A process of ours was ended from outside or ran out of memory: the same may succeed later."""
+
+
+@contextlib.contextmanager
+def named(file: Path) -> Iterator[None]:
+    """Put a file's name before what is said of its content."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{file}: {error}") from None

@@ -15,7 +15,7 @@ from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.load import network_class
 from coreml_sd.models.seeded import SeededFolder
 from coreml_sd.models.tensor_file import TensorFile
-from coreml_sd.models.tensor_names import is_harmless, spellings
+from coreml_sd.models.tensor_names import is_harmless, renamed_attentions, spellings
 from coreml_sd.models.weights import FileWeights, Weights
 
 _SHOWN = 3  # names in an error
@@ -90,8 +90,9 @@ def _places(
 ) -> dict[str, tuple[TensorFile, str]]:
     """Parameter -> its file and its name there."""
     places, missing, taken = {}, [], set()
+    renamed = renamed_attentions(module) if is_single else []
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        key = next((key for key in spellings(module, name, is_single) if key in held), None)
+        key = next((key for key in spellings(name, renamed) if key in held), None)
         if key is None:
             missing.append(name)
             continue
