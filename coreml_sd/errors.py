@@ -28,7 +28,7 @@ class KilledError(CoremlSDError):
 
 
 @contextlib.contextmanager
-def named(file: Path) -> Iterator[None]:
+def named(file: Path | str) -> Iterator[None]:
     """Put a file's name before what is said of its content."""
     try:
         yield

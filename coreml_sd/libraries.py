@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import logging
 import os
 import sys
@@ -28,6 +29,17 @@ _COREMLTOOLS_NOISE = (
 _TRANSFORMERS_NOISE = ("requires torchvision (not installed)",)
 # torchao comes with litert-torch; nothing here loads its checkpoints.
 _TORCHAO_NOISE = ("Unable to import `torchao`", "Calling register_constant() on Enum subclasses")
+
+# What the loader, numpy, torch and C++ say where the system refuses memory.
+_NO_MEMORY = (
+    "cannot allocate memory",
+    "can't allocate memory",
+    "failed to map segment",
+    "unable to allocate",
+    "bad_alloc",
+    "out of memory",
+    "can't start new thread",
+)
 
 # Two threads that redirect at once would put back each other's files.
 _redirected = threading.RLock()
@@ -119,3 +131,21 @@ def _filter(name: str, known: tuple[str, ...]) -> None:
     logger.addFilter(_DropKnown(known))
     for handler in logger.handlers:
         handler.addFilter(_DropKnown(known))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what led to it, says that memory was refused.
+
+    Where little is allowed (`ulimit -v`), a library may not even be loaded: the import fails, with
+    the system's reason in its text.
+    """
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        if isinstance(each, MemoryError) or getattr(each, "errno", None) == errno.ENOMEM:
+            return True
+        if any(text in str(each).lower() for text in _NO_MEMORY):
+            return True
+        each = each.__cause__ or each.__context__
+    return False
