@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.foreign_files import open_regular
+from coreml_sd.limits import LIMITS
 from coreml_sd.runtimes.litert.extra import require_android
 
 _IDENTIFIER = b"TFL3"
@@ -104,7 +106,7 @@ class TFLiteFile:
         require_android()
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error}); convert again") from None
@@ -218,10 +220,13 @@ class TFLiteFile:
 
     def _tensor(self, index: int, source: Any) -> Tensor:
         quantization = source.Quantization()
+        shape = _indices(source.ShapeAsNumpy())
+        if len(shape) > LIMITS.rank or prod(map(abs, shape)) > LIMITS.intermediate_elements:
+            raise ValueError(f"tensor {index} has {len(shape)} axes, {prod(shape)} elements")
         return Tensor(
             index,
             source.Name().decode(errors="replace"),
-            tuple(_indices(source.ShapeAsNumpy())),
+            tuple(shape),
             _names(self._schema.TensorType)[source.Type()].lower(),
             self._span(source.Buffer())[1],
             quantization.ScaleLength() if quantization else 0,
