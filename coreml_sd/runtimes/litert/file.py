@@ -19,6 +19,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.foreign_files import open_regular
 from coreml_sd.limits import LIMITS
 from coreml_sd.runtimes.litert.extra import require_android
+from coreml_sd.runtimes.litert.verify import require_whole
 
 _IDENTIFIER = b"TFL3"
 _NUMPY: dict[str, np.dtype[Any]] = {
@@ -116,6 +117,7 @@ class TFLiteFile:
 
         self._schema = schema
         try:
+            require_whole(self._bytes)
             self._model = schema.Model.GetRootAs(self._bytes, 0)
         except _DAMAGE as error:
             raise UserError(f"{path}: damaged ({error}); convert again") from None
@@ -212,6 +214,9 @@ class TFLiteFile:
         tensors = self.graphs[entry.SubgraphIndex()].tensors
         inputs = [entry.Inputs(j) for j in range(entry.InputsLength())]
         outputs = [entry.Outputs(j) for j in range(entry.OutputsLength())]
+        names = [each.Name().decode() for each in (*inputs, *outputs)]
+        if len(set(names)) < len(names) or any("\0" in name or not name for name in names):
+            raise ValueError("names of inputs and outputs that cannot be told apart")
         return Signature(
             entry.SignatureKey().decode(),
             {each.Name().decode(): tensors[each.TensorIndex()] for each in inputs},
