@@ -218,6 +218,37 @@ def test_a_damaged_config_is_named(model: Path, file: str, text: str) -> None:
         described(model)
 
 
+IDS = {
+    "a word": ("vocab.json", {"!": 10**12}),
+    "below zero": ("vocab.json", {"!": -1}),
+    "no number": ("vocab.json", {"!": [1]}),
+    "a fraction": ("added_tokens.json", {"x": 1.5}),
+    "an added word": ("tokenizer_config.json", {"added_tokens_decoder": {"9" * 12: {}}}),
+}
+
+
+@pytest.mark.parametrize(("file", "values"), IDS.values(), ids=IDS)
+def test_an_id_beyond_the_limit_is_refused_before_the_library_counts_up_to_it(
+    model: Path, file: str, values: dict[str, Any]
+) -> None:
+    path = model / "tokenizer" / file
+    if not path.exists():
+        path.write_text("{}")
+    change_json(path, **values)
+    with pytest.raises(UserError, match=rf"{file}: .* has the id"):
+        described(model)
+
+
+def test_the_ids_of_one_file_with_all_are_held_against_the_limit_too(model: Path) -> None:
+    for content in (
+        {"model": {"type": "BPE", "vocab": {"!": 10**12}}},
+        {"model": {"type": "BPE", "vocab": {}}, "added_tokens": [{"content": "x", "id": -7}]},
+    ):
+        (model / "tokenizer/tokenizer.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=r"tokenizer\.json: .* has the id"):
+            described(model)
+
+
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(60))
 CARDS = {
     BOMB + "license: *a60": "YAML aliases",
