@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from coreml_sd.compress.limits import require_prune_fraction
-from coreml_sd.errors import UserError
+from coreml_sd.errors import UserError, named
+from coreml_sd.foreign_files import read_text
+from coreml_sd.limits import LIMITS
 
 ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
 BITS = (1, 2, 3, 4, 6, 8)
@@ -87,9 +90,9 @@ class ConversionConfig:
             _check_choice(knob, getattr(self, knob.name))
         if self.size is not None:
             parse_size(self.size)
-        if self.chunks != "auto" and not (self.chunks.isdigit() and int(self.chunks) >= 1):
+        if self.chunks != "auto" and not 1 <= _whole(self.chunks) <= LIMITS.layers:
             raise UserError(f"chunks = {self.chunks!r}: give a number from 1, or auto")
-        if self.group_size < 1:
+        if not 1 <= self.group_size <= LIMITS.width:
             raise UserError(f"group_size = {self.group_size}: give a number from 1")
         if self.prune is not None:
             require_prune_fraction(self.prune)
@@ -144,7 +147,8 @@ def from_dict(tree: Mapping[str, Any], origin: str = "config") -> ConversionConf
                 place = f"[{section}] {name}" if section else name
                 raise UserError(f"{origin}: unknown key {place}; known: {_known_keys()}")
             values[name] = _typed(knob, entry, origin)
-    return ConversionConfig(**values)
+    with named(origin):
+        return ConversionConfig(**values)
 
 
 def from_toml(path: Path) -> ConversionConfig:
@@ -154,10 +158,8 @@ def from_toml(path: Path) -> ConversionConfig:
         UserError: the file is missing, is not TOML, or holds an unknown or wrong value.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tree = tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise UserError(f"{path}: not a TOML file ({error})") from None
     return from_dict(tree, origin=str(path))
 
@@ -169,9 +171,17 @@ def parse_size(text: str) -> tuple[int, int]:
         UserError: the text is not a size.
     """
     parts = text.lower().split("x")
-    if len(parts) in (1, 2) and all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) in (1, 2) and all(1 <= _whole(part) <= LIMITS.pixels for part in parts):
         return int(parts[0]), int(parts[-1])
-    raise UserError(f"size {text!r}: write HEIGHTxWIDTH in pixels, for example 512x512")
+    raise UserError(
+        f"size {text[:40]!r}: write HEIGHTxWIDTH in pixels, for example 512x512, up to "
+        f"{LIMITS.pixels} each"
+    )
+
+
+def _whole(text: str) -> int:
+    """A whole number in plain digits; 0 where it is none or has more digits than any knob."""
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
 
 
 def _check_choice(knob: dataclasses.Field[Any], value: Any) -> None:

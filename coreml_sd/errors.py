@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
+from pathlib import Path
 
-# How libraries and the loader say that memory was refused.
+# What the loader, numpy, torch and C++ say where the system refuses memory.
 _NO_MEMORY = (
-    "Cannot allocate memory",
-    "can't allocate memory",
     "cannot allocate memory",
+    "can't allocate memory",
     "failed to map segment",
+    "unable to allocate",
     "bad_alloc",
+    "out of memory",
     "can't start new thread",
 )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was refused, in whatever words: nothing that was read is at fault then."""
-    refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or refused or any(w in str(error) for w in _NO_MEMORY)
 
 
 class CoremlSDError(Exception):
@@ -39,3 +37,30 @@ class NoRoomError(UserError):
 
 class KilledError(CoremlSDError):
     """A process of ours was ended from outside or ran out of memory: the same may succeed later."""
+
+
+@contextlib.contextmanager
+def named(file: Path | str) -> Iterator[None]:
+    """Put a file's name before what is said of its content."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{file}: {error}") from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what led to it, says that memory was refused.
+
+    Where little is allowed (`ulimit -v`), a library may not even be loaded: the import fails, with
+    the system's reason in its text.
+    """
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        if isinstance(each, MemoryError) or getattr(each, "errno", None) == errno.ENOMEM:
+            return True
+        if any(text in str(each).lower() for text in _NO_MEMORY):
+            return True
+        each = each.__cause__ or each.__context__
+    return False

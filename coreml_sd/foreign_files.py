@@ -117,6 +117,8 @@ def parse_json(text: str, *, any_number: bool = False) -> Any:
             parse_float=float if any_number else _float,
             parse_int=_any_int if any_number else _int,
         )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not a JSON file ({error})") from None
     except RecursionError:
         raise ValueError(f"nested deeper than {LIMITS.nesting}") from None
     _require_shallow(value)

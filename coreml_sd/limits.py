@@ -37,7 +37,8 @@ class Limits:
 
     # Tensors and networks.
     rank: int = 8
-    elements: int = 1 << 28  # of one input, output or intermediate
+    elements: int = 1 << 28  # of one input, output or weight
+    intermediate_elements: int = 1 << 31  # attention of 96x96 tokens, 8 heads and a batch of 2
     layers: int = 1000  # that a config counts: blocks, layers of each, heads
     width: int = 1 << 17  # channels, features and rows of a table that a config names
 

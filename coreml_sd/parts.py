@@ -22,7 +22,10 @@ from typing import Any
 
 from coreml_sd import __version__
 from coreml_sd.bundle import file_sum
-from coreml_sd.errors import CoremlSDError, KilledError, NoRoomError
+from coreml_sd.compress.early import palettes_of
+from coreml_sd.errors import CoremlSDError, KilledError, NoRoomError, UserError
+from coreml_sd.foreign_files import parse_json, read_text, require_regular
+from coreml_sd.inside_folder import file_inside
 from coreml_sd.plan import Plan
 from coreml_sd.stopping import when_stopped
 
@@ -74,6 +77,8 @@ class Parts:
         """
         if not self._keep:
             self.remove()
+        if self.folder.is_symlink():  # what lies behind it is not ours to remove
+            self.folder.unlink()
         if not self.folder.is_dir():
             return {}
         wanted = {self._name(component.name): component.name for component in self._plan.components}
@@ -125,10 +130,11 @@ class Parts:
             return None
         path = self.folder / f"{_PALETTES}{self._name(component)}"
         try:
-            record = _unsealed(path.read_text("utf-8"))
-        except (OSError, ValueError):
+            lines = _unsealed(read_text(path))["lines"]
+            palettes_of(lines)
+        except (UserError, ValueError, KeyError, TypeError):
             return None
-        return None if record is None else list(record["lines"])
+        return list(lines)
 
     def remove(self) -> None:
         """Remove all of them: the bundle is whole, or they are of no use."""
@@ -140,23 +146,22 @@ class Parts:
         return f"{component}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
     def _taken(self, part: Path, staging: Path) -> dict[str, Any] | None:
-        record = None
         try:
-            record = _unsealed((part / _RECORD).read_text("utf-8"))
-            if record is None:
+            entry, sums = _finished(_unsealed(read_text(part / _RECORD)))
+            held = {name: require_regular(file_inside(part, name)) for name in sums}
+            if any(file_sum(held[name]) != known for name, known in sums.items()):
                 return None
-            if any(file_sum(part / name) != known for name, known in record["files"].items()):
-                return None
-            for name in record["files"]:
-                _link(part / name, staging / name)
-        except (OSError, ValueError):  # vanished, or no hard links there
-            for top in {Path(name).parts[0] for name in record["files"]} if record else ():
-                shutil.rmtree(staging / top, ignore_errors=True)
-                if (staging / top).is_file():
-                    (staging / top).unlink()
+            targets = {name: file_inside(staging, name) for name in sums}
+        except (OSError, UserError, ValueError):
             return None
-        self.sums |= record["files"]
-        entry: dict[str, Any] = record["entry"]
+        try:
+            for name, target in targets.items():
+                _link(held[name], target)
+        except OSError:  # vanished, or no hard links there
+            for top in {Path(name).parts[0] for name in sums}:
+                _removed(staging / top)
+            return None
+        self.sums |= sums
         return entry
 
     def _told(self) -> str | None:
@@ -215,10 +220,35 @@ def _sealed(record: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest() + "\n" + text
 
 
-def _unsealed(sealed: str) -> dict[str, Any] | None:
-    """None where the text is not what was written."""
+def _unsealed(sealed: str) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: the text is not what was written.
+    """
     seal, _, text = sealed.partition("\n")
-    if hashlib.sha256(text.encode()).hexdigest() != seal:
-        return None
-    record: dict[str, Any] = json.loads(text)
+    record = (
+        parse_json(text, any_number=True)
+        if hashlib.sha256(text.encode()).hexdigest() == seal
+        else None
+    )
+    if not isinstance(record, dict):
+        raise ValueError("not a record")
     return record
+
+
+def _finished(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The manifest entry and the sums of the files of a finished component.
+
+    Raises:
+        ValueError: the record is of another kind.
+    """
+    entry, sums = record.get("entry"), record.get("files")
+    paths = entry.get("files") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or not isinstance(sums, dict) or not isinstance(paths, list):
+        raise ValueError("not a record of a component")
+    if not all(isinstance(path, dict) and isinstance(path.get("path"), str) for path in paths):
+        raise ValueError("not a record of files")
+    tops = {path["path"] for path in paths}
+    if not sums or not all(name.partition("/")[0] in tops for name in sums):
+        raise ValueError("files of another component")
+    return entry, sums

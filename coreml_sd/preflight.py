@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from coreml_sd.compress.prune import PRUNED_COMPONENT
-from coreml_sd.errors import CoremlSDError, UserError, is_out_of_memory
+from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.tokenizer_files import require_embedding_rows
@@ -47,8 +47,6 @@ def _look_at(plan: Plan, component: ComponentSpec) -> None:
     except CoremlSDError as error:
         raise UserError(f"{plan.model.folder.path}/{component.part}: {error}") from None
     except Exception as error:  # whatever a value makes it say that no network was built with
-        if is_out_of_memory(error):
-            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{plan.model.folder.path}/{component.part}/config.json: no mobile form can be made of "

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_sd.errors import UserError, is_out_of_memory
+from coreml_sd.errors import UserError
 from coreml_sd.foreign_files import require_regular
 from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME, plain_words
 
@@ -106,8 +106,6 @@ class PromptEncoder:
         try:
             return _build(self.folder, self.facts)
         except Exception as error:  # the library raises nothing narrower for damaged files
-            if is_out_of_memory(error):
-                raise
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{self.folder}: {VOCAB_NAME} or {MERGES_NAME} cannot be read ({reason}); "

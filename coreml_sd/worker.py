@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coreml_sd.child import Send, serve
-from coreml_sd.errors import CoremlSDError
+from coreml_sd.errors import CoremlSDError, is_out_of_memory
 from coreml_sd.lean_imports import allow_lean_imports, import_lean
 from coreml_sd.libraries import quieten
 from coreml_sd.progress import Advance
@@ -45,12 +45,19 @@ def work(request: dict[str, Any], send: Send) -> None:
     """Convert; what goes wrong is told to the caller, who knows what to do about it."""
     try:
         _convert(request, LineProgress(send))
-    except CoremlSDError as error:
-        send("error", error.exit_status, str(error))
-    except OSError as error:  # a full disk, most of all
-        send("os-error", error.errno, error.strerror or str(error), error.filename)
-    except MemoryError:
+    except Exception as error:
+        _tell(error, send)
+
+
+def _tell(error: Exception, send: Send) -> None:
+    if is_out_of_memory(error):
         send("killed", "out of memory; try --jobs 1")
+    elif isinstance(error, CoremlSDError):
+        send("error", error.exit_status, str(error))
+    elif isinstance(error, OSError):  # a full disk, most of all
+        send("os-error", error.errno, error.strerror or str(error), error.filename)
+    else:
+        raise error
 
 
 def _convert(request: dict[str, Any], progress: LineProgress) -> None:

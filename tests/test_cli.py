@@ -128,7 +128,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
         (["--palettize", "3"], "need iOS18"),
         (["--size", "30x30"], "multiples of 8"),
         (["--attention", "flash"], "choose from split-einsum"),
-        (["--config", "absent.toml"], "cannot be read"),
+        (["--config", "absent.toml"], "missing"),
         (["--batch", "3"], "choose from 1, 2"),
     ],
 )

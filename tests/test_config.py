@@ -1,5 +1,6 @@
 """The conversion config: TOML and flags, checks, reproduction."""
 
+import os
 from pathlib import Path
 
 import click
@@ -69,10 +70,46 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     file.write_text("= 3")
     with pytest.raises(UserError, match=r"broken\.toml: not a TOML file"):
         from_toml(file)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="missing"):
         from_toml(tmp_path / "absent.toml")
 
 
 def test_sizes() -> None:
     assert parse_size("512x768") == (512, 768)
     assert parse_size("64") == (64, 64)
+
+
+@pytest.mark.parametrize("chunks", ["²", "٣", "0", "-1", "1.5", "9" * 5000, "", "1001"])
+def test_chunks_are_a_number_in_plain_digits(chunks: str) -> None:
+    with pytest.raises(UserError, match="chunks"):
+        ConversionConfig(chunks=chunks)
+
+
+@pytest.mark.parametrize("size", ["²", "8x²", "٨x٨", "9" * 5000, "8193x8", "x", "8x8x8", "-8"])
+def test_a_size_is_in_plain_digits_and_within_the_limit(size: str) -> None:
+    with pytest.raises(UserError, match="HEIGHTxWIDTH"):
+        ConversionConfig(size=size)
+
+
+DAMAGED_TOML = {
+    "a pipe": None,
+    "not UTF-8": b"\xff",
+    "deep": b"a = " + b"[" * 20_000,
+    "many digits": b"[compress]\ngroup_size = " + b"9" * 5000,
+    "a large number": b"[compress]\ngroup_size = 999999999999",
+    "a mark for a digit": '[coreml]\nchunks = "²"'.encode(),
+    "a table for a knob": b"[model]\nx = 1",
+    "a knob for a section": b"compress = 3",
+    "a knob of another section": b"[coreml]\npalettize = 6",
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED_TOML.values(), ids=DAMAGED_TOML)
+def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, text: bytes | None) -> None:
+    file = tmp_path / "c.toml"
+    if text is None:
+        os.mkfifo(file)
+    else:
+        file.write_bytes(text)
+    with pytest.raises(UserError, match=r"c\.toml: "):
+        from_toml(file)

@@ -50,7 +50,7 @@ def test_a_fault_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json: not UTF-8"):
         read_text(file)
     file.write_text("{")
-    with pytest.raises(UserError, match=r"config\.json: Expecting"):
+    with pytest.raises(UserError, match=r"config\.json: not a JSON file \(Expecting"):
         read_json(file)
     file.write_text("[]")
     with pytest.raises(UserError, match=r"config\.json: not a table"):

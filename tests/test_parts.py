@@ -15,6 +15,7 @@ from coreml_sd.plan import plan_conversion
 from coreml_sd.stopping import clean_up
 from tests.test_same_bytes import contents
 
+LINE = ["palette", "/w", "key", [4, 3], 1, "AAAAAA==", 1, None, 0.5, float("inf")]
 ENTRY = {"files": [{"path": "VAEDecoder.mlpackage"}], "seconds": 1.5}
 
 
@@ -245,7 +246,81 @@ def test_palettes_of_another_config_are_not_taken(sd1_folder: Path, tmp_path: Pa
     ]
     four, six = (Parts(plan, tmp_path / "b", False, lambda: "m", keep=True) for plan in plans)
     changed = Parts(plans[0], tmp_path / "b", False, lambda: "another file", keep=True)
-    four.add_palettes("unet", [["palette"]])
-    assert four.palettes("unet") == [["palette"]]
+    four.add_palettes("unet", [LINE])
+    assert four.palettes("unet") == [LINE]
     assert six.palettes("unet") is None
     assert changed.palettes("unet") is None
+
+
+def reseal(file: Path, change) -> None:
+    """Change a record and its seal, which anyone can reckon."""
+    record = json.loads(file.read_text().partition("\n")[2])
+    change(record)
+    file.write_text(parts_module._sealed(record))
+
+
+RECORDS = {
+    "a file outside": lambda r: r["files"].update({"../x": r["files"].popitem()[1]}),
+    "a file elsewhere": lambda r: r["files"].update({"/etc/passwd": r["files"].popitem()[1]}),
+    "another component's file": lambda r: r["files"].update(other=r["files"].popitem()[1]),
+    "no files": lambda r: r["files"].clear(),
+    "a list of files": lambda r: r.update(files=[]),
+    "no entry": lambda r: r.pop("entry"),
+    "an entry of another kind": lambda r: r.update(entry=7),
+    "an entry without files": lambda r: r["entry"].pop("files"),
+    "files of another kind": lambda r: r["entry"].update(files=[7]),
+    "paths of another kind": lambda r: r["entry"].update(files=[{"path": 7}]),
+}
+
+
+@pytest.mark.parametrize("change", RECORDS.values(), ids=RECORDS)
+def test_a_record_of_another_kind_is_not_taken(sd1_folder: Path, tmp_path: Path, change) -> None:
+    parts = make(sd1_folder, tmp_path)
+    kept = fill(parts, tmp_path)
+    (tmp_path / "x").write_bytes(b"weights")
+    reseal(kept.parent.parent / "part.json", change)
+    assert taken(parts, tmp_path) == {}
+    assert contents(tmp_path / "next") == {}
+
+
+@pytest.mark.parametrize("name", ["part.json", "VAEDecoder.mlpackage/weight.bin"])
+def test_a_pipe_among_the_parts_is_not_waited_for(
+    sd1_folder: Path, tmp_path: Path, name: str
+) -> None:
+    parts = make(sd1_folder, tmp_path)
+    file = fill(parts, tmp_path).parent.parent / name
+    file.unlink()
+    os.mkfifo(file)
+    assert taken(parts, tmp_path) == {}
+
+
+def test_a_link_in_place_of_the_parts_harms_nothing_behind_it(
+    sd1_folder: Path, tmp_path: Path
+) -> None:
+    parts = make(sd1_folder, tmp_path)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").write_text("x")
+    parts.folder.symlink_to(tmp_path / "precious")
+    assert taken(parts, tmp_path) == {}
+    assert (tmp_path / "precious/file").read_text() == "x"
+
+
+LINES = {
+    "a width that does not exist": [*LINE[:6], 5, *LINE[7:]],
+    "a table of another size": [*LINE[:6], 2, *LINE[7:]],
+    "a table of another kind": [*LINE[:5], 7, *LINE[6:]],
+    "no base64": [*LINE[:5], "AAA", *LINE[6:]],
+    "a shape of another kind": [*LINE[:3], 4, *LINE[4:]],
+    "groups that do not fit": [*LINE[:7], 3, *LINE[8:]],
+    "few entries": LINE[:5],
+    "no line": 7,
+}
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_palettes_of_another_kind_are_not_taken(sd1_folder: Path, tmp_path: Path, line) -> None:
+    parts = make(sd1_folder, tmp_path, palettize=1)
+    parts.add_palettes("unet", [LINE])
+    assert parts.palettes("unet") == [LINE]  # negative control
+    parts.add_palettes("unet", [LINE, line])
+    assert parts.palettes("unet") is None

@@ -83,17 +83,21 @@ def main() -> None:
     except click.Abort:
         click.echo("stopped; nothing was left behind", err=True)
         sys.exit(130)
-    except CoremlSDError as error:
-        if os.environ.get("COREML_SD_TRACEBACK"):
-            raise
-        sys.exit(_told(str(error), error.exit_status))
     except Exception as error:
-        if is_out_of_memory(error):
-            sys.exit(_told("out of memory; close other programs, or convert with --jobs 1", 1))
-        if os.environ.get("COREML_SD_TRACEBACK"):
-            raise
-        kind = type(error).__name__
-        sys.exit(_told(f"{kind}: {error} (COREML_SD_TRACEBACK=1 shows where; please report it)", 1))
+        sys.exit(_status(error))
+
+
+def _status(error: Exception) -> int:
+    """The exit status of a command that failed; says why in one line."""
+    if is_out_of_memory(error):
+        remedy = "close other programs, raise ulimit -v, or convert with --jobs 1"
+        return _told(f"not enough memory; {remedy}", 2)
+    if os.environ.get("COREML_SD_TRACEBACK"):
+        raise error
+    if isinstance(error, CoremlSDError):
+        return _told(str(error), error.exit_status)
+    kind = type(error).__name__
+    return _told(f"{kind}: {error} (COREML_SD_TRACEBACK=1 shows where; please report it)", 1)
 
 
 def _told(message: str, status: int) -> int:

@@ -14,10 +14,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from coreml_sd.compress.limits import PALETTE_BITS
 
-# Bits of an index: the widths that Core ML has, all of which divide 24 bits or fill bytes.
-WIDTHS = (1, 2, 3, 4, 6, 8)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def compiled(function: _Function) -> _Function:
@@ -68,5 +67,5 @@ def require_width(bits: int) -> None:
     Raises:
         ValueError: indices have no such width.
     """
-    if bits not in WIDTHS:
-        raise ValueError(f"indices of {bits} bits; there are {', '.join(map(str, WIDTHS))}")
+    if bits not in PALETTE_BITS:
+        raise ValueError(f"indices of {bits} bits; there are {', '.join(map(str, PALETTE_BITS))}")

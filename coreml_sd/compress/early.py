@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coreml_sd.child import Child, Send, serve
-from coreml_sd.compress.limits import PaletteSpec
+from coreml_sd.compress.limits import PALETTE_BITS, PaletteSpec
 from coreml_sd.errors import KilledError, UserError
 from coreml_sd.models.weights import Place
 from coreml_sd.stopping import when_stopped
@@ -141,14 +141,29 @@ def _work(request: dict[str, Any], send: Send) -> None:
 
 
 def palettes_of(lines: Lines) -> dict[Place, Palette]:
-    """The palettes that lines of the process tell of."""
+    """The palettes that lines of the process tell of.
+
+    Raises:
+        ValueError: a line that the process would not send.
+    """
     return dict(map(_from_line, lines))
 
 
 def _from_line(line: list[Any]) -> tuple[Place, Palette]:
     from coreml_sd.compress.palette import Palette
 
+    if not isinstance(line, list) or len(line) != 10:
+        raise ValueError("a palette's line has ten entries")
     _, path, key, shape, groups, table, bits, group_size, squared_error, snr_db = line
+    sizes = [bits, groups, group_size or 1, *(shape if isinstance(shape, list) else [None])]
+    if not all(type(size) is int and size >= 1 for size in sizes) or bits not in PALETTE_BITS:
+        raise ValueError(f"{key}: a palette of other sizes")
+    if group_size is not None and shape[0] != groups * group_size:
+        raise ValueError(f"{key}: {groups} groups of {group_size}")
+    if not all(isinstance(text, str) for text in (path, key, table)):
+        raise ValueError("a palette's names and table are texts")
+    if not all(isinstance(number, (int, float)) for number in (squared_error, snr_db)):
+        raise ValueError(f"{key}: a palette without its error")
     lut = np.frombuffer(base64.b64decode(table), np.float16).reshape(groups, 1 << bits)
     palette = Palette(bits, lut, tuple(shape), group_size, squared_error, snr_db)
     return (Path(path), key), palette

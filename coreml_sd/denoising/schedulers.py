@@ -8,7 +8,7 @@ from typing import Any
 from coreml_sd.denoising.names import NAMES, class_name, named_config
 from coreml_sd.denoising.steps import require_falling, require_steps
 from coreml_sd.denoising.supported import CHOOSE, require_supported
-from coreml_sd.errors import UserError, is_out_of_memory
+from coreml_sd.errors import UserError
 
 __all__ = ["NAMES"]
 
@@ -27,8 +27,6 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
     try:
         return kind.from_config(named)
     except Exception as error:
-        if is_out_of_memory(error):
-            raise
         key = _culprit(kind, named)
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(

@@ -10,6 +10,7 @@ from torch import nn
 from coreml_sd.errors import UserError
 from coreml_sd.models import mobile_diffusion
 from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.folder_files import require_safe_folder
 from coreml_sd.models.seeded import SeededFolder
 from coreml_sd.models.tensor_names import is_harmless
 
@@ -51,6 +52,7 @@ def _load(kind: Any, folder: DiffusersFolder, part: str) -> nn.Module:
     """
     from coreml_sd.models.skeleton import open_network
 
+    require_safe_folder(folder.path)
     open_network(folder, part)  # the libraries reserve what the config asks for, then compare
     folder.check_weights(part)
     try:

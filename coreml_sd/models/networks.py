@@ -195,12 +195,12 @@ def _sample_tokens(length: int, vocabulary: int, text: dict[str, Any], seed: int
     generator = np.random.default_rng(seed)
     start, end = text.get("bos_token_id"), text.get("eos_token_id")
     # CLIP configs say 0 and 2 where the tokenizer says the last two.
-    start = start if start and start < vocabulary else vocabulary - 2
-    end = end if end and 2 < end < vocabulary else vocabulary - 1
+    start = start if isinstance(start, int) and 0 < start < vocabulary else vocabulary - 2
+    end = end if isinstance(end, int) and 2 < end < vocabulary else vocabulary - 1
     words = int(generator.integers(1, max(2, min(20, length - 2))))
     ids = np.full((1, length), end)
     ids[0, 0] = start
-    ids[0, 1 : 1 + words] = generator.integers(1, min(start, end), words)
+    ids[0, 1 : 1 + words] = generator.integers(1, max(2, min(start, end)), words)
     if seed % 2 and vocabulary - 1 > max(start, end):
         ids[0, words] = vocabulary - 1  # a word that was added behind the marks
     return {"input_ids": ids.astype(np.float32)}

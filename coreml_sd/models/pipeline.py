@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from coreml_sd.denoising.own import own_scheduler, require_drawable
-from coreml_sd.errors import UserError
+from coreml_sd.errors import UserError, named
 from coreml_sd.limits import LIMITS
 from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.corrections import SCHEDULER_FILE
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.source import Source
 
@@ -45,7 +46,8 @@ def read_advice(folder: DiffusersFolder, scheduler: dict[str, Any]) -> Advice:
     given = folder.json_file(ADVICE_NAME) if own.is_file() else {}
     name = given.get("scheduler")
     if name:
-        require_drawable(str(name), scheduler)
+        with named(own):
+            require_drawable(str(name), scheduler)
     guidance, steps = given.get("guidance", Advice.guidance), given.get("steps", Advice.steps)
     prompts = given.get("prompts", _PROMPTS)
     if isinstance(guidance, bool) or not isinstance(guidance, (int, float)):
@@ -56,8 +58,10 @@ def read_advice(folder: DiffusersFolder, scheduler: dict[str, Any]) -> Advice:
         raise UserError(f"{own}: steps is {steps!r}; give a whole number from 1 to {LIMITS.steps}")
     if not isinstance(prompts, (list, tuple)) or not all(isinstance(p, str) for p in prompts):
         raise UserError(f"{own}: prompts is not a list of texts")
+    with named(folder.path / SCHEDULER_FILE):
+        chosen = str(name) if name else own_scheduler(scheduler).name
     return Advice(
-        scheduler=str(name) if name else own_scheduler(scheduler).name,
+        scheduler=chosen,
         guidance=float(guidance),
         steps=steps,
         prompts=tuple(prompts),

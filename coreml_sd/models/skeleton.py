@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from coreml_sd.errors import UserError, is_out_of_memory
+from coreml_sd.errors import UserError
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 from coreml_sd.models.load import network_class
 from coreml_sd.models.seeded import SeededFolder
 from coreml_sd.models.tensor_file import TensorFile
-from coreml_sd.models.tensor_names import is_harmless, spellings
+from coreml_sd.models.tensor_names import is_harmless, renamed_attentions, spellings
 from coreml_sd.models.weights import FileWeights, Weights
 
 _SHOWN = 3  # names in an error
@@ -67,8 +67,6 @@ def _built(folder: DiffusersFolder, part: str) -> nn.Module:
     except UserError:
         raise
     except Exception as error:  # whatever a class says of a config that it cannot build
-        if is_out_of_memory(error):
-            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{folder.path / part}/config.json: no network can be built from it ({reason})"
@@ -92,8 +90,9 @@ def _places(
 ) -> dict[str, tuple[TensorFile, str]]:
     """Parameter -> its file and its name there."""
     places, missing, taken = {}, [], set()
+    renamed = renamed_attentions(module) if is_single else []
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        key = next((key for key in spellings(module, name, is_single) if key in held), None)
+        key = next((key for key in spellings(name, renamed) if key in held), None)
         if key is None:
             missing.append(name)
             continue

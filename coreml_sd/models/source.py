@@ -41,11 +41,14 @@ def find_source(model: str, revision: str | None = None, variant: str | None = N
         return Source(DEMO, DEMO_FOLDER)
     if model in PRESETS:
         return Source(model, DEMO_FOLDER)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return Source(folder.resolve().name, folder.resolve())
-    if folder.is_file():
-        raise UserError(_of_a_file(model, folder))
+    try:
+        folder = Path(model).expanduser()
+        if folder.is_dir():
+            return Source(folder.resolve().name, folder.resolve())
+        if folder.is_file():
+            raise UserError(_of_a_file(model, folder))
+    except (OSError, RuntimeError) as error:  # a name too long, the home of nobody
+        raise UserError(f"{model[:200]}: no such folder ({error})") from None
     if not _HUB_ID.fullmatch(model) or model.startswith((".", "~")):
         raise UserError(f"{model}: no such folder; give a diffusers folder, a hub id or `demo`")
     from coreml_sd.models.hub import fetch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
@@ -18,19 +18,28 @@ _HARMLESS = re.compile(
 )
 
 
-def spellings(module: nn.Module, name: str, is_single: bool) -> Iterator[str]:
+def renamed_attentions(module: nn.Module) -> list[str]:
+    """Paths of the attentions whose tensors had other names in older files."""
+    return [
+        path
+        for path, attention in module.named_modules()
+        if getattr(attention, "_from_deprecated_attn_block", False)
+    ]
+
+
+def spellings(name: str, renamed: Sequence[str]) -> Iterator[str]:
     """The names that a parameter of a network may have in its files, today's first.
 
     Args:
-        is_single: whether one file holds the network; of shards diffusers reads no older names.
+        renamed: `renamed_attentions`; none for shards, of which diffusers reads no older names.
     """
     yield name
     if name.startswith(_OPTIONAL_PREFIX):
         yield name.removeprefix(_OPTIONAL_PREFIX)
     else:
         yield _OPTIONAL_PREFIX + name
-    for path, attention in module.named_modules() if is_single else ():
-        if getattr(attention, "_from_deprecated_attn_block", False) and name.startswith(f"{path}."):
+    for path in renamed:
+        if name.startswith(f"{path}."):
             rest, _, kind = name.removeprefix(f"{path}.").rpartition(".")
             if rest in _ATTENTION:
                 yield f"{path}.{_ATTENTION[rest]}.{kind}"

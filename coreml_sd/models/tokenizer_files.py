@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.errors import UserError, is_out_of_memory
+from coreml_sd.errors import UserError
 from coreml_sd.foreign_files import read_table, read_text
+from coreml_sd.limits import LIMITS
 from coreml_sd.models.diffusers_folder import DiffusersFolder
 
 VOCAB_NAME, MERGES_NAME = "vocab.json", "merges.txt"
@@ -23,6 +26,13 @@ _CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")
 # What some libraries write for any tokenizer; the class in model_index.json decides.
 _GENERIC_CLASSES = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")
 _LARGEST_LENGTH = 1 << 30  # transformers gives a larger one where the files say none
+# Where files have ids: paths of keys to tables and lists of words.
+_IDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    VOCAB_NAME: ((),),
+    "added_tokens.json": ((),),
+    _JOINED_NAME: (("model", "vocab"), ("added_tokens",)),
+    _CONFIG_NAME: (("added_tokens_decoder",),),
+}
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 
@@ -178,11 +188,10 @@ def load_tokenizer(folder: DiffusersFolder, part: str = _FOLDER) -> LoadedTokeni
     path = folder.path / part
     files = [file for file in sorted(path.iterdir()) if file.is_file()]
     stamp = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    _check_ids(path, stamp)
     try:
         return _load(path, stamp)
     except Exception as error:  # the library raises nothing narrower for damaged files
-        if is_out_of_memory(error):
-            raise
         for file in files:
             if file.suffix == ".json" and not file.name.startswith("."):
                 folder.json_file(f"{part}/{file.name}")
@@ -200,6 +209,47 @@ def _load(path: Path, _stamp: tuple[tuple[str, int, int], ...]) -> LoadedTokeniz
     loaded = LoadedTokenizer(path, CLIPTokenizer.from_pretrained(str(path), local_files_only=True))
     _check_marks(loaded)
     return loaded
+
+
+@functools.lru_cache(maxsize=4)
+def _check_ids(path: Path, _stamp: tuple[tuple[str, int, int], ...]) -> None:
+    """Refuse ids beyond the limit, up to the largest of which the library counts."""
+    for name, places in _IDS.items():
+        file = path / name
+        if not file.is_file():
+            continue
+        table = read_table(file, any_number=True)
+        for place in places:
+            held: Any = table
+            for key in place:
+                held = held.get(key) if isinstance(held, dict) else None
+            if isinstance(held, list) and len(held) > LIMITS.added_tokens:
+                raise UserError(f"{file}: adds {len(held)} words; at most {LIMITS.added_tokens}")
+            for word, id in _ids(held):
+                if not _is_id(id):
+                    raise UserError(
+                        f"{file}: {str(word)[:40]!r} has the id {str(id)[:40]}; ids are whole "
+                        f"numbers from 0 to {LIMITS.token_id}"
+                    )
+
+
+def _ids(held: Any) -> Iterator[tuple[Any, Any]]:
+    """Word and id of a vocabulary, of a list of added words, or of added words by their id."""
+    if isinstance(held, list):
+        yield from ((each.get("content"), each.get("id")) for each in held if _is_table(each))
+    elif isinstance(held, dict):
+        for key, value in held.items():
+            yield (value.get("content"), key) if _is_table(value) else (key, value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_id(id: Any) -> bool:
+    if isinstance(id, str):  # the key of a table
+        return re.fullmatch("[0-9]{1,9}", id) is not None and int(id) <= LIMITS.token_id
+    return type(id) is int and 0 <= id <= LIMITS.token_id
 
 
 def _check_class(folder: DiffusersFolder, part: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from coreml_sd.errors import UserError, is_out_of_memory
+from coreml_sd.errors import UserError
 from coreml_sd.memory.freed import let_pages_go
 from coreml_sd.models import mobile_diffusion
 from coreml_sd.models.component import ComponentSpec
@@ -124,8 +124,6 @@ class DiffusersSource:
                     **left_out,
                 )
         except Exception as error:  # whatever a folder makes it say
-            if is_out_of_memory(error):
-                raise
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self._folder.path}: diffusers cannot open it: {reason}") from None
 

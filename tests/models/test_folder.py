@@ -78,7 +78,7 @@ def test_a_scheduler_that_is_not_here_is_refused_before_any_work(
 ) -> None:
     name_scheduler(model, str(scheduler["_class_name"]))
     change_json(model / "scheduler/scheduler_config.json", **scheduler)
-    with pytest.raises(UserError, match=rf"^scheduler config: {told}[^\n]*; [^\n]+$"):
+    with pytest.raises(UserError, match=rf"^[^\n]+scheduler config: {told}[^\n]*; [^\n]+$"):
         open_model(ConversionConfig(model=str(model)))
 
 

@@ -242,7 +242,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "no weights": (without, r"unet: no safetensors weights: diffusion_pytorch_model.safetensors"),
     "another name only": (renamed("_backup"), r"model_backup.safetensors, a name that diffusers"),
-    "a damaged index": (cut_index, "index.json: Expecting"),
+    "a damaged index": (cut_index, "index.json: not a JSON file"),
     "a shard is missing": (lost_shard, "its shard diffusion_pytorch_model-00002-of-00002"),
     "a shard outside": (shard_elsewhere, "not a file beside it"),
     "a tensor in two shards": (shared_tensor, "both hold .*; keep one of them"),

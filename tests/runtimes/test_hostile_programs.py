@@ -77,7 +77,9 @@ def test_a_huge_tensor_within_an_op_that_gives_a_small_one_is_refused(tmp_path: 
         Op("reshape", {"a": (1, 1, 2, 2)}, {"x": "x", "shape": np.array([1, 1, 2, 2])}),
         Op("conv", {"y": (1, 1, 2, 2)}, {"x": "a", **conv, **pads}),
     ]
-    with pytest.raises(UserError, match=rf"op y \(conv\) makes a .* at most {LIMITS.elements}"):
+    with pytest.raises(
+        UserError, match=rf"op y \(conv\) makes a .* at most {LIMITS.intermediate_elements}"
+    ):
         MilNetwork(write_package(tmp_path / "a.mlpackage", ops, ["y"]))
 
 
@@ -91,6 +93,24 @@ def test_a_declared_size_beyond_the_limits_is_refused(
     path = write_package(tmp_path / "b.mlpackage", op("relu", x="x"), ["y"], {"x": shape})
     with pytest.raises(UserError, match=r"b\.mlpackage: input x: a tensor of"):
         MilPackage(path).op_histogram()
+
+
+def test_the_attention_of_large_pictures_is_opened(tmp_path: Path) -> None:
+    """An intermediate may be larger than what goes in and comes out: 96x96 tokens, 16 heads."""
+    heads, tokens = 16, 96 * 96
+    ops = [
+        Op(
+            "matmul",
+            {"a": (heads, tokens, tokens)},
+            {"x": "x", "y": "x", "transpose_y": np.bool_(1)},
+        ),
+        Op("matmul", {"y": (heads, tokens, 1)}, {"x": "a", "y": "x"}),
+    ]
+    path = write_package(tmp_path / "a.mlpackage", ops, ["y"], {"x": (heads, tokens, 1)})
+    MilNetwork(path)
+    path = write_package(tmp_path / "b.mlpackage", ops, ["a"], {"x": (heads, tokens, 1)})
+    with pytest.raises(UserError, match=f"output a: .* at most {LIMITS.elements} "):
+        MilNetwork(path)
 
 
 def palette(bits: int, entries: int, shape: tuple[int, ...] = (64, 64)) -> list[Op]:

@@ -241,9 +241,7 @@ class TestDamage:
     @pytest.mark.parametrize("name", ["Manifest.json", SPEC])
     def test_a_missing_or_garbled_part(self, copy: Path, name: str) -> None:
         (copy / name).write_bytes(b"\x00\x01garbage")
-        with pytest.raises(
-            UserError, match=r"not a readable|holds no ML program|Manifest\.json: Exp"
-        ):
+        with pytest.raises(UserError, match=r"not a readable|holds no ML program|not a JSON"):
             MilPackage(copy)
         (copy / name).unlink()
         with pytest.raises(UserError, match="missing"):

@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
+from coreml_sd.foreign_files import open_regular
+from coreml_sd.limits import LIMITS
 from coreml_sd.runtimes.litert.extra import require_android
+from coreml_sd.runtimes.litert.verify import require_whole
 
 _IDENTIFIER = b"TFL3"
 _NUMPY: dict[str, np.dtype[Any]] = {
@@ -104,7 +107,7 @@ class TFLiteFile:
         require_android()
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error}); convert again") from None
@@ -114,6 +117,7 @@ class TFLiteFile:
 
         self._schema = schema
         try:
+            require_whole(self._bytes)
             self._model = schema.Model.GetRootAs(self._bytes, 0)
         except _DAMAGE as error:
             raise UserError(f"{path}: damaged ({error}); convert again") from None
@@ -210,6 +214,9 @@ class TFLiteFile:
         tensors = self.graphs[entry.SubgraphIndex()].tensors
         inputs = [entry.Inputs(j) for j in range(entry.InputsLength())]
         outputs = [entry.Outputs(j) for j in range(entry.OutputsLength())]
+        names = [each.Name().decode() for each in (*inputs, *outputs)]
+        if len(set(names)) < len(names) or any("\0" in name or not name for name in names):
+            raise ValueError("names of inputs and outputs that cannot be told apart")
         return Signature(
             entry.SignatureKey().decode(),
             {each.Name().decode(): tensors[each.TensorIndex()] for each in inputs},
@@ -218,10 +225,13 @@ class TFLiteFile:
 
     def _tensor(self, index: int, source: Any) -> Tensor:
         quantization = source.Quantization()
+        shape = _indices(source.ShapeAsNumpy())
+        if len(shape) > LIMITS.rank or prod(map(abs, shape)) > LIMITS.intermediate_elements:
+            raise ValueError(f"tensor {index} has {len(shape)} axes, {prod(shape)} elements")
         return Tensor(
             index,
             source.Name().decode(errors="replace"),
-            tuple(_indices(source.ShapeAsNumpy())),
+            tuple(shape),
             _names(self._schema.TensorType)[source.Type()].lower(),
             self._span(source.Buffer())[1],
             quantization.ScaleLength() if quantization else 0,

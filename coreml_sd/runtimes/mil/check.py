@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from coreml_sd.errors import UserError
+from coreml_sd.limits import LIMITS
 from coreml_sd.runtimes.mil.constexpr import DECODERS
 from coreml_sd.runtimes.mil.ops import OPS
-from coreml_sd.runtimes.mil.values import check_value, element_and_shape
+from coreml_sd.runtimes.mil.values import check_value, element_and_shape, require_size
 
 _LIST = "values"  # the parameter that takes several tensors
 _MANY_OPS = 1_000_000
@@ -40,12 +41,18 @@ def check_function(path: str, name: str, proto: Any) -> None:
     for entry in proto.inputs:
         where = f"{path}: input {entry.name}"
         _check_shape(entry.type, where, constant=False)
+        require_size(element_and_shape(entry.type, where)[1], where, LIMITS.elements)
         _make(made, entry.name, False, where)
     for op in block.operations:
         _check_op(path, op, made)
     for output in block.outputs:
         if output not in made:
             raise _damaged(f"{path}: output {output}", "is not made")
+    ends = {*block.outputs}
+    for op in block.operations:
+        for output in (each for each in op.outputs if each.name in ends):
+            _, shape = element_and_shape(output.type, path)
+            require_size(shape, f"{path}: output {output.name}", LIMITS.elements)
 
 
 def _check_op(path: str, op: Any, made: dict[str, bool]) -> None:
@@ -70,8 +77,10 @@ def _check_op(path: str, op: Any, made: dict[str, bool]) -> None:
 
 
 def _check_shape(kind: Any, where: str, constant: bool) -> None:
-    """Only a list that stands in the file may be empty."""
+    """Only a list that stands in the file may be empty, and only an intermediate large."""
     _, shape = element_and_shape(kind, where)
+    if constant:
+        require_size(shape, where, LIMITS.elements)
     if 0 in shape and not (constant and len(shape) == 1):
         raise _damaged(where, f"is empty ({shape})")
 

@@ -28,9 +28,10 @@ class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = function(*args, **(kwargs or {}))
         for each in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(each, Tensor) and each.numel() > LIMITS.elements:
+            if isinstance(each, Tensor) and each.numel() > LIMITS.intermediate_elements:
                 raise ValueError(
-                    f"makes a tensor of {each.numel()} elements; at most {LIMITS.elements} are made"
+                    f"makes a tensor of {each.numel()} elements; "
+                    f"at most {LIMITS.intermediate_elements} are made"
                 )
         return result
 

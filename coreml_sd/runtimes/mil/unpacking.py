@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coreml_sd.compress.compiled import WIDTHS, compiled_within, require_flat, require_width
+from coreml_sd.compress.compiled import compiled_within, require_flat, require_width
+from coreml_sd.compress.limits import PALETTE_BITS
 from coreml_sd.errors import UserError
 
 Array = NDArray[Any]
@@ -66,16 +67,16 @@ def width_of(entries: int) -> int:
     Raises:
         UserError: no width of indices has that many entries.
     """
-    for bits in WIDTHS:
+    for bits in PALETTE_BITS:
         if entries == 1 << bits:
             return bits
-    known = ", ".join(str(1 << bits) for bits in WIDTHS)
+    known = ", ".join(str(1 << bits) for bits in PALETTE_BITS)
     raise UserError(f"a palette of {entries} entries; Core ML has those of {known}; convert again")
 
 
 def _require_indices(packed: Array, bits: int, count: int) -> int:
     """How many bytes `count` indices take."""
-    if bits not in WIDTHS:
+    if bits not in PALETTE_BITS:
         raise UserError(f"indices of {bits} bits; Core ML has none; convert again")
     needed = -(-count * bits // 8)
     if packed.ndim != 1 or packed.dtype != np.uint8:

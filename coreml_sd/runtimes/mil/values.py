@@ -58,12 +58,20 @@ def element_and_shape(value_type: Any, where: str) -> tuple[str, tuple[int, ...]
         if dimension.WhichOneof("dimension") != "constant":
             raise UserError(f"{where}: flexible shapes are not supported; convert at fixed sizes")
         shape.append(int(dimension.constant.size))
-    if len(shape) > LIMITS.rank or prod(shape) > LIMITS.elements:
+    require_size(tuple(shape), where, LIMITS.intermediate_elements)
+    return element, tuple(shape)
+
+
+def require_size(shape: tuple[int, ...], where: str, most: int) -> None:
+    """
+    Raises:
+        UserError: more elements than `most`, or more axes than the limit.
+    """
+    if len(shape) > LIMITS.rank or prod(shape) > most:
         raise UserError(
             f"{where}: a tensor of {prod(shape)} elements on {len(shape)} axes; "
-            f"at most {LIMITS.elements} on {LIMITS.rank} are read"
+            f"at most {most} on {LIMITS.rank} are read"
         )
-    return element, tuple(shape)
 
 
 def check_value(value: Any, where: str) -> None:
@@ -73,6 +81,7 @@ def check_value(value: Any, where: str) -> None:
         UserError: it is of no known kind, or an immediate one does not hold what its type says.
     """
     element, shape = element_and_shape(value.type, where)
+    require_size(shape, where, LIMITS.elements)
     kind = value.WhichOneof("value")
     if kind == "blobFileValue":
         if element == "string":

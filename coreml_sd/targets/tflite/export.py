@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from coreml_sd.errors import CoremlSDError, UserError, is_out_of_memory
+from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.libraries import quiet_native, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
@@ -67,8 +67,6 @@ def export(
         except UserError:
             raise
         except Exception as error:  # the converter raises many kinds, its own included
-            if is_out_of_memory(error):
-                raise
             reason = str(error).strip() or noise()
             raise CoremlSDError(f"{file_name}: litert-torch could not convert it: {reason}") from (
                 error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_sd.errors import CoremlSDError, UserError, is_out_of_memory
+from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.libraries import quiet_native
 from coreml_sd.targets.tflite.profiles import Quantization
 from coreml_sd.targets.tflite.quantizer_faults import refuses_fp16_lookup, worked_around
@@ -85,8 +85,6 @@ def _quantize(
         except UserError:
             raise
         except Exception as error:  # the quantizer raises many kinds
-            if is_out_of_memory(error):
-                raise
             reason = str(error).strip() or noise()
             raise CoremlSDError(
                 f"{name}: could not be quantized to {quantization}: {reason}"
