@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from coreml_sd.errors import UserError
+from coreml_sd.limits import LIMITS
 
 _UNSAFE = ("", ".", "..")
 
@@ -12,7 +13,8 @@ _UNSAFE = ("", ".", "..")
 def stays_inside(relative: str) -> bool:
     """Whether a name leads to something inside its folder, before links are followed."""
     parts = relative.split("/")
-    return not any(part in _UNSAFE for part in parts) and not any(m in relative for m in "\\:\0")
+    deep = len(parts) > LIMITS.nesting
+    return not deep and not {*_UNSAFE} & {*parts} and not any(m in relative for m in "\\:\0")
 
 
 def file_inside(folder: Path, relative: str) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
-from coreml_sd.foreign_files import require_regular
+from coreml_sd.foreign_files import read_table, require_regular
 from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME, plain_words
 
 # Python takes four control characters for white space, Unicode and the tokenizer do not.
@@ -22,6 +22,7 @@ _BLANK = r"[^\S\x1c-\x1f]"
 _INK = r"[\S\x1c-\x1f]"
 _UNSPACED = r"[\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
 _WORD_START = re.compile(f"(?<!{_INK}){_INK}|{_UNSPACED}")
+_LONGEST = 1_000_000  # characters of a prompt whose added words were written out
 _TAIL = re.compile(f"{_BLANK}+\\Z")
 
 
@@ -82,6 +83,11 @@ class PromptEncoder:
                 written += f" {token}_{count}"
                 count += 1
             prompt = prompt.replace(token, written)
+            if len(prompt) > _LONGEST:
+                raise UserError(
+                    f"the prompt grows beyond {_LONGEST:,} characters by its added words, such as "
+                    f"{token[:40]!r}; write fewer of them"
+                )
         return prompt
 
     def _cut(self, prompt: str, kept: int) -> str:
@@ -119,7 +125,8 @@ def _build(folder: Path, facts: dict[str, Any]) -> Any:
     from tokenizers.models import BPE
 
     loaded = _clip_tokenizer(folder).backend_tokenizer
-    vocabulary, merges = BPE.read_file(str(folder / VOCAB_NAME), str(folder / MERGES_NAME))
+    _, merges = BPE.read_file(str(folder / VOCAB_NAME), str(folder / MERGES_NAME))
+    vocabulary = read_table(folder / VOCAB_NAME)  # where no word may stand twice
     added = facts.get("added_tokens")
     words = plain_words(vocabulary, facts) if added is None else added
     # A word that is added gets the id that it has in the vocabulary.

@@ -113,3 +113,19 @@ def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"merges\.txt cannot be read") as caught:
         PromptEncoder(tmp_path, PLAIN).encode("a cat")
     assert "\n" not in str(caught.value)
+
+
+def test_words_that_multiply_each_other_have_an_end() -> None:
+    """Each of 30 words is written as itself and the next: 2^30 words."""
+    names = ["z" + "_1" * depth for depth in range(30)]
+    added = [word(name, 10 + number) for number, name in enumerate(names)]
+    with pytest.raises(UserError, match="beyond 1,000,000 characters"):
+        ids({**PLAIN, "added_tokens": added}, " ".join(names))
+
+
+def test_a_word_twice_in_the_vocabulary_is_refused(tmp_path: Path) -> None:
+    text = (VOCABULARY / "vocab.json").read_text("utf-8")
+    (tmp_path / "vocab.json").write_text(text.replace("{", '{"!": 5, ', 1), "utf-8")
+    shutil.copy(VOCABULARY / "merges.txt", tmp_path)
+    with pytest.raises(UserError, match="twice"):
+        PromptEncoder(tmp_path, PLAIN).encode("a cat")

@@ -30,8 +30,10 @@ public enum Limits {
 
     // Tensors and networks.
     public static let rank = 8
-    /// Of one input, output or intermediate.
+    /// Of one input, output or weight.
     public static let elements = 1 << 28
+    /// Of what a network computes on the way: attention that is not cut into slices.
+    public static let intermediateElements = 1 << 31
     /// That a config counts: blocks, layers of each, heads.
     public static let layers = 1000
     /// Channels, features and rows of a table that a config names.

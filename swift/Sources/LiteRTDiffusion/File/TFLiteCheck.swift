@@ -90,13 +90,12 @@ enum TFLiteCheck {
         _ = try tensor.table(6)
     }
 
-    /// Attention that is not cut into slices has intermediates of some times what inputs and outputs
-    /// may have. Of a length of 0 LiteRT makes an empty tensor.
+    /// Of a length of 0 LiteRT makes an empty tensor.
     static func isReasonable(_ shape: [Int]) -> Bool {
         var count = 1
         for length in shape {
             let (longer, overflow) = count.multipliedReportingOverflow(by: max(length, 1))
-            guard !overflow, longer <= 4 * Limits.elements else { return false }
+            guard !overflow, longer <= Limits.intermediateElements else { return false }
             count = longer
         }
         return shape.count <= Limits.rank

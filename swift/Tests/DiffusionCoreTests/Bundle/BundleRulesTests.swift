@@ -66,6 +66,7 @@ struct LimitsTests {
             "word_characters": Double(Limits.wordCharacters), "steps": Double(Limits.steps),
             "train_timesteps": Double(Limits.trainTimesteps), "guidance": Limits.guidance,
             "rank": Double(Limits.rank), "elements": Double(Limits.elements),
+            "intermediate_elements": Double(Limits.intermediateElements),
             "layers": Double(Limits.layers), "width": Double(Limits.width), "files": Double(Limits.files),
             "file_bytes": Double(Limits.fileBytes), "text_bytes": Double(Limits.textBytes),
             "program_bytes": Double(Limits.programBytes), "nesting": Double(Limits.nesting),
