@@ -116,9 +116,11 @@ def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_words_that_multiply_each_other_have_an_end() -> None:
-    """Each of 30 words is written as itself and the next: 2^30 words."""
-    names = ["z" + "_1" * depth for depth in range(30)]
-    added = [word(name, 10 + number) for number, name in enumerate(names)]
+    """Each word ends with the next, and is written twice: 2^24 of the last."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = [letters[first:] for first in range(24)]
+    ends = [*names, *(f"{name}_1" for name in names)]
+    added = [word(name, 10 + number) for number, name in enumerate(ends)]
     with pytest.raises(UserError, match="beyond 1,000,000 characters"):
         ids({**PLAIN, "added_tokens": added}, " ".join(names))
 
