@@ -78,9 +78,32 @@ class Bundle:
         return names
 
     def files(self, component: str, target: str = "coreml") -> list[Path]:
-        """The files of one component for one target, in running order (chunks chain)."""
+        """The files of one component for one target, in running order (chunks chain).
+
+        Raises:
+            UserError: the bundle holds none.
+        """
         entries = self.component(component)["files"]
-        return [self.path / entry["path"] for entry in entries if entry["target"] == target]
+        paths = [self.path / entry["path"] for entry in entries if entry["target"] == target]
+        if not paths:
+            raise UserError(
+                f"{self.path}: no {target} files of {component} in this bundle; convert again with "
+                f"--target {target}"
+            )
+        return paths
+
+    def file(self, component: str, target: str) -> Path:
+        """The only file of one component for one target.
+
+        Raises:
+            UserError: the bundle holds none, or several.
+        """
+        path, *more = self.files(component, target)
+        if more:
+            raise UserError(
+                f"{self.path}: {component} is cut into {1 + len(more)} {target} files; one is run"
+            )
+        return path
 
     def all_files(self) -> list[dict[str, Any]]:
         """What the manifest says of every network's file: components in order, then the step

@@ -160,6 +160,9 @@ def _check_component(component: Component, place: str, listed: Mapping[str, List
         is_there = is_listed(file.path, listed)
         _require(is_there, f"{where}.path", f"{file.path} is not among the files")
     _check_chain(component, place)
+    for target, told in ({} if component.parity is UNSET else component.parity).items():
+        names = [check.name for check in told.checks]
+        _require(told.headline in names, f"{place}.parity.{target}.headline", "no such check")
 
 
 def _check_chain(component: Component, place: str) -> None:

@@ -129,6 +129,8 @@ def closing_table(bundle: Any) -> Any:
     for name, entry in bundle.components.items():
         for target in bundle.targets:
             files = [file for file in entry["files"] if file["target"] == target]
+            if not files:
+                continue
             rows.append(
                 [
                     "\n".join(file["path"] for file in files),

@@ -77,10 +77,12 @@ def bundle_picture_costs(bundle: Bundle, target: str) -> list[PictureCosts]:
         {
             name: part_costs([file_costs(file) for file in bundle.files(name, target)], rows(entry))
             for name, entry in bundle.components.items()
+            if any(file["target"] == target for file in entry["files"])
         }
     )
 
 
 def rows(component: Mapping[str, Any]) -> int:
-    """The batch of a component of a manifest."""
-    return int(component["inputs"][0]["shape"][0])
+    """The batch of a component of a manifest; 1 where it declares no inputs."""
+    inputs = component["inputs"]
+    return int(inputs[0]["shape"][0]) if inputs else 1

@@ -104,8 +104,7 @@ def _litert(bundle: Bundle, accelerator: str) -> Runtime:
     environment()  # the library once, before anything is measured or loaded by another thread
 
     def open_component(component: str) -> Network:
-        (path,) = bundle.files(component, "tflite")
-        return LiteRTNetwork(path, accelerator=chosen)
+        return LiteRTNetwork(bundle.file(component, "tflite"), accelerator=chosen)
 
     return Runtime(
         "litert",

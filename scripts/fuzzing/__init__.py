@@ -1,0 +1,1 @@
+"""Changed inputs for every reader of files from elsewhere."""
