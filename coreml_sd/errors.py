@@ -64,3 +64,9 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         each = each.__cause__ or each.__context__
     return False
+
+
+def one_line(message: str) -> str:
+    """A message for a terminal: no line ends, and no character that would steer it."""
+    joined = " ".join(message.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from coreml_sd.bundle import write_manifest
+from coreml_sd.errors import one_line
 from tests.command import Done, Run, runner
 
 run = pytest.fixture(runner)
@@ -272,3 +273,8 @@ def test_the_process_ends_with_the_status(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "coreml_sd.cli.main", "convert", "./nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     Done(done.returncode, done.stdout, done.stderr).refused("no such folder")
+
+
+def test_a_message_cannot_steer_the_terminal() -> None:
+    assert one_line("a\nb\x1b[31m\x07 \u2028c") == "a b\\x1b[31m\\x07 c"
+    assert one_line("naïve 猫: 'x'") == "naïve 猫: 'x'"

@@ -35,3 +35,18 @@ def test_no_word_is_broken_and_none_is_lost(width: int, text_columns: int) -> No
 def test_a_wide_terminal_has_a_grid_and_a_narrow_one_paragraphs() -> None:
     assert "┃" in shown(100) and "┃" not in shown(40)
     assert "  stored: 646.3 MB" in shown(40)
+
+
+def test_sentences_may_be_wrapped() -> None:
+    rows = [["a comparison of one thing with another", "10.0 dB", "passed"]]
+    columns = ["comparison", "figure", ""]
+    kept, wrapped = (
+        table("t", columns, rows, text_columns=1, sentences=sentences)
+        for sentences in (False, True)
+    )
+    narrow = Console(width=40, file=io.StringIO(), record=True)
+    narrow.print(kept)
+    assert "figure: 10.0 dB" in narrow.export_text()
+    narrow.print(wrapped)
+    told = narrow.export_text()
+    assert "figure:" not in told and "comparison" in told and "another" in told

@@ -11,7 +11,7 @@ import click
 
 from coreml_sd import __version__
 from coreml_sd.cli.signals import stopping_at_once
-from coreml_sd.errors import CoremlSDError, is_out_of_memory
+from coreml_sd.errors import CoremlSDError, is_out_of_memory, one_line
 
 # name -> the line shown by --help; each lives in the module of its name.
 _COMMANDS = {
@@ -101,8 +101,7 @@ def _status(error: Exception) -> int:
 
 
 def _told(message: str, status: int) -> int:
-    """One line, whatever the message looks like."""
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(f"Error: {one_line(message)}", err=True)
     return status
 
 

@@ -81,7 +81,7 @@ def _tables(report: Any) -> list[Any]:
             for c in entry.checks
         ]
         title = f"{entry.component}, {entry.target}: {entry.label}"
-        tables.append(table(title, columns, rows, text_columns=1))
+        tables.append(table(title, columns, rows, text_columns=1, sentences=True))
     if report.pictures:
         names = [runtime.name for runtime in report.runtimes]
         rows = [
@@ -96,7 +96,10 @@ def _tables(report: Any) -> list[Any]:
 
 
 def _named(check: Any) -> str:
-    return check.name if check.passed or not check.detail else f"{check.name}\n{check.detail}"
+    from rich.markup import escape
+
+    shows_detail = check.detail and not check.passed
+    return escape(f"{check.name}: {check.detail}" if shows_detail else check.name)
 
 
 def _gate(check: Any) -> str:

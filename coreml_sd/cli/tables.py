@@ -21,9 +21,10 @@ class FittingTable:
         columns: Sequence[str],
         rows: Sequence[Sequence[str]],
         text_columns: int,
+        sentences: bool = False,
     ) -> None:
         self.title, self.columns, self.rows = title, columns, rows
-        self._text_columns = text_columns
+        self._text_columns, self._sentences = text_columns, sentences
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(self.title, style="italic")
@@ -53,8 +54,9 @@ class FittingTable:
                     yield Padding(Text(f"{column}: " if column else "") + said, (0, 0, 0, 2))
 
     def _is_kept_whole(self, index: int) -> bool:
-        """Figures are not wrapped, nor is the only column of text, which holds names."""
-        return index >= self._text_columns or self._text_columns == 1
+        """Figures are not wrapped, nor is an only column of text that holds names."""
+        names = self._text_columns == 1 and not self._sentences
+        return index >= self._text_columns or names
 
     def _least_width(self) -> int:
         columns = [list(each) for each in zip(self.columns, *self.rows, strict=True)]
@@ -74,7 +76,13 @@ class FittingTable:
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 2
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    text_columns: int = 2,
+    sentences: bool = False,
 ) -> FittingTable:
-    """A table whose first columns are text and the others are figures."""
-    return FittingTable(title, columns, rows, text_columns)
+    """A table whose first columns are text and the others are figures; `sentences` may be wrapped,
+    an only column of names is not."""
+    return FittingTable(title, columns, rows, text_columns, sentences)

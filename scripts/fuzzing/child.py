@@ -46,12 +46,13 @@ def try_one(kind: Kind, seed: str) -> list[str]:
 
 
 def _fault(reader: Callable[[], Any]) -> str | None:
-    from coreml_sd.errors import CoremlSDError
+    from coreml_sd.errors import CoremlSDError, one_line
 
     try:
         reader()
     except CoremlSDError as error:
-        return None if len(str(error).splitlines()) == 1 else f"not one line: {error}"
+        told = one_line(str(error))
+        return None if told.isprintable() and told else f"told as {told!r}"
     except Exception as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "coreml_sd" in f.filename]
         place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
