@@ -24,6 +24,7 @@ from coreml_sd.parity.reference import Reference, named
 from coreml_sd.runtimes.chain import Chain
 from coreml_sd.runtimes.mil import MilNetwork, Mode
 from coreml_sd.runtimes.mil.trace import LIMIT
+from coreml_sd.runtimes.mil.weights import KEPT_BYTES
 from coreml_sd.runtimes.source import SourceNetwork
 
 
@@ -90,7 +91,10 @@ def _expected(
 def _evaluate(
     component: ComponentSpec, paths: Sequence[Path], mode: Mode, inputs: Sequence[Arrays]
 ) -> tuple[list[Arrays], list[MilNetwork]]:
-    networks = [MilNetwork(path, mode=mode, record=mode == "fp16") for path in paths]
+    kept = KEPT_BYTES // len(paths)  # of decoded weights, for all files together
+    networks = [
+        MilNetwork(path, mode=mode, record=mode == "fp16", kept_bytes=kept) for path in paths
+    ]
     chain = Chain(component.name, networks)
     outputs = [chain.run(given) for given in inputs]
     chain.close()
