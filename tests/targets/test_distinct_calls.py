@@ -16,7 +16,7 @@ pytest.importorskip("litert_torch", reason="the extra `android` is not installed
 from coreml_sd.targets.tflite import distinct_calls
 from coreml_sd.targets.tflite.distinct_calls import by_distinct_calls
 from tests.calculation import calculation
-from tests.tiny_tflite import exported
+from tests.tiny_tflite import TinyFiles, exported
 
 WHOLE = ExportedProgram.run_decompositions
 Counted = Callable[[nn.Module, torch.Tensor], tuple[ExportedProgram, list[int]]]
@@ -34,10 +34,14 @@ def every_call() -> Iterator[None]:
     [("sd1", "unet"), ("xl", "unet"), ("md", "unet"), ("md", "vae_decoder")],
 )
 def test_the_file_calculates_the_same(
-    request: pytest.FixtureRequest, tmp_path: Path, family: str, component: str
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    tiny_files: TinyFiles,
+    family: str,
+    component: str,
 ) -> None:
     folder = request.getfixturevalue(f"{family}_folder")
-    ours = exported(folder, component, tmp_path / "ours.tflite")
+    ours = tiny_files(folder, component).unquantized
     with every_call():
         plain = exported(folder, component, tmp_path / "plain.tflite")
     assert calculation(ours) == calculation(plain)
