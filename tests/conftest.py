@@ -120,7 +120,9 @@ def sd1_bundle(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SharedFolder:
-    """A folder of this test run that all workers see."""
+    """A folder of this run that all workers see, or one that stays, which the variable names."""
+    if kept := os.environ.get("COREML_SD_TEST_FOLDER"):
+        return SharedFolder(Path(kept))
     base = tmp_path_factory.getbasetemp()
     return SharedFolder((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared")
 

@@ -1,5 +1,6 @@
 """Bundles are whole or absent, and every change is noticed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,8 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from coreml_sd.bundle import MANIFEST_NAME, new_bundle, open_bundle, write_manifest
+from coreml_sd.bundle import (
+    MANIFEST_NAME,
+    new_bundle,
+    open_bundle,
+    write_atomically,
+    write_manifest,
+)
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.limits import LIMITS
+from coreml_sd.manifest import is_inside
 from tests.tiny_bundle import manifest as facts
 from tests.tiny_bundle import write_files
 
@@ -184,3 +193,82 @@ def test_a_folder_that_was_removed_meanwhile_is_not_finished(tmp_path: Path) -> 
         write_files(staging)
         write_manifest(staging, facts())
     assert not (parent / "b").exists()
+
+
+def test_a_file_of_another_size_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large it has become."""
+    path = make(tmp_path / "b")
+    (path / "TextEncoder.tflite").write_text("a network that is longer")
+    monkeypatch.setattr("coreml_sd.bundle._sha256", lambda file: pytest.fail("it is read"))
+    with pytest.raises(UserError, match=r"TextEncoder\.tflite: changed"):
+        open_bundle(path)
+
+
+def test_a_manifest_has_one_checksum(tmp_path: Path) -> None:
+    """Two lines of it could both be left out of what it is taken of."""
+    path = make(tmp_path / "b")
+    manifest = json.loads((path / MANIFEST_NAME).read_text())
+    del manifest["manifest_sha256"]
+    blank = f'"manifest_sha256": "{"0" * 64}"'
+
+    def write(inner: str) -> None:
+        text = f'{json.dumps(manifest)[:-1]}, {blank}, "novelty": {{{inner}}}}}'
+        seal = hashlib.sha256(text.encode()).hexdigest()
+        sealed = text.replace(blank, blank.replace("0" * 64, seal))
+        (path / MANIFEST_NAME).write_text(sealed)
+
+    write("")
+    open_bundle(path)
+    write(blank)
+    with pytest.raises(UserError, match="changed since the conversion"):
+        open_bundle(path)
+
+
+def test_a_manifest_is_put_in_place_at_once(tmp_path: Path) -> None:
+    """Who has the old one open goes on to read the old one."""
+    path = tmp_path / "x.json"
+    write_atomically(path, "old")
+    with path.open() as reader:
+        write_atomically(path, "new")
+        assert reader.read() == "old" and path.read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_scheduler_step_is_among_the_files(tmp_path: Path) -> None:
+    step = {"target": "tflite", "inputs": [], "outputs": [], "weights": [], "memory": {}}
+    path = make(tmp_path / "b")
+    edit(path, scheduler_step={**step, "path": "data.bin"})
+    open_bundle(path)
+    edit(path, scheduler_step={**step, "path": "SchedulerStep.tflite"})
+    with pytest.raises(UserError, match=r"scheduler_step\.path: SchedulerStep\.tflite is not"):
+        open_bundle(path)
+
+
+def test_a_network_is_not_its_namesake() -> None:
+    assert is_inside("Unet.mlpackage", "Unet.mlpackage")
+    assert is_inside("Unet.mlpackage/Data/x", "Unet.mlpackage")
+    assert not is_inside("Unet.mlpackage2/Data/x", "Unet.mlpackage")
+
+
+def test_the_steps_of_a_training_have_a_limit_of_their_own(tmp_path: Path) -> None:
+    """Below that of all numbers of a scheduler."""
+    path = make(tmp_path / "b")
+    for count in (LIMITS.train_timesteps, LIMITS.train_timesteps + 1):
+        pipeline = facts()["pipeline"]
+        pipeline["scheduler"]["num_train_timesteps"] = count
+        edit(path, pipeline=pipeline)
+        if count == LIMITS.train_timesteps:
+            open_bundle(path)
+    with pytest.raises(UserError, match=r"num_train_timesteps: 10001: 1 to 10000"):
+        open_bundle(path)
+
+
+def test_a_network_outside_the_bundle_is_told_as_such(tmp_path: Path) -> None:
+    path = make(tmp_path / "b")
+    components = facts()["components"]
+    components["text_encoder"]["files"][0]["path"] = "../b/TextEncoder.tflite"
+    edit(path, components=components)
+    with pytest.raises(UserError, match=r"TextEncoder\.tflite' leads out of the bundle"):
+        open_bundle(path)

@@ -133,3 +133,11 @@ def test_the_manifest_is_plain_json(sd1_bundle: Path) -> None:
     manifest = json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert manifest["manifest_version"] == 1
     assert np.isclose(manifest["pipeline"]["scaling_factor"], 0.18215)
+
+
+def test_the_seam_is_what_the_second_chunk_reads(sd1_bundle: Path) -> None:
+    unet = open_bundle(sd1_bundle, check=False).components["unet"]
+    (seam,) = unet["seams"]
+    own = {tensor["name"] for tensor in unet["inputs"]}
+    assert {*seam["tensors"]} == {*unet["files"][1]["inputs"]} - own
+    assert {*seam["tensors"]} <= {*unet["files"][0]["outputs"]}

@@ -18,10 +18,12 @@ from coreml_sd.cli.generate import command
 from coreml_sd.config import ConversionConfig
 from coreml_sd.convert import convert
 from coreml_sd.denoising.schedulers import NAMES, make_scheduler
-from coreml_sd.errors import UserError
-from coreml_sd.generate import GenerationRequest, Generator
+from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.generate import GeneratedImage, GenerationRequest, Generator
+from coreml_sd.limits import LIMITS
 from coreml_sd.metrics import psnr_db
 from coreml_sd.prompt import PromptEncoder
+from coreml_sd.runtimes.base import TensorInfo
 from coreml_sd.runtimes.open_runtime import open_runtime
 from tests.diffusers_pipeline import diffusers_pipeline
 
@@ -228,3 +230,98 @@ def test_a_bundle_without_a_unet_says_so(sd1_folder: Path, tmp_path: Path) -> No
     bundle = convert(config, tmp_path / "b", verify=False)
     with pytest.raises(UserError, match="no unet in this bundle"):
         draw(bundle.path)
+
+
+def with_network(bundle: Bundle, name: str, network: Any) -> Generator:
+    """A generator in which one component is another network."""
+    runtime = open_runtime(bundle, "mil")
+    opens = dataclasses.replace(
+        runtime, open=lambda wanted: network if wanted == name else runtime.open(wanted)
+    )
+    return Generator(bundle, opens)
+
+
+class Gives:
+    """A network that gives the same whatever it is given; `inputs` are those of a UNet."""
+
+    def __init__(self, output: str, value: Any) -> None:
+        self.outputs, self._given = {output: None}, {output: np.asarray(value, np.float32)}
+        self.inputs = {"sample": TensorInfo("sample", (2, 4, 8, 8), "float32")}
+
+    def run(self, given: dict[str, Any]) -> dict[str, Any]:
+        return self._given
+
+    def close(self) -> None:
+        pass
+
+
+def test_pixels_are_rounded_to_the_nearest(sd1_bundle: Path) -> None:
+    """-1 is 0, 1 is 255, and what lies beyond is cut."""
+    values = [-9.0, -1.0, 20.4 / 127.5 - 1, 20.6 / 127.5 - 1, 0.9 / 127.5, 1.0, 9.0]
+    decoder = Gives("image", np.array(values).reshape(1, 1, 1, 7).repeat(3, axis=1))
+    bundle = open_bundle(sd1_bundle, check=False)
+    generator = with_network(bundle, "vae_decoder", decoder)
+    picture = generator._decode(np.zeros((1, 4, 8, 8), np.float32))
+    assert picture.shape == (1, 7, 3) and picture.dtype == np.uint8
+    assert picture[0, :, 0].tolist() == [0, 0, 20, 21, 128, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "shape", "message"),
+    [
+        ("unet", "noise_pred", (2, 4, 8, 8), "the latent holds NaN or inf"),
+        ("vae_decoder", "image", (1, 3, 16, 16), "the picture holds NaN or inf"),
+    ],
+)
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_what_is_no_number_is_not_drawn(
+    sd1_bundle: Path, name: str, output: str, shape: tuple[int, ...], message: str, broken: float
+) -> None:
+    """One number is enough."""
+    values = np.zeros(shape, np.float32)
+    values[:, 0, 1, 1] = broken
+    bundle = open_bundle(sd1_bundle, check=False)
+    with pytest.raises(CoremlSDError, match=message):
+        with_network(bundle, name, Gives(output, values))(REQUEST)
+
+
+def test_requests_have_limits() -> None:
+    GenerationRequest("a cat", steps=LIMITS.steps, guidance=-LIMITS.guidance, seed=(1 << 64) - 1)
+    for wrong in (
+        {"steps": LIMITS.steps + 1},
+        {"guidance": LIMITS.guidance * 1.01},
+        {"guidance": -LIMITS.guidance * 1.01},
+        {"guidance": float("nan")},
+        {"seed": 1 << 64},
+        {"seed": -(1 << 63) - 1},
+    ):
+        with pytest.raises(UserError, match=f"{next(iter(wrong))} = "):
+            GenerationRequest("a cat", **wrong)  # type: ignore[arg-type]
+
+
+def test_the_command_asks_for_what_its_flags_say(
+    sd1_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[GenerationRequest] = []
+
+    class Asked:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def __call__(self, request: GenerationRequest, on_step: Any) -> GeneratedImage:
+            asked.append(request)
+            return GeneratedImage(np.zeros((16, 16, 3), np.uint8), "", 0.0)
+
+    monkeypatch.setattr("coreml_sd.generate.Generator", Asked)
+    plain = ["a cat", "--bundle", str(sd1_bundle), "-o", str(tmp_path / "cat.png")]
+    flags = ["--steps", "2", "--guidance", "3.5", "--seed", "7", "-n", "2"]
+    flags += ["--negative", "dog", "--scheduler", "euler"]
+    for arguments in ([*plain, *flags], plain):
+        done = CliRunner().invoke(command, arguments)
+        assert done.exit_code == 0, done.output
+    first = GenerationRequest("a cat", "dog", 2, 3.5, 7, "euler")
+    advice = open_bundle(sd1_bundle, check=False).pipeline["advice"]
+    by_default = GenerationRequest(
+        "a cat", "", advice["steps"], advice["guidance"], 0, advice["scheduler"]
+    )
+    assert asked == [first, dataclasses.replace(first, seed=8), by_default]

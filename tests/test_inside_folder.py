@@ -6,6 +6,7 @@ import pytest
 
 from coreml_sd.errors import UserError
 from coreml_sd.inside_folder import file_inside
+from coreml_sd.limits import LIMITS
 
 
 @pytest.mark.parametrize("name", ["a", "a/b.bin", "..a", "a..", "ünïcode/ x", "missing/file"])
@@ -46,3 +47,10 @@ def test_a_ring_of_links_is_told(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(UserError, match="names 'a'"):
         file_inside(tmp_path, "a")
+
+
+def test_a_name_has_a_limit_of_depth(tmp_path: Path) -> None:
+    deepest = "/".join(["a"] * LIMITS.nesting)
+    assert file_inside(tmp_path, deepest) == tmp_path / deepest
+    with pytest.raises(UserError, match="not a path inside it"):
+        file_inside(tmp_path, f"{deepest}/a")

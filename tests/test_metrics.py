@@ -25,3 +25,14 @@ def test_a_broken_value_passes_no_gate(broken: float) -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="shapes differ"):
         psnr_db([1.0], [1.0, 2.0])
+
+
+def test_the_peak_is_the_references() -> None:
+    """10 against 100 in one of four numbers: an error of 45 against a peak of 10."""
+    reference, value = [10.0, 0.0, 0.0, 0.0], [100.0, 0.0, 0.0, 0.0]
+    assert psnr_db(reference, value) == pytest.approx(20 * math.log10(10 / 45))
+    assert psnr_db([0.0], [1.0]) == -math.inf
+
+
+def test_a_broken_reference_passes_no_gate() -> None:
+    assert psnr_db([1.0, math.nan], [1.0, math.nan]) == -math.inf

@@ -2,6 +2,8 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.mil import MilNetwork, Mode
 from coreml_sd.runtimes.mil.trace import OpRange
 from coreml_sd.sources import load_source, open_source
+from coreml_sd.vae_range import may_leave_fp16
 from tests.tiny_folder import change_json, randomize
 from tests.tiny_xl import tiny_xl_vae
 
@@ -170,3 +173,13 @@ def test_only_what_needs_it_is_touched(xl_folder: Path, loud_folder: Path, tmp_p
     change_json(folder / "vae/config.json", force_upcast=False)
     with pytest.raises(CoremlSDError, match="the bundle is not written"):
         convert(config(folder), tmp_path / "b")
+
+
+def test_only_a_vae_that_says_so_is_measured() -> None:
+    def may(name: str, **config: bool) -> bool:
+        component: Any = SimpleNamespace(name=name)
+        return may_leave_fp16(component, SimpleNamespace(config=config))
+
+    assert may("vae_decoder", force_upcast=True) and may("vae_encoder", force_upcast=True)
+    assert not may("vae_decoder") and not may("vae_decoder", force_upcast=False)
+    assert not may("unet", force_upcast=True)

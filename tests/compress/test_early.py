@@ -15,6 +15,7 @@ from torch import nn
 
 from coreml_sd.compress.early import solving_early
 from coreml_sd.compress.limits import PaletteSpec
+from coreml_sd.compress.palette import palettize
 from coreml_sd.compress.plan import Palettization, palettize_module
 from coreml_sd.errors import KilledError
 from coreml_sd.models.tensor_file import TensorFile
@@ -97,3 +98,13 @@ def test_the_process_loads_no_torch() -> None:
     code += "print(json.dumps([m for m in ('torch', 'coreml_sd') if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == ["coreml_sd"]
+
+
+def test_a_palette_of_other_rows_is_not_taken(weights: FileWeights) -> None:
+    """Groups are rows: a tensor that lies there in another shape has other ones."""
+    spec, name = PaletteSpec(4, "per-grouped-channel", 16), "0.weight"
+    turned = palettize(weights.value(name).reshape(64, 96), spec)
+    known = {weights.place(name): turned}
+    found = palettize_module(network(), spec, weights=weights, known=known).by_parameter[name]
+    expected = palettize_module(network(), spec, weights=weights).by_parameter[name]
+    assert np.array_equal(found.lut, expected.lut) and found.shape == expected.shape

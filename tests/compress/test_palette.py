@@ -200,3 +200,28 @@ def test_a_wrong_index_is_counted_wherever_it_lies(bits: int) -> None:
         changed[place] ^= 1
         packed = pack_elements_into_bits(changed.reshape(-1), bits)
         assert count_wrong_indices(packed, bits, patterns, table) == 1
+
+
+def test_half_way_goes_down() -> None:
+    """As the file's readers take it: 0.5 between 0 and 1 is 0."""
+    table = index_of_pattern(np.array([0.0, 1.0], np.float16))
+    values = np.array([0.4995, 0.5, 0.5005], np.float16)
+    assert table[bit_patterns(values)].tolist() == [0, 0, 1]
+
+
+def test_other_counts_are_another_solve() -> None:
+    """The same three values, of which two share an entry: which two their counts say."""
+    solver = PaletteSolver()
+    for counts, lut in (((9, 1, 1), [0.0, 1.5]), ((1, 1, 9), [0.5, 2.0])):
+        weight = np.repeat(np.array([0.0, 1.0, 2.0], np.float16), counts)
+        assert solver.palettize(weight, PaletteSpec(1)).lut.tolist() == [lut]
+    assert solver.solves == 2
+
+
+@pytest.mark.parametrize("loud", [0, 1])
+def test_the_peak_is_that_of_all_groups(loud: int) -> None:
+    weight = gaussian(8, 40)
+    weight[4 * loud : 4 * loud + 4] *= 20
+    palette = palettize(weight, PaletteSpec(3, "per-grouped-channel", 4))
+    assert palette.groups == 2
+    assert palette.snr_db == pytest.approx(psnr_db(weight, palette.decoded(weight)), abs=1e-9)

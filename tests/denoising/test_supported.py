@@ -15,6 +15,7 @@ from coreml_sd.denoising import schedulers
 from coreml_sd.denoising.names import NAMES, class_name
 from coreml_sd.denoising.schedulers import begin, initial_noise_scale, make_scheduler
 from coreml_sd.denoising.settings import READ
+from coreml_sd.denoising.supported import trained_prediction
 from coreml_sd.errors import UserError
 from scripts.fixtures.schedulers import SD15, SEED, SHAPE, run
 
@@ -129,3 +130,9 @@ def test_what_json_cannot_hold_is_a_wrong_number() -> None:
     with pytest.raises(UserError, match="beta_start is nan"):
         make_scheduler("euler", {**SD15, "beta_start": math.nan})
     make_scheduler("dpm++", {**SD15, "lambda_min_clipped": -math.inf})
+
+
+def test_what_a_config_leaves_open_is_epsilon() -> None:
+    assert trained_prediction({}) == trained_prediction({"prediction_type": None}) == "epsilon"
+    assert trained_prediction({"_class_name": "FlowMatchEuler"}) == "flow_prediction"
+    assert trained_prediction({"prediction_type": "sample"}) == "sample"

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from diffusers.models.attention_processor import SlicedAttnProcessor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from coreml_sd.errors import CoremlSDError, UserError
@@ -277,3 +278,10 @@ def test_the_scale_survives_being_stored_in_fp16(width: int) -> None:
     assert all(float(torch.tensor(factor).half()) == factor for factor in factors)
     assert math.prod(factors) * width**0.5 == pytest.approx(1, abs=1e-5)
     assert len(factors) == (1 if width in (16, 64) else 2)
+
+
+def test_an_attention_of_another_processor_is_refused(make_unet) -> None:
+    source = make_unet()
+    source.set_attn_processor(SlicedAttnProcessor(1))
+    with pytest.raises(UserError, match="SlicedAttnProcessor has no mobile form"):
+        mobile_form("unet", source)

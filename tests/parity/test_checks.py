@@ -1,15 +1,20 @@
 """Checks: the worst of all inputs and outputs, nothing left out, and gates that can fail."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from coreml_sd.parity.checks import Check, ComponentParity, decibels, figure
+from coreml_sd.metrics import psnr_db
+from coreml_sd.parity import checks as gates
+from coreml_sd.parity import coreml
+from coreml_sd.parity.checks import Check, ComponentParity, count_check, decibels, figure
 from coreml_sd.parity.coreml import peak_check
 from coreml_sd.runtimes.mil.trace import LIMIT, NumericTrace
 
+DOCS = Path(__file__).parents[2] / "docs/parity.md"
 ONES = np.ones(4, np.float32)
 
 
@@ -88,3 +93,65 @@ def test_figures_of_a_manifest_read_like_fresh_ones() -> None:
     assert figure("identical", "dB") == "identical"
     assert figure(61.234, "dB") == Check("x", 61.234, "dB", None, True).figure == "61.2 dB"
     assert figure(3, "") == "3"
+
+
+def trace(*values: float) -> Any:
+    """A network whose ops gave these."""
+    import torch
+
+    found = NumericTrace()
+    for number, value in enumerate(values):
+        found.record(f"op_{number}", "mul", "mid", torch.tensor([value]))
+    return SimpleNamespace(trace=found)
+
+
+@pytest.mark.parametrize("chunks", [(LIMIT + 1, 1.0), (1.0, LIMIT + 1)])
+def test_the_peak_of_every_chunk_counts(chunks: tuple[float, float]) -> None:
+    check = peak_check([trace(value, 2.0) for value in chunks])
+    assert not check.passed and check.value == LIMIT + 1 and "op_0" in check.detail
+
+
+def test_one_is_too_many() -> None:
+    assert count_check("x", 0).passed and not count_check("x", 1).passed
+
+
+@pytest.mark.parametrize("palettes", [None, SimpleNamespace(spec=SimpleNamespace(bits=6))])
+def test_every_figure_has_its_own_two_sides(palettes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five results, each at another distance from each other."""
+    exact, mobile, same, fp32, fp16 = (
+        [outputs(a=noise)] * len(gates.SEEDS) for noise in (0, 1e-5, 2e-2, 2.01e-2, 2.3e-2)
+    )
+    runs = {"fp32": (fp32, []), "fp16": (fp16, [trace(1.0)])}
+    monkeypatch.setattr(coreml, "_expected", lambda *_: (exact, mobile, same))
+    monkeypatch.setattr(coreml, "_evaluate", lambda component, paths, mode, inputs: runs[mode])
+    component: Any = SimpleNamespace(name="unet", sample_inputs=lambda seed: {})
+    nothing: Any = None
+    result = coreml.component_parity(component, nothing, nothing, palettes, [])
+    pairs = ((exact, mobile), (same, fp32), (same, fp16), (exact, fp16))
+    expected = [psnr_db(one[0]["a"], other[0]["a"]) for one, other in pairs]
+    assert [check.value for check in result.checks[:4]] == expected
+    to_source = None if palettes else gates.GATE_FP16
+    reached = [gates.GATE_MOBILE, gates.GATE_FILE, gates.GATE_FP16, to_source, LIMIT]
+    assert [check.gate_value for check in result.checks] == reached
+
+
+def test_the_gates_are_those_of_the_docs() -> None:
+    lines = [line.split("|") for line in DOCS.read_text("utf-8").splitlines() if line[:1] == "|"]
+    rows = {cells[1].strip(): cells[2].strip() for cells in lines}
+    for name, gate in (
+        ("mobile form against diffusers' pipeline, fp32", gates.GATE_MOBILE),
+        (
+            "file in fp32 against torch with the weights of the file (fp16-rounded or palettized)",
+            gates.GATE_FILE,
+        ),
+        ("file in fp16 against the same", gates.GATE_FP16),
+        ("file before quantization against torch (while converting)", gates.GATE_TFLITE),
+        ("the same, dynamic int8", gates.GATE_DYNAMIC),
+    ):
+        assert rows[name] == f">= {gate:.0f} dB"
+    assert len({*gates.SEEDS}) == 2  # inputs that each figure is the worst of
+
+
+def test_the_limit_lies_below_the_end_of_fp16() -> None:
+    assert f"| largest intermediate in fp16 | < {LIMIT:,.0f} |" in DOCS.read_text("utf-8")
+    assert np.isfinite(np.float16(1.05 * LIMIT)) and np.isinf(np.float16(1.1 * LIMIT))

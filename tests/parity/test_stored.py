@@ -12,7 +12,8 @@ from coreml_sd.compress.plan import palettize_module
 from coreml_sd.config import from_dict
 from coreml_sd.manifest_facts import mobile_options
 from coreml_sd.mobile import mobile_form
-from coreml_sd.parity.stored import stored_weights_check
+from coreml_sd.mobile.weights import layer_weights
+from coreml_sd.parity.stored import _decided, stored_weights_check
 from coreml_sd.plan import plan_conversion
 from coreml_sd.sources import load_source
 from tests.weight_records import FLOAT16, UINT8, one_bit
@@ -54,3 +55,16 @@ def test_one_index_is_seen(decided: Any, tmp_path: Path) -> None:
 def test_no_files_hold_nothing(decided: Any) -> None:
     _, mobile, palettes = decided
     assert not stored_weights_check([], mobile, palettes).passed
+
+
+@pytest.mark.parametrize("decided", ["sd1_bundle"], indirect=True)
+def test_a_palette_that_was_not_decided_is_seen(decided: Any) -> None:
+    package, mobile, palettes = decided
+    strange = package.with_name("TextEncoder.mlpackage")
+    assert not stored_weights_check([package, strange], mobile, palettes).passed
+
+
+def test_no_weight_but_the_smallest_is_left_out(decided: Any) -> None:
+    _, mobile, palettes = decided
+    sizes = [weight.numel() for weight in layer_weights(mobile).values()]
+    assert len(list(_decided(mobile, palettes))) == sum(size >= 10 for size in sizes)

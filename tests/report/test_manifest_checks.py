@@ -15,9 +15,10 @@ pytest.importorskip("litert_torch", reason="the extra `android` is not installed
 
 from coreml_sd.bundle import Bundle, open_bundle, write_manifest
 from coreml_sd.config import from_dict
-from coreml_sd.parity.checks import ComponentParity
+from coreml_sd.parity.checks import Check, ComponentParity
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.report.manifest_checks import manifest_parity, preview_check, told_check, unchecked
+from coreml_sd.report.parity_report import ParityReport
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -173,3 +174,37 @@ def test_a_report_that_compared_nothing_does_not_pass() -> None:
     assert not empty.passed
     told = told_check("x", {}, {})
     assert dataclasses.replace(empty, checks=(told,)).passed
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        ({"a": 1}, {"a": 2}),
+        ({"a": 1.0}, {"a": 1.5}),
+        ({"a": "x"}, {"a": "y"}),
+        ({"a": "x"}, {"a": None}),
+        ({"a": True}, {"a": 1}),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}),
+        ({"a": [1, 2]}, {"a": [1, 2, 3]}),
+        ({"a": {"b": 1}}, {"a": {}}),
+        ({"a": {}}, {"a": {"b": 1}}),
+        ({"a": {"b": 1}}, {"a": [1]}),
+    ],
+)
+def test_what_is_told_is_compared_value_by_value(expected: Any, found: Any) -> None:
+    assert told_check("x", expected, expected).passed
+    assert not told_check("x", expected, found).passed
+
+
+def test_a_failed_manifest_fails_the_report() -> None:
+    def parity(passed: bool) -> ComponentParity:
+        check = Check("x", 0, "", 1, passed)
+        return ComponentParity("unet", "coreml", "", "", (check,))
+
+    nothing: Any = None
+    good, bad = parity(True), parity(False)
+    whole = ParityReport(nothing, (), (good,), (), pipeline=good, manifest=good)
+    assert whole.passed
+    for broken in ({"manifest": bad}, {"pipeline": bad}, {"components": (good, bad)}):
+        assert not dataclasses.replace(whole, **broken).passed  # type: ignore[arg-type]
+    assert not dataclasses.replace(whole, components=()).passed

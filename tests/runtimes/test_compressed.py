@@ -129,3 +129,17 @@ def test_constexpr_cast() -> None:
 
     (value,) = cast(source_val=np.array([0.5], np.float16), output_dtype="fp32")
     assert value.dtype == np.float32 and value[0] == 0.5
+
+
+def test_affine_weights_are_shifted_and_scaled() -> None:
+    """By a zero point and a scale for each row."""
+    from coreml_sd.runtimes.mil.constexpr import affine_dequantize
+
+    (dense,) = affine_dequantize(
+        quantized_data=np.array([[1, 2], [3, 4]], np.uint8),
+        scale=np.array([0.5, 2.0], np.float16),
+        zero_point=np.array([1, 5], np.uint8),
+        axis=np.int32(0),
+    )
+    assert dense.dtype == np.float16
+    np.testing.assert_array_equal(dense, [[0.0, 0.5], [-4.0, -2.0]])

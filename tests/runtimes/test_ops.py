@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from coremltools.converters.mil import Builder as mb  # noqa: N813
 from coremltools.converters.mil.mil import Function, types
 
+from coreml_sd.errors import CoremlSDError
 from coreml_sd.runtimes.mil.ops import OPS
 from coreml_sd.runtimes.mil.weights import to_tensor
 
@@ -292,3 +293,15 @@ def test_every_op_is_tested() -> None:
         "max_pool",
     }
     assert OPS.keys() == INFERRED.keys() | elsewhere
+
+
+@pytest.mark.parametrize("index", [3, -4])
+def test_an_index_out_of_range_is_an_error(index: int) -> None:
+    x, indices = torch.arange(6.0).reshape(3, 2), torch.tensor([0, index])
+    with pytest.raises(CoremlSDError, match="outside 3 entries"):
+        OPS["gather"].function(x=x, indices=indices, axis=0)
+
+
+def test_integers_divide_towards_zero() -> None:
+    got = OPS["real_div"].function(x=torch.tensor([-7, 7]), y=torch.tensor([2, 2]))
+    assert got.tolist() == [-3, 3]

@@ -80,3 +80,12 @@ def test_a_damaged_weight_is_named(tmp_path: Path) -> None:
     damaged = {**VALUES, "dense": np.full((4, 6, 3, 3), np.nan, np.float16)}
     with pytest.raises(UserError, match="dense"):
         written(tmp_path / "weight.bin", damaged)
+
+
+def test_every_record_and_payload_is_aligned(tmp_path: Path) -> None:
+    """Core ML maps them at multiples of 64."""
+    payloads = written(tmp_path / "weight.bin", VALUES)
+    blob = BlobFile(tmp_path / "weight.bin")
+    offsets = [payload.offset for payload in payloads.values()]
+    assert len(offsets) == 3 and not any(offset % 64 for offset in offsets)
+    assert not any(blob.record(offset).offset % 64 for offset in offsets)

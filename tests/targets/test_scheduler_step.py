@@ -1,9 +1,11 @@
 """The scheduler step's file computes the linear step, for both batches, with weights by name."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
@@ -63,3 +65,22 @@ def test_a_file_that_differs_from_the_module_is_not_kept(
     monkeypatch.setattr(converter, "_proven", proven_late)
     with pytest.raises(CoremlSDError, match="the bundle is not written"):
         convert_scheduler_step(unet, tmp_path, True, Silent())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_module_is_the_linear_step(batch: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw = functools.partial(torch.randn, generator=generator)
+    rows, memory = draw(2, 4, 3, 3), draw(LATENTS + GUIDED, 1, 4, 3, 3)  # the last is the noise
+    latents, guided, noise = memory[:LATENTS], memory[LATENTS:-1], memory[-1]
+    step = LinearStep(
+        0.0, 1.0, tuple(draw(LATENTS).tolist()), tuple(draw(GUIDED).tolist()), 0.7, True
+    )
+    weights = torch.tensor(step.weights(guidance=3.0, next_input_scale=0.5)).reshape(1, -1, 1, 1)
+    predictions = rows.chunk(2) if batch == 1 else (rows,)
+    found = SchedulerStep(batch)(*predictions, *latents, *guided, noise, weights)
+    prediction = rows[:1] + 3.0 * (rows[1:] - rows[:1])
+    expected = step.apply(list(latents), [prediction, *guided], noise)
+    torch.testing.assert_close(found[0], expected)
+    torch.testing.assert_close(found[1], prediction)
+    torch.testing.assert_close(found[2], 0.5 * expected.repeat(batch, 1, 1, 1))
