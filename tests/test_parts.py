@@ -324,3 +324,25 @@ def test_palettes_of_another_kind_are_not_taken(sd1_folder: Path, tmp_path: Path
     assert parts.palettes("unet") == [LINE]  # negative control
     parts.add_palettes("unet", [LINE, line])
     assert parts.palettes("unet") is None
+
+
+def test_a_record_that_was_written_over_misses(sd1_folder: Path, tmp_path: Path) -> None:
+    """It reads as well as before, and its files are what they were."""
+    record = fill(make(sd1_folder, tmp_path), tmp_path).parent.parent / "part.json"
+    text = record.read_text()
+    record.write_text(text.replace('"seconds": 1.5', '"seconds": 2.5'))
+    assert record.read_text() != text
+    assert taken(make(sd1_folder, tmp_path), tmp_path) == {}
+
+
+def test_files_beside_those_of_the_component_are_not_taken(
+    sd1_folder: Path, tmp_path: Path
+) -> None:
+    """With right sums, and in a record that was written as one."""
+    part = fill(make(sd1_folder, tmp_path), tmp_path).parent.parent
+    (part / "other.bin").write_bytes(b"other")
+    record = parts_module._unsealed((part / "part.json").read_text())
+    record["files"]["other.bin"] = parts_module.file_sum(part / "other.bin")
+    (part / "part.json").write_text(parts_module._sealed(record))
+    assert taken(make(sd1_folder, tmp_path), tmp_path) == {}
+    assert contents(tmp_path / "next") == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from coreml_sd.compress.limits import PaletteSpec
 from coreml_sd.config import ConversionConfig
 from coreml_sd.errors import UserError
-from coreml_sd.manifest_facts import model_facts
+from coreml_sd.manifest_facts import _file_facts, model_facts
 from coreml_sd.plan import Plan, plan_conversion
 
 
@@ -57,3 +58,13 @@ def test_the_manifest_says_which_model_it_is(sd1_folder: Path) -> None:
     facts = model_facts(dataclasses.replace(plan, model=model), "digest")
     assert (facts["revision"], facts["sha256"]) == ("abc", "digest")
     assert facts["config_digest"] == plan.config.digest
+
+
+def test_a_file_says_what_it_reads_and_gives() -> None:
+    network: Any = SimpleNamespace(inputs=("a", "b"), outputs=("c",))
+    assert _file_facts(Path("folder/Unet.tflite"), "tflite", network) == {
+        "path": "Unet.tflite",
+        "target": "tflite",
+        "inputs": ["a", "b"],
+        "outputs": ["c"],
+    }

@@ -83,8 +83,7 @@ class Hunt:
                 process.kill()
             number, begun = value, time.monotonic()
             if number >= last or time.monotonic() > until:
-                process.kill()
-                process.wait()
+                _finish(process)
                 return number
             process.stdin.write("\n")
             process.stdin.flush()
@@ -121,6 +120,17 @@ class Hunt:
         of_torch = "torchinductor_"  # its cache for each user
         names = [str(path.relative_to(self.folder)) for path in left]
         return [name for name in names if of_torch not in name]
+
+
+def _finish(process: subprocess.Popen[str]) -> None:
+    """Let it end by itself, with what it is at: killed, it would leave its temporary files."""
+    assert process.stdin
+    process.stdin.close()
+    try:
+        process.wait(HANG_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _read(stream: Any, lines: queue.Queue[str]) -> None:

@@ -51,8 +51,10 @@ def _run(request: dict[str, Any]) -> int:
 
 if __name__ == "__main__":
     sys.path[0] = os.getcwd()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries print while they are imported
     for library in ("pytest", *sys.argv[1:]):
         with contextlib.suppress(ImportError):
             importlib.import_module(library)
     for line in sys.stdin:
-        print(answer(json.loads(line)), flush=True)
+        print(answer(json.loads(line)), file=answers, flush=True)

@@ -47,3 +47,9 @@ def test_a_broken_weight_is_named(bad: float, word: str) -> None:
 def test_an_empty_weight_is_named() -> None:
     with pytest.raises(UserError, match="empty_one: the tensor is empty"):
         histogram(np.zeros((0, 3), dtype=np.float16), "empty_one")
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_the_last_weight_of_any_number_is_counted(count: int) -> None:
+    found = histogram(np.arange(count, dtype=np.float16))
+    assert found.values.tolist() == list(range(count)) and found.total == count

@@ -183,3 +183,19 @@ def test_a_parameter_that_is_nowhere_is_an_error(x: torch.Tensor) -> None:
         NetworkWeights(lean).given_to(lean),
     ):
         run(lean, x)
+
+
+def test_parts_that_share_values_are_made_of_the_original(x: torch.Tensor) -> None:
+    """The later one has what both view."""
+    source, expected, parts = network(), network(), nn.Module()
+    weight = source[0].weight.detach()
+    parts.left = nn.Parameter(weight[:, :80], requires_grad=False)
+    parts.right = nn.Parameter(weight[:, 40:], requires_grad=False)
+    expected[0].weight[:, :40] *= 2
+    expected[0].weight[:, 40:] *= 3
+
+    def values(name: str, parameter: torch.Tensor) -> torch.Tensor:
+        return parameter * (2 if name == "left" else 3)
+
+    with NetworkWeights(source).given_to(source, parts, values):
+        assert torch.equal(run(source, x), run(expected, x))

@@ -83,3 +83,9 @@ def test_the_choices_by_name() -> None:
     x = torch.linspace(-3, 3, 101)
     assert torch.equal(GELUS["exact"](x), F.gelu(x))
     assert torch.equal(GELUS["clipped"](x), clipped_gelu(x))
+
+
+def test_its_constants_are_those_of_torch() -> None:
+    x = torch.linspace(-9, 9, 1001, dtype=torch.float64)
+    expected = torch.nn.functional.gelu(x, approximate="tanh")
+    torch.testing.assert_close(clipped_gelu(x), expected, rtol=0, atol=1e-12)

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import MobileOptions, mobile_form
-from coreml_sd.mobile.attention import fp16_factors
+from coreml_sd.mobile.attention import attend, causal_mask, fp16_factors
 from coreml_sd.models.published import (
     PublishedPenultimateText,
     PublishedTextEncoder,
@@ -285,3 +285,13 @@ def test_an_attention_of_another_processor_is_refused(make_unet) -> None:
     source.set_attn_processor(SlicedAttnProcessor(1))
     with pytest.raises(UserError, match="SlicedAttnProcessor has no mobile form"):
         mobile_form("unet", source)
+
+
+def test_a_mask_is_cut_with_its_queries() -> None:
+    """40 queries in pieces of 16: each piece has the rows of the mask that are its own."""
+    query, key, value = torch.randn(3, 2, 24, 1, 40).unbind()
+    mask = causal_mask(40)
+    whole = attend(query, key, value, 4, MobileOptions("original"), mask)
+    pieces = MobileOptions("split-einsum-v2", query_chunk=16)
+    torch.testing.assert_close(attend(query, key, value, 4, pieces, mask), whole)
+    assert psnr_db(whole, attend(query, key, value, 4, pieces)) < 50

@@ -13,6 +13,7 @@ from torch import nn
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.runtimes.mil import MilNetwork, MilPackage
+from tests.runtimes.mil_program import Op, write_package
 
 SPEC = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
@@ -279,3 +280,13 @@ def test_a_pipeline_package(package: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         MilNetwork(merged).run(given)["y"], MilNetwork(package).run(given)["y"]
     )
+
+
+def test_each_result_is_rounded_in_fp16_and_none_in_fp32(tmp_path: Path) -> None:
+    """1.0001 squared; what lies between 1 and 1.001 is none of fp16's numbers."""
+    square = Op("mul", {"y": (1, 4)}, {"x": "x", "y": "x"}, element="float16")
+    path = write_package(tmp_path / "square.mlpackage", [square], ["y"])
+    given = {"x": np.full((1, 4), 1.0001, np.float32)}
+    np.testing.assert_array_equal(MilNetwork(path, mode="fp16").run(given)["y"], 1.0)
+    exact = MilNetwork(path, mode="fp32").run(given)["y"]
+    np.testing.assert_array_equal(exact, np.float32(1.0001) * np.float32(1.0001))

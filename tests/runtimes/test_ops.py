@@ -305,3 +305,21 @@ def test_an_index_out_of_range_is_an_error(index: int) -> None:
 def test_integers_divide_towards_zero() -> None:
     got = OPS["real_div"].function(x=torch.tensor([-7, 7]), y=torch.tensor([2, 2]))
     assert got.tolist() == [-3, 3]
+
+
+@pytest.mark.parametrize("equation", ["bkhc,bchq->bkhq", "bchk,bkhq->bchq"])
+def test_einsum_with_its_operands_turned(equation: str) -> None:
+    """As coremltools may write them, keys and values first."""
+    sizes = {"b": 2, "c": 4, "q": 5, "k": 6, "h": 1}
+    first, second = (
+        torch.randn([sizes[axis] for axis in axes]) for axes in equation.split("->")[0].split(",")
+    )
+    got = OPS["einsum"].function(values=[first, second], equation=equation)
+    torch.testing.assert_close(got, torch.einsum(equation, first, second))
+
+
+@pytest.mark.parametrize(("pad_type", "pads"), [("same", (0, 1)), ("same_lower", (1, 0))])
+def test_an_odd_padding_is_larger_at_one_end(pad_type: str, pads: tuple[int, int]) -> None:
+    weight = torch.randn(6, 4, 2, 2, generator=torch.Generator().manual_seed(2))
+    got = OPS["conv"].function(x=X, weight=weight, pad_type=pad_type, strides=(1, 1))
+    torch.testing.assert_close(got, F.conv2d(F.pad(X, (*pads, *pads)), weight))

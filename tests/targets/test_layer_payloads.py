@@ -89,3 +89,10 @@ def test_every_record_and_payload_is_aligned(tmp_path: Path) -> None:
     offsets = [payload.offset for payload in payloads.values()]
     assert len(offsets) == 3 and not any(offset % 64 for offset in offsets)
     assert not any(blob.record(offset).offset % 64 for offset in offsets)
+
+
+def test_a_weight_is_read_as_what_it_is(tmp_path: Path) -> None:
+    payload = written(tmp_path / "weight.bin", VALUES)["dense"]
+    blob = BlobFile(tmp_path / "weight.bin")
+    with pytest.raises(UserError, match="holds 216 float16, the program expects 216 int16"):
+        blob.read(payload.offset, "int16", payload.shape)
