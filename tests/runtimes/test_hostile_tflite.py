@@ -16,7 +16,9 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from coreml_sd.errors import UserError
+from coreml_sd.lint.engine import lint_bundle
 from coreml_sd.runtimes.litert.file import TFLiteFile
+from coreml_sd.targets.tflite.profiles import profile
 from tests.lint.build_tflite import GraphWriter
 
 
@@ -162,3 +164,25 @@ def test_no_changed_word_ends_the_process(file: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     _, taken, _, total = done.stdout.split()
     assert 0 < int(taken) < int(total)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [
+        ("CONV_2D", [(1, 4, 4, 8)]),
+        ("CONV_2D", [(1, 4, 4, 8), (8, 8)]),
+        ("FULLY_CONNECTED", [(1, 8)]),
+        ("BATCH_MATMUL", [(8,), (8, 8)]),
+        ("MEAN", []),
+    ],
+)
+def test_an_op_without_what_its_kind_reads_is_damage(
+    tmp_path: Path, kind: str, shapes: list[tuple[int, ...]]
+) -> None:
+    graph = GraphWriter()
+    given = [graph.input(shape) for shape in shapes]
+    path = tmp_path / "net.tflite"
+    graph.write(path, [graph.op(kind, given, (1, 4, 4, 8))])
+    for read in (lambda: TFLiteFile(path).graphs, lambda: lint_bundle(path, profile("gpu"))):
+        with pytest.raises(UserError, match=r"net\.tflite"):
+            read()

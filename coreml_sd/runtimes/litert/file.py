@@ -7,6 +7,7 @@ import mmap
 import re
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -32,6 +33,17 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "uint8": np.dtype("u1"),
     "bool": np.dtype("?"),
 }
+# The fewest axes of the inputs that an op of a kind must have; of others one input of any.
+_LEAST_AXES: dict[str, tuple[int, ...]] = {
+    "CONV_2D": (4, 4),
+    "DEPTHWISE_CONV_2D": (4, 4),
+    "TRANSPOSE_CONV": (1, 4, 4),
+    "FULLY_CONNECTED": (1, 1),
+    "BATCH_MATMUL": (2,),
+    "EMBEDDING_LOOKUP": (0, 1),
+    "GATHER": (0, 0),
+}
+_WITHOUT_OPERANDS = ("CALL_ONCE", "VAR_HANDLE", "ASSIGN_VARIABLE")
 # What reading tables of flipped bits raises.
 _DAMAGE = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError)
 
@@ -248,6 +260,7 @@ class TFLiteFile:
             kind = code.CustomCode().decode()
         outputs = tuple(tensors[i] for i in _indices(source.OutputsAsNumpy()))
         inputs = tuple(tensors[i] if i >= 0 else None for i in _indices(source.InputsAsNumpy()))
+        _require_operands(f"{kind} #{index}", kind, inputs, outputs)
         layer = _layer(outputs[0].name) if outputs else ""
         return Op(index, kind, inputs, outputs, layer, self._options(source))
 
@@ -260,6 +273,19 @@ class TFLiteFile:
         options = getattr(self._schema, name)()
         options.Init(table.Bytes, table.Pos)
         return options
+
+
+def _require_operands(
+    where: str, kind: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor]
+) -> None:
+    """Hold an op against what every reader takes for granted of its kind."""
+    least = _LEAST_AXES.get(kind, () if kind in _WITHOUT_OPERANDS else (0,))
+    for number, axes in enumerate(least):
+        given = inputs[number] if number < len(inputs) else None
+        if given is None or len(given.shape) < axes:
+            raise ValueError(f"{where} lacks input {number}, or one of {axes} axes")
+    if not outputs and kind not in _WITHOUT_OPERANDS:
+        raise ValueError(f"{where} has no output")
 
 
 @functools.cache
