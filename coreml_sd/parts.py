@@ -221,7 +221,8 @@ def _sealed(record: dict[str, Any]) -> str:
 
 
 def _unsealed(sealed: str) -> dict[str, Any]:
-    """
+    """The record of a sealed text.
+
     Raises:
         ValueError: the text is not what was written.
     """
