@@ -50,7 +50,8 @@ def compiled_within(check: Callable[..., None]) -> Callable[[_Function], _Functi
 
 
 def require_flat(array: NDArray[Any], dtype: type[np.generic] | None, least: int) -> None:
-    """
+    """Refuse what is no flat array of `least` entries.
+
     Raises:
         ValueError: not one axis, not of that dtype, or fewer entries than `least`.
     """
@@ -63,7 +64,8 @@ def require_flat(array: NDArray[Any], dtype: type[np.generic] | None, least: int
 
 
 def require_width(bits: int) -> None:
-    """
+    """Refuse a width of indices that does not exist.
+
     Raises:
         ValueError: indices have no such width.
     """

@@ -63,7 +63,8 @@ def element_and_shape(value_type: Any, where: str) -> tuple[str, tuple[int, ...]
 
 
 def require_size(shape: tuple[int, ...], where: str, most: int) -> None:
-    """
+    """Refuse a tensor that is larger than a file may ask for.
+
     Raises:
         UserError: more elements than `most`, or more axes than the limit.
     """
