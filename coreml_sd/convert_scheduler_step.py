@@ -7,7 +7,6 @@ from typing import Any
 
 from coreml_sd.denoising.linear_step import FILE_NAME
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.manifest_facts import scheduler_step_facts
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.progress import Progress
 
@@ -20,6 +19,7 @@ def convert_scheduler_step(
     Raises:
         CoremlSDError: the file fails its gate.
     """
+    from coreml_sd.manifest_facts import scheduler_step_facts
     from coreml_sd.targets.tflite.scheduler_step import export_scheduler_step
 
     path = staging / FILE_NAME
