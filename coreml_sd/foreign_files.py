@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from io import BufferedReader
 from pathlib import Path
@@ -13,6 +14,8 @@ from coreml_sd.errors import UserError
 from coreml_sd.limits import LIMITS
 
 _DIGITS = 400  # of a whole number: more than the largest float has
+_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKETS = re.compile(r"[\[\]{}]")
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -109,6 +112,7 @@ def parse_json(text: str, *, any_number: bool = False) -> Any:
         ValueError: not JSON; a key twice in one table; a number that is not finite or beyond 64
             bits; nested deeper than the limit.
     """
+    require_shallow(text)
     try:
         value = json.loads(
             text,
@@ -119,9 +123,6 @@ def parse_json(text: str, *, any_number: bool = False) -> Any:
         )
     except json.JSONDecodeError as error:
         raise ValueError(f"not a JSON file ({error})") from None
-    except RecursionError:
-        raise ValueError(f"nested deeper than {LIMITS.nesting}") from None
-    _require_shallow(value)
     return value
 
 
@@ -157,11 +158,17 @@ def _any_int(text: str) -> int:
     return int(text)
 
 
-def _require_shallow(value: Any) -> None:
-    level, depth = [value], 0
-    while level:
+def require_shallow(text: str) -> None:
+    """Count a JSON text's brackets before it is parsed: where a library has raised the interpreter's
+    limit, the parser follows them until its stack is full, and the process ends.
+
+    Raises:
+        ValueError: nested deeper than the limit.
+    """
+    if text.count("[") + text.count("{") <= LIMITS.nesting:
+        return
+    depth = 0
+    for bracket in _BRACKETS.finditer(_STRINGS.sub("", text)):
+        depth += 1 if bracket[0] in "[{" else -1
         if depth > LIMITS.nesting:
             raise ValueError(f"nested deeper than {LIMITS.nesting}")
-        inner = [list(v.values()) if isinstance(v, dict) else v for v in level]
-        level = [e for v in inner if isinstance(v, list) for e in v if isinstance(e, (dict, list))]
-        depth += 1

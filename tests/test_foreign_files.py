@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,24 @@ TEXTS = [
 def test_json_that_readers_may_take_differently_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_json(text)
+
+
+def test_nesting_ends_no_process_whatever_the_interpreters_limit_is() -> None:
+    """Libraries raise it; the parser then goes on until its stack is full."""
+    code = (
+        "import sys; sys.setrecursionlimit(10**7)\n"
+        "from coreml_sd.foreign_files import parse_json\n"
+        "for text in ('[' * 10**6, '{\"a\":' * 10**6):\n"
+        "    try: parse_json(text)\n"
+        "    except ValueError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("nested deeper") == 2
+
+
+def test_brackets_in_texts_are_no_nesting() -> None:
+    value = {"a": "[" * 100, 'b"': ["{" * 100, "\\"], "c": [[]] * 100}
+    assert parse_json(json.dumps(value)) == value
 
 
 @pytest.mark.parametrize("text", ['{"a": [1, -2.5e3, null, true, "x"]}', "9223372036854775807"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coreml_sd.errors import UserError
-from coreml_sd.foreign_files import read_table
+from coreml_sd.foreign_files import read_bytes, read_table, require_shallow
 from coreml_sd.limits import LIMITS
 
 _TEXTS = (".json", ".txt", ".md", ".jinja", ".model")
@@ -41,8 +41,18 @@ def require_safe_folder(folder: Path) -> None:
             )
         if file.name == _ADAPTER:
             raise UserError(f"{file}: adapters are not supported; merge it, or take the file away")
-        if _SAFE in file.name and file.suffix == ".json":
-            shards_of(file)
+        if stat.S_ISREG(kind) and file.suffix == ".json":
+            _require_shallow(file)
+            if _SAFE in file.name:
+                shards_of(file)
+
+
+def _require_shallow(file: Path) -> None:
+    """The libraries parse it with Python's own parser."""
+    try:
+        require_shallow(read_bytes(file).decode("utf-8", "replace"))
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
 
 
 def shards_of(index: Path) -> list[str]:
