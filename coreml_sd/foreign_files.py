@@ -159,8 +159,10 @@ def _any_int(text: str) -> int:
 
 
 def require_shallow(text: str) -> None:
-    """Count a JSON text's brackets before it is parsed: where a library has raised the interpreter's
-    limit, the parser follows them until its stack is full, and the process ends.
+    """Count a JSON text's brackets before it is parsed.
+
+    Where a library has raised the interpreter's limit, the parser follows them until its stack is
+    full, and the process ends.
 
     Raises:
         ValueError: nested deeper than the limit.
