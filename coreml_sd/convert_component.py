@@ -86,7 +86,8 @@ def passed(result: ComponentParity) -> dict[str, Any]:
     """
     failed = [check for check in result.checks if not check.passed]
     if failed:
-        where = next((f" ({check.detail})" for check in failed if check.detail), "")
+        details = "; ".join(check.detail for check in failed if check.detail)
+        where = f" ({details})" if details else ""
         raise CoremlSDError(
             f"{result.component}: {failed[0].shortfall} for {result.target}{where}; the bundle is "
             "not written"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coreml_sd.bundle import FORMAT, MANIFEST_VERSION
+from coreml_sd.bundle import FORMAT, VERSION
 from coreml_sd.config import ConversionConfig
 from coreml_sd.denoising.schedulers import NAMES
 from coreml_sd.denoising.settings import READ
@@ -95,7 +95,7 @@ def test_the_manifest_has_every_key_that_is_read(android_bundle: Callable[[int],
 
 def test_the_manifests_format_is_the_one_written_here() -> None:
     assert f'FORMAT = "{FORMAT}"' in source("Manifest")
-    assert f"VERSION = {MANIFEST_VERSION}\n" in source("Manifest")
+    assert f"VERSION = {VERSION}\n" in source("Manifest")
 
 
 @pytest.mark.parametrize("name", ["dpm++", "ddim", "pndm", "euler"])
