@@ -185,11 +185,11 @@ def _threads(processes: int) -> int | None:
 
 
 def _manifest(plan: Plan, entries: dict[str, dict[str, Any]], digest: str) -> dict[str, Any]:
+    from coreml_sd.manifest_facts import model_facts, rescaling_notes
+
     pipeline = plan.model.facts.to_dict()
     if "vae_decoder" in entries:
         pipeline["preview"] = entries["vae_decoder"].pop("preview")
-    from coreml_sd.manifest_facts import model_facts, rescaling_notes
-
     return {
         "tool": {
             "name": "coreml-sd",

@@ -117,7 +117,7 @@ def _export_piece(
     package = MilPackage(path)
     palettes = palettization().by_parameter if palettization else {}
     verify_stored(stored_payloads(package, names), source.weights, palettes, plan.threads)
-    return package_facts(path, piece)
+    return package_facts(package, piece)
 
 
 def export_whole(

@@ -29,7 +29,6 @@ _TRANSFORMERS_NOISE = ("requires torchvision (not installed)",)
 # torchao comes with litert-torch; nothing here loads its checkpoints.
 _TORCHAO_NOISE = ("Unable to import `torchao`", "Calling register_constant() on Enum subclasses")
 
-
 # Two threads that redirect at once would put back each other's files.
 _redirected = threading.RLock()
 

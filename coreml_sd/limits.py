@@ -7,7 +7,9 @@ other languages.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,7 @@ class Limits:
     latent_channels: int = 128
     vae_scale_factor: int = 64
     batch: int = 2
-    factor: float = (
-        1e6  # magnitude of scaling_factor and shift_factor, and of a scheduler's numbers
-    )
+    factor: float = 1e6  # magnitude of both factors of a VAE, and of a scheduler's numbers
 
     # A prompt.
     max_tokens: int = 1024
@@ -51,3 +51,12 @@ class Limits:
 
 
 LIMITS = Limits()
+
+
+def numbers_in(value: Any) -> Iterator[int | float]:
+    """The numbers in a value of JSON, in lists within lists too; true and false are none."""
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from numbers_in(each)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from coreml_sd.errors import UserError
 from coreml_sd.inside_folder import stays_inside
-from coreml_sd.limits import LIMITS
+from coreml_sd.limits import LIMITS, numbers_in
 from coreml_sd.manifest_form import Component, Listed, Manifest, Pipeline
 from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME
 
@@ -130,19 +130,11 @@ def _check_scheduler(config: dict[str, Any]) -> None:
     fits = type(count) is int and 1 <= count <= LIMITS.train_timesteps
     _require(fits, f"{place}.num_train_timesteps", f"{count!r}: 1 to {LIMITS.train_timesteps}")
     for key, value in config.items():
-        for number in _numbers(value):
+        for number in numbers_in(value):
             _require(abs(number) <= LIMITS.factor, f"{place}.{key}", f"{number} is too large")
         if isinstance(value, list):
             most = LIMITS.train_timesteps
             _require(len(value) <= most, f"{place}.{key}", f"more than {most} numbers")
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _numbers(each)
-    elif isinstance(value, (int, float)):
-        yield value
 
 
 def _check_component(component: Component, place: str, listed: Mapping[str, Listed]) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreml_sd.compress.choose import stored_bytes
 from coreml_sd.compress.limits import PaletteSpec
@@ -26,6 +26,9 @@ from coreml_sd.plan import Plan
 from coreml_sd.sources import LoadedSource, OpenedSource
 from coreml_sd.targets.coreml.chunks import CutPlan, Shapes, plan_cuts
 from coreml_sd.vae_range import Rescaling
+
+if TYPE_CHECKING:
+    from coreml_sd.runtimes.mil import MilPackage
 
 
 def model_facts(plan: Plan, digest: str) -> dict[str, Any]:
@@ -135,12 +138,9 @@ def coreml_facts(
     }
 
 
-def package_facts(path: Path, piece: StepSequence) -> dict[str, Any]:
+def package_facts(package: MilPackage, piece: StepSequence) -> dict[str, Any]:
     """One .mlpackage."""
-    from coreml_sd.runtimes.mil import MilPackage
-
-    weight_bytes = MilPackage(path).weight_bytes()
-    return _file_facts(path, "coreml", piece) | {"weight_bytes": weight_bytes}
+    return _file_facts(package.path, "coreml", piece) | {"weight_bytes": package.weight_bytes()}
 
 
 def tflite_facts(

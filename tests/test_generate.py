@@ -35,6 +35,19 @@ def draw(path: Path, request: GenerationRequest = REQUEST, runtime: str = "mil")
     return Generator(bundle, open_runtime(bundle, runtime))(request).pixels
 
 
+def drawn_by_diffusers(pipeline: Any, **settings: Any) -> Any:
+    """`REQUEST` drawn by a pipeline of diffusers: `(H, W, 3)`, 0 to 1."""
+    return pipeline(
+        REQUEST.prompt,
+        negative_prompt=REQUEST.negative_prompt,
+        num_inference_steps=REQUEST.steps,
+        guidance_scale=REQUEST.guidance,
+        generator=torch.Generator().manual_seed(REQUEST.seed),
+        output_type="np",
+        **settings,
+    ).images[0]
+
+
 def draw_with_unet(unet: Bundle, others: Path, request: GenerationRequest) -> np.ndarray:
     """With the files of a bundle that has the UNet only, and another's for the rest."""
     runtime = open_runtime(unet, "mil")
@@ -57,14 +70,7 @@ def test_the_torch_runtime_equals_diffusers_own_pipeline(
 ) -> None:
     """Independent of everything of ours: tokens, guidance, scheduling and decoding."""
     pipeline = diffusers_pipeline(StableDiffusionPipeline, sd1_folder)
-    expected = pipeline(
-        "a cat",
-        negative_prompt="dog",
-        num_inference_steps=3,
-        guidance_scale=4.0,
-        generator=torch.Generator().manual_seed(5),
-        output_type="np",
-    ).images[0]
+    expected = drawn_by_diffusers(pipeline)
     request = GenerationRequest("a cat", "dog", 3, 4.0, 5, "ddim")
     actual = draw(sd1_bundle, request, "torch")
     assert np.abs(actual - np.rint(expected * 255)).max() <= 1
@@ -102,15 +108,8 @@ def test_every_scheduler_draws_what_diffusers_draws(
     kind, settings = DRAWN_WITH[name]
     pipeline = diffusers_pipeline(StableDiffusionPipeline, sd1_folder)
     pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **settings)
-    expected = pipeline(
-        "a cat",
-        negative_prompt="dog",
-        num_inference_steps=3,
-        guidance_scale=4.0,
-        generator=torch.Generator().manual_seed(5),
-        output_type="np",
-        eta=0.3 if name == "tcd" else 0.0,  # TCD's own; the pipeline would give it DDIM's
-    ).images[0]
+    # TCD's own eta; the pipeline would give it DDIM's.
+    expected = drawn_by_diffusers(pipeline, eta=0.3 if name == "tcd" else 0.0)
     request = dataclasses.replace(REQUEST, scheduler=name)
     actual = draw(sd1_bundle, request, "torch")
     assert np.abs(actual - np.rint(expected * 255)).max() <= 1

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.compress.compiled import compiled_within, require_flat, require_width
-
-_PATTERNS = 1 << 16  # of 16 bits: a table has an entry for each
+from coreml_sd.compress.histogram import PATTERNS
 
 
 def packed_size(count: int, bits: int) -> int:
@@ -37,7 +36,7 @@ def _check_wrong(
     require_width(int(bits))
     require_flat(patterns, np.uint16, 0)
     require_flat(packed, np.uint8, packed_size(patterns.size, int(bits)))
-    require_flat(table, np.uint8, _PATTERNS)
+    require_flat(table, np.uint8, PATTERNS)
 
 
 @compiled_within(_check_wrong)
@@ -70,7 +69,7 @@ def _check_pack(
     if first < 0:
         raise ValueError(f"the first index cannot be number {first}")
     require_flat(patterns, np.uint16, 0)
-    require_flat(table, np.uint8, _PATTERNS)
+    require_flat(table, np.uint8, PATTERNS)
     require_flat(packed, np.uint8, packed_size(first + patterns.size, bits))
 
 

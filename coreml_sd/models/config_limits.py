@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from coreml_sd.errors import UserError
-from coreml_sd.limits import LIMITS
+from coreml_sd.limits import LIMITS, numbers_in
 
 # Keys that count layers; the layers of a network are at most their product and the blocks'.
 _COUNTS = {
@@ -31,7 +31,7 @@ def require_limits(file: str, config: Mapping[str, Any]) -> None:
     """
     for key, value in config.items():
         most = LIMITS.layers if key in _COUNTS else LIMITS.width
-        for number in _numbers(value):
+        for number in _whole_numbers(value):
             if abs(number) > most:
                 raise UserError(f"{file}: {key} is {_shown(number)}; at most {most} is built")
             if key in _COUNTS and number < 0:
@@ -41,7 +41,7 @@ def require_limits(file: str, config: Mapping[str, Any]) -> None:
     blocks = config.get(_BLOCKS)
     layers = len(blocks) if isinstance(blocks, (list, tuple)) else 1
     for key in _REPEATED:
-        layers *= max((*_numbers(config.get(key)), 1))
+        layers *= max((*_whole_numbers(config.get(key)), 1))
     if layers > LIMITS.layers:
         raise UserError(
             f"{file}: {_BLOCKS}, {' and '.join(k for k in _REPEATED if config.get(k))} ask for "
@@ -49,13 +49,8 @@ def require_limits(file: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def _numbers(value: Any) -> Iterator[int]:
-    """The whole numbers in a value, in lists within lists too."""
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _numbers(item)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        yield value
+def _whole_numbers(value: Any) -> list[int]:
+    return [number for number in numbers_in(value) if isinstance(number, int)]
 
 
 def _shown(number: int) -> str:

@@ -131,9 +131,9 @@ def decibels(
     for expected, actual in zip(reference, value, strict=True):
         promised = expected.keys() if outputs is None else outputs
         for key in sorted({*promised, *actual}):
-            figure = _closeness(expected.get(key), actual.get(key))
-            if figure < worst:
-                worst, detail = figure, key
+            closeness = _closeness(expected.get(key), actual.get(key))
+            if closeness < worst:
+                worst, detail = closeness, key
     if gate is None or worst >= gate:
         return Check(name, worst, "dB", gate, True)
     return Check(name, worst, "dB", gate, False, f"output {detail}")

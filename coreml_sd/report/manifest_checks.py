@@ -6,18 +6,17 @@ cannot pass by holding less.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from coreml_sd.bundle import Bundle
 from coreml_sd.manifest import is_inside
 from coreml_sd.manifest_facts import model_facts, scheduler_step_facts
 from coreml_sd.metrics import psnr_db
-from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME, write_tokenizer_files
+from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME
 from coreml_sd.parity.checks import Check, ComponentParity, count_check
 from coreml_sd.plan import Plan
 from coreml_sd.promised import has_scheduler_step, lacking
@@ -26,29 +25,31 @@ BUNDLE = "bundle"
 _TOKENIZER_FILES = (VOCAB_NAME, MERGES_NAME)
 _PREVIEW_GATE = 60.0  # dB; its numbers are rounded to five places
 _MEASURED = 1e-3  # relative: figures that were measured, elsewhere maybe
-# Nothing depends on these, and nothing here could tell whether they are true.
-_ONLY_TOLD = ("tool", "source_parity")
+# Versions of tools and the figures of the conversion are not: nothing here could tell whether they
+# are true, and nothing depends on them.
 _CHECKED = (
     "format", "manifest_version", "manifest_sha256", "model", "config", "notes", "pipeline",
     "components", "scheduler_step", "files",
 )  # fmt: skip
 
 
-def manifest_parity(plan: Plan, bundle: Bundle, notes: list[str]) -> ComponentParity:
+def manifest_parity(
+    plan: Plan, bundle: Bundle, source: Bundle, notes: list[str]
+) -> ComponentParity:
     """Every fact, file and fixture of a bundle that is no network's.
 
     Args:
+        source: `source_bundle` of the same plan.
         notes: what a conversion of the same config says.
     """
-    facts = plan.model.facts.to_dict()
     told = {key: value for key, value in bundle.pipeline.items() if key != "preview"}
     model = model_facts(plan, bundle.manifest["model"]["sha256"])  # which was compared before
     head = {"model": model, "config": plan.config.to_dict(), "notes": notes}
     found = {key: bundle.manifest[key] for key in head}
     checks = [
         _promised(plan, bundle),
-        told_check("what generation is told", facts, told),
-        _tokenizer_files(plan, bundle),
+        told_check("what generation is told", source.pipeline, told),
+        _tokenizer_files(source, bundle),
         told_check("model, config and notes", head, found),
     ]
     if has_scheduler_step(plan):
@@ -99,7 +100,7 @@ def unchecked(plan: Plan, bundle: Bundle) -> tuple[str, ...]:
         for name in bundle.manifest["files"]
         if name not in _TOKENIZER_FILES and not any(is_inside(name, path) for path in networks)
     ]
-    told = [key for key in bundle.manifest if key in _ONLY_TOLD or key not in _CHECKED]
+    told = [key for key in bundle.manifest if key not in _CHECKED]
     return (*told, *files)
 
 
@@ -117,15 +118,13 @@ def _promised(plan: Plan, bundle: Bundle) -> Check:
     return count_check("what the config promises: missing or strange", len(wrong), ", ".join(wrong))
 
 
-def _tokenizer_files(plan: Plan, bundle: Bundle) -> Check:
+def _tokenizer_files(source: Bundle, bundle: Bundle) -> Check:
     """Byte for byte what a conversion of the source writes."""
-    with tempfile.TemporaryDirectory(prefix="coreml-sd-") as folder:
-        write_tokenizer_files(plan.model.folder, Path(folder))
-        wrong = [
-            name
-            for name in _TOKENIZER_FILES
-            if (Path(folder) / name).read_bytes() != (bundle.path / name).read_bytes()
-        ]
+    wrong = [
+        name
+        for name in _TOKENIZER_FILES
+        if (source.path / name).read_bytes() != (bundle.path / name).read_bytes()
+    ]
     return count_check("files of the tokenizer: differences", len(wrong), ", ".join(wrong))
 
 
@@ -138,8 +137,7 @@ def _scheduler_step(plan: Plan, bundle: Bundle) -> Iterator[Check]:
     yield told_check("scheduler step", scheduler_step_facts(unet), entry)
     if "path" in entry:
         check = scheduler_step_check(bundle.path / entry["path"], unet)
-        yield Check(f"scheduler step: {check.name}", check.value, check.unit, check.gate_value,
-                    check.passed, check.detail)  # fmt: skip
+        yield dataclasses.replace(check, name=f"scheduler step: {check.name}")
 
 
 def _differences(expected: Any, found: Any, place: str, tolerance: float) -> Iterator[str]:

@@ -13,15 +13,16 @@ from coreml_sd.manifest_facts import network_facts, rescaling_notes
 from coreml_sd.memory.report import measure_memory
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.open_model import own_size
-from coreml_sd.parity.checks import ComponentParity
+from coreml_sd.parity.checks import Check, ComponentParity
 from coreml_sd.parity.diffusers_source import diffusers_source, held_against
 from coreml_sd.parity.pipeline_checks import pipeline_parity
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
-from coreml_sd.report.component_checks import COMPARE, Told
+from coreml_sd.report.component_checks import COMPARE, Subject
 from coreml_sd.report.manifest_checks import manifest_parity, preview_check, unchecked
 from coreml_sd.report.parity_report import ParityReport
 from coreml_sd.report.pictures import draw_pictures
+from coreml_sd.report.source_bundle import source_bundle
 from coreml_sd.runtimes.open_runtime import best_coreml_runtime, open_runtime
 from coreml_sd.sources import LoadedSource, load_source
 
@@ -57,14 +58,15 @@ def measure(
         held, compared = _component(plan, bundle, component, progress)
         facts[component.name] = held
         components += compared
-    with progress.stage("what the bundle tells, against the source and the config"):
-        notes = [*plan.notes, *rescaling_notes(facts)]
-        manifest = manifest_parity(plan, bundle, notes)
     opened = tuple(open_runtime(bundle, each) for each in _picture_runtimes(bundle, runtime))
     chosen = prompts if prompts is not None else list(plan.model.facts.advice.prompts)
     needed = {component.name for component in plan.model.components} - {"vae_encoder"}
     drawable = needed <= bundle.components.keys()
-    pictures = draw_pictures(plan, bundle, opened, chosen if drawable else [], progress)
+    with source_bundle(plan) as source:
+        with progress.stage("what the bundle tells, against the source and the config"):
+            notes = [*plan.notes, *rescaling_notes(facts)]
+            manifest = manifest_parity(plan, bundle, source, notes)
+        pictures = draw_pictures(source, bundle, opened, chosen if drawable else [], progress)
     memory = None
     if pictures and any(each.name == "litert" for each in opened):
         with progress.stage("resident memory, pipelined and with everything loaded"):
@@ -100,19 +102,19 @@ def _component(
         pruned = source.pruning is not None
         own, reading = held_against(plan.model.folder, component, pruned=pruned)
     entry = bundle.components.get(name, {"files": []})
-    told = Told(bundle.path, entry, facts)
+    subject = Subject(plan, component, bundle.path, entry, facts, source.network, own)
     first = reading
     if name == "vae_decoder":
         first = (*first, _preview(plan, bundle, source, progress))
     compared = []
     for target in plan.config.targets:
-        result = COMPARE[target](told, plan, component, source.network, own, progress)
+        result = COMPARE[target](subject, progress)
         compared.append(dataclasses.replace(result, checks=(*first, *result.checks)))
         first = reading
     return facts, compared
 
 
-def _preview(plan: Plan, bundle: Bundle, source: LoadedSource, progress: Progress) -> Any:
+def _preview(plan: Plan, bundle: Bundle, source: LoadedSource, progress: Progress) -> Check:
     with progress.stage("vae_decoder: preview"):
         expected = preview_of(plan.model, source.network).to_json()
     return preview_check(expected, bundle.pipeline.get("preview"))

@@ -37,8 +37,8 @@ def main() -> int:
     findings = Findings()
     for kind in kinds:
         if kind == "commands":
-            count = min(options.inputs, _MANY)
-            run_commands(material, options.work.resolve(), options.seed, count, seconds, findings)
+            work, count = options.work.resolve(), options.inputs
+            run_commands(material, work, options.seed, count, seconds, findings)
         else:
             hunt = Hunt(kind, options.seed, material, options.work.resolve())
             hunt.run(options.first, options.inputs, seconds, findings)

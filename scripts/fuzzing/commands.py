@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -43,7 +44,13 @@ def run_commands(
         for fault in _faults(arguments, out):
             findings.add(_NAME, number, f"{arguments[0]}: {fault}")
         kind.restore()
-        subprocess.run(["rm", "-rf", str(out)], check=True)
+        _remove(out)
+
+
+def _remove(out: Path) -> None:
+    """A bundle's folder, or a picture."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.unlink(missing_ok=True)
 
 
 def _faults(arguments: list[str], out: Path) -> list[str]:

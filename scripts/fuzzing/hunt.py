@@ -65,7 +65,7 @@ class Hunt:
         number, begun = first - 1, time.monotonic()  # starting takes its time too
         while True:
             limit = HANG_SECONDS if number >= first else 8 * HANG_SECONDS
-            line = _next(lines, process, begun + limit)
+            line = _next(lines, begun + limit)
             if line is None or line == "":
                 fault = self._ended(process, hung=line is None)
                 process.kill()
@@ -139,7 +139,7 @@ def _read(stream: Any, lines: queue.Queue[str]) -> None:
     lines.put("")
 
 
-def _next(lines: queue.Queue[str], process: Any, until: float) -> str | None:
+def _next(lines: queue.Queue[str], until: float) -> str | None:
     try:
         return lines.get(timeout=max(0.0, until - time.monotonic()))
     except queue.Empty:

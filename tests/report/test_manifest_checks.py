@@ -19,6 +19,7 @@ from coreml_sd.parity.checks import Check, ComponentParity
 from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.report.manifest_checks import manifest_parity, preview_check, told_check, unchecked
 from coreml_sd.report.parity_report import ParityReport
+from coreml_sd.report.source_bundle import source_bundle
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -42,8 +43,13 @@ def changed(path: Path, change: Change) -> Bundle:
     return open_bundle(path)
 
 
+def compared(plan: Plan, bundle: Bundle) -> ComponentParity:
+    with source_bundle(plan) as source:
+        return manifest_parity(plan, bundle, source, list(plan.notes))
+
+
 def failed(plan: Plan, bundle: Bundle) -> str:
-    result: ComponentParity = manifest_parity(plan, bundle, list(plan.notes))
+    result = compared(plan, bundle)
     wrong = [check for check in result.checks if not check.passed]
     assert result.passed == (not wrong)
     return "; ".join(f"{check.name} ({check.detail})" for check in wrong)
@@ -111,7 +117,7 @@ def test_another_scheduler_step_is_told(plan: Plan, copy: Path) -> None:
     """One float of its program, so that it runs as before."""
     path = copy / "SchedulerStep.tflite"
     content = bytearray(path.read_bytes())
-    before = manifest_parity(plan, open_bundle(copy), list(plan.notes))
+    before = compared(plan, open_bundle(copy))
     assert before.passed
     wrong = shutil.copy(_other_step(copy), path)
     assert wrong and content != path.read_bytes()
