@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 import psutil
 
 from coreml_sd.errors import CoremlSDError, UserError
-from coreml_sd.foreign_files import open_regular, parse_json, read_bytes
-from coreml_sd.inside_folder import file_inside
-from coreml_sd.manifest import FORMAT, VERSION, check_manifest, with_defaults
-from coreml_sd.stopping import when_stopped
+from coreml_sd.files.foreign import open_regular, parse_json, read_bytes
+from coreml_sd.files.inside_folder import file_inside
+from coreml_sd.manifest.rules import FORMAT, VERSION, check_manifest, with_defaults
+from coreml_sd.processes.stopping import when_stopped
 
 MANIFEST_NAME = "manifest.json"
 _REPORTS = ("parity.html", "parity.json")  # written after the bundle is whole, never checksummed

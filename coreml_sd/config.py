@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.compress.limits import require_prune_fraction
+from coreml_sd.compress.supported import require_prune_fraction
 from coreml_sd.errors import UserError, named
-from coreml_sd.foreign_files import read_text
-from coreml_sd.limits import LIMITS
+from coreml_sd.files.foreign import read_text
+from coreml_sd.files.limits import LIMITS
 
 ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
 BITS = (1, 2, 3, 4, 6, 8)

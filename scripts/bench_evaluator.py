@@ -58,7 +58,7 @@ def main() -> None:
     arguments = _arguments()
     from coreml_sd.bundle import open_bundle
     from coreml_sd.config import ConversionConfig
-    from coreml_sd.convert import convert
+    from coreml_sd.conversion.convert import convert
 
     with tempfile.TemporaryDirectory(dir=arguments.work, prefix="bench-evaluator-") as work:
         large = arguments.family == "sd15"
@@ -161,7 +161,7 @@ def _open(asked: Asked) -> Any:
     component = open_model(from_dict(asked.config)).component(asked.component)
     given = component.sample_inputs(0)
     if asked.runtime.startswith("torch"):
-        from coreml_sd.runtimes.source import SourceNetwork
+        from coreml_sd.runtimes.torch_source import SourceNetwork
 
         network: Any = SourceNetwork(component)
     else:

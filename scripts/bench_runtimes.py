@@ -16,7 +16,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from coreml_sd.models.source import DEMO
+from coreml_sd.models.find_model import DEMO
 from scripts.bench import contest, report
 from scripts.bench.contestant import Contestant
 from scripts.bench.networks import SD15, Measured, prepare, prepare_folders

@@ -18,12 +18,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from coreml_sd.compress.early import solving_early
 from coreml_sd.compress.histogram import histogram
-from coreml_sd.compress.limits import PaletteSpec
-from coreml_sd.models.diffusers_folder import DiffusersFolder
-from coreml_sd.models.tensor_file import TensorFile
-from coreml_sd.models.weights import FileWeights, fp16_value
+from coreml_sd.compress.solve_ahead import solving_early
+from coreml_sd.compress.supported import PaletteSpec
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
+from coreml_sd.models.weights.tensor_file import TensorFile
+from coreml_sd.models.weights.values import FileWeights, fp16_value
 
 _ROUNDING = 1e-9  # relative: sums in another order
 

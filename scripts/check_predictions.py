@@ -3,7 +3,7 @@
 
 Each case is a conversion in a process of its own. Its time, the peak of the memory of all its
 processes and the bytes of its bundle are compared with what was predicted just before. With
-`--write` the rates of `coreml_sd/prediction/rates.json` are fitted to what was measured.
+`--write` the rates of `coreml_sd/conversion/prediction/rates.json` are fitted to what was measured.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import psutil
 
 from coreml_sd.config import ConversionConfig
-from coreml_sd.plan import plan_conversion
-from coreml_sd.prediction import predict
-from coreml_sd.prediction.probe import probe
-from coreml_sd.prediction.rates import RATES_FILE
+from coreml_sd.conversion.plan import plan_conversion
+from coreml_sd.conversion.prediction import predict
+from coreml_sd.conversion.prediction.probe import probe
+from coreml_sd.conversion.prediction.rates import RATES_FILE
 from scripts.bench.fit_rates import fit_rates
 from scripts.bench.random_folder import random_folder
 
@@ -160,7 +160,7 @@ def _resident(process: psutil.Process) -> list[int]:
     try:
         for each in [process, *process.children(recursive=True)]:
             held = each.memory_info().rss
-            if "coreml_sd.worker" in each.cmdline():
+            if "coreml_sd.conversion.process_main" in each.cmdline():
                 workers.append(held)
             else:
                 main += held
@@ -195,9 +195,9 @@ class _Recorder:
 
 def _convert(case: dict[str, Any]) -> int:
     """In a process of its own: convert, and print what happened when."""
-    from coreml_sd.convert import convert
-    from coreml_sd.lean_imports import allow_lean_imports
-    from coreml_sd.libraries import quieten
+    from coreml_sd.conversion.convert import convert
+    from coreml_sd.upstream.hidden_imports import allow_lean_imports
+    from coreml_sd.upstream.noise import quieten
 
     quieten()
     if case["config"].get("targets", ["coreml"]) == ["coreml"]:

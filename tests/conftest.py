@@ -13,9 +13,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from tests.shared_folder import SharedFolder
-from tests.tiny_bundle import CONFIG, MODEL
-from tests.tiny_folder import (
+from tests.helpers.shared_folder import SharedFolder
+from tests.helpers.tiny_bundle import CONFIG, MODEL
+from tests.helpers.tiny_folder import (
     WIDTH,
     randomize,
     text_config,
@@ -25,8 +25,8 @@ from tests.tiny_folder import (
 )
 
 if TYPE_CHECKING:
-    from tests.kept_programs import KeptPrograms
-    from tests.tiny_tflite import TinyFiles
+    from tests.helpers.kept_programs import KeptPrograms
+    from tests.helpers.tiny_tflite import TinyFiles
 
 
 def write_pipeline(folder: Path, *, second: bool = False) -> Path:
@@ -76,7 +76,7 @@ def sd2_folder(shared_folder: SharedFolder) -> Path:
 
 @pytest.fixture(scope="session")
 def xl_folder(shared_folder: SharedFolder) -> Path:
-    from tests.tiny_xl import write_xl_pipeline
+    from tests.helpers.tiny_xl import write_xl_pipeline
 
     return shared_folder.once("tiny-xl", write_xl_pipeline)
 
@@ -101,7 +101,7 @@ def sd1_fp16_bundle(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def md_folder(shared_folder: SharedFolder) -> Path:
-    from tests.tiny_md import write_md_pipeline
+    from tests.helpers.tiny_md import write_md_pipeline
 
     return shared_folder.once("tiny-md", write_md_pipeline)
 
@@ -131,7 +131,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SharedFolder:
 def tiny_files(shared_folder: SharedFolder) -> "TinyFiles":
     """Files of the tiny models before quantization, by folder, component and profile."""
     pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
-    from tests.tiny_tflite import TinyFiles
+    from tests.helpers.tiny_tflite import TinyFiles
 
     return TinyFiles(shared_folder)
 
@@ -145,7 +145,7 @@ def quick_export(tiny_files: "TinyFiles") -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def kept_programs() -> "KeptPrograms":
-    from tests.kept_programs import KeptPrograms
+    from tests.helpers.kept_programs import KeptPrograms
 
     return KeptPrograms()
 
@@ -186,8 +186,8 @@ def android_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
     """
     from coreml_sd.bundle import write_manifest
     from coreml_sd.config import ConversionConfig
+    from coreml_sd.models.folder.tokenizer_files import write_tokenizer_files
     from coreml_sd.models.open_model import open_model
-    from coreml_sd.models.tokenizer_files import write_tokenizer_files
 
     @functools.cache
     def make(batch: int) -> Path:

@@ -18,10 +18,10 @@ from coreml_sd.bundle import (
     write_manifest,
 )
 from coreml_sd.errors import CoremlSDError, UserError
-from coreml_sd.limits import LIMITS
-from coreml_sd.manifest import is_inside
-from tests.tiny_bundle import manifest as facts
-from tests.tiny_bundle import write_files
+from coreml_sd.files.limits import LIMITS
+from coreml_sd.manifest.rules import is_inside
+from tests.helpers.tiny_bundle import manifest as facts
+from tests.helpers.tiny_bundle import write_files
 
 
 def make(path: Path, text: str = "weights") -> Path:

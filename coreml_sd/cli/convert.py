@@ -67,11 +67,11 @@ def command(
     """
     from coreml_sd.bundle import check_destination
     from coreml_sd.cli.console import ConsoleProgress, console
-    from coreml_sd.lean_imports import allow_lean_imports
-    from coreml_sd.libraries import quieten
-    from coreml_sd.plan import plan_conversion
-    from coreml_sd.prediction import predict
-    from coreml_sd.prediction.probe import probe
+    from coreml_sd.conversion.plan import plan_conversion
+    from coreml_sd.conversion.prediction import predict
+    from coreml_sd.conversion.prediction.probe import probe
+    from coreml_sd.upstream.hidden_imports import allow_lean_imports
+    from coreml_sd.upstream.noise import quieten
 
     config = config_from_flags(model, file, flags)
     quieten()
@@ -84,7 +84,7 @@ def command(
     prediction = predict(plan, not no_verify, jobs=jobs, memory=limit, measured=measured)
     if dry_run:
         from coreml_sd.cli.predicted import predicted_table
-        from coreml_sd.preflight import preflight
+        from coreml_sd.conversion.preflight import preflight
 
         preflight(plan)
 
@@ -92,9 +92,9 @@ def command(
         console.print(_describe(plan, destination), soft_wrap=True)
         console.print(predicted_table(plan, prediction, not no_verify))
         return
-    from coreml_sd.convert import convert
-    from coreml_sd.prediction.time_left import TimeLeft
-    from coreml_sd.sources import pruning_sentence
+    from coreml_sd.compress.source_network import pruning_sentence
+    from coreml_sd.conversion.convert import convert
+    from coreml_sd.conversion.prediction.time_left import TimeLeft
 
     left = TimeLeft(prediction)
     if plan.config.targets == ["coreml"] and no_verify:

@@ -83,7 +83,7 @@ def command(
         raise UserError("the prompt is empty; say what to draw")
     from coreml_sd.bundle import open_bundle, write_atomically
     from coreml_sd.cli.console import ConsoleProgress, console
-    from coreml_sd.libraries import quieten
+    from coreml_sd.upstream.noise import quieten
 
     if accelerator == "gpu":
         _with_vulkan()
@@ -95,12 +95,12 @@ def command(
             f"convert the model again with --size {size}"
         )
     quieten()
-    from coreml_sd.denoising.own import OwnScheduler, default_scheduler
-    from coreml_sd.denoising.schedulers import make_scheduler
-    from coreml_sd.generate import GenerationRequest, Generator
-    from coreml_sd.memory.log import MemoryLog
-    from coreml_sd.picture import png_metadata, write_png
+    from coreml_sd.generation.generate import GenerationRequest, Generator
+    from coreml_sd.generation.memory_log import MemoryLog
+    from coreml_sd.generation.picture import png_metadata, write_png
     from coreml_sd.runtimes.open_runtime import open_runtime
+    from coreml_sd.schedulers.own import OwnScheduler, default_scheduler
+    from coreml_sd.schedulers.schedulers import make_scheduler
 
     advice = bundle.pipeline["advice"]
     drawn_with = OwnScheduler(scheduler) if scheduler else default_scheduler(bundle.pipeline)

@@ -42,7 +42,7 @@ def command(target: str, ablate: bool, as_json: bool) -> None:
     all weights and the largest set of live tensors, in the types of the file.
     """
     from coreml_sd.bundle import MANIFEST_NAME
-    from coreml_sd.libraries import quieten
+    from coreml_sd.upstream.noise import quieten
 
     quieten()
     if ablate:

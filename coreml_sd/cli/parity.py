@@ -42,7 +42,7 @@ def command(
     from coreml_sd.bundle import open_bundle, write_atomically
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.errors import UserError
-    from coreml_sd.libraries import quieten
+    from coreml_sd.upstream.noise import quieten
 
     bundle = open_bundle(path)
     quieten()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from coreml_sd.cli.console import clock, gigabytes, megabytes
 from coreml_sd.cli.tables import FittingTable, table
-from coreml_sd.plan import Plan
-from coreml_sd.prediction import Prediction
-from coreml_sd.prediction.disk import weight_bytes
-from coreml_sd.prediction.layers import network_size
+from coreml_sd.conversion.plan import Plan
+from coreml_sd.conversion.prediction import Prediction
+from coreml_sd.conversion.prediction.disk import weight_bytes
+from coreml_sd.conversion.prediction.layers import network_size
 
 
 def predicted_table(plan: Plan, prediction: Prediction, verify: bool) -> FittingTable:

@@ -1,0 +1,1 @@
+"""Palettes, quantization and pruning."""

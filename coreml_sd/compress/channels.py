@@ -13,7 +13,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from coreml_sd.compress.limits import PRUNE_BLOCK
+from coreml_sd.compress.supported import PRUNE_BLOCK
 
 Kind = Literal["feed-forward", "residual"]
 

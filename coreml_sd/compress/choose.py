@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from coreml_sd.compress.limits import PaletteSpec
 from coreml_sd.compress.palette import blob_bytes, fitting_group_size, palette_bytes
+from coreml_sd.compress.supported import PaletteSpec
 
 # Below this gain a palette is not worth its tables and its op in the program (about 500 bytes).
 _LEAST_GAIN = 0.1

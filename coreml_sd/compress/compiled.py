@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_sd.compress.limits import PALETTE_BITS
+from coreml_sd.compress.supported import PALETTE_BITS
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -15,7 +15,7 @@ from coreml_sd.compress.bits import pack_looked_up, packed_size
 from coreml_sd.compress.compiled import compiled_within, require_flat
 from coreml_sd.compress.histogram import PATTERNS, Histogram, bit_patterns, histogram
 from coreml_sd.compress.kmeans import kmeans_1d
-from coreml_sd.compress.limits import PaletteSpec
+from coreml_sd.compress.supported import PaletteSpec
 
 # weight.bin: a 64-byte record before each blob, and each blob starts at a multiple of 64.
 _RECORD = 64

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from coreml_sd.compress.channels import ChannelLayer, Kind, channel_layers
-from coreml_sd.compress.limits import PRUNE_BLOCK, require_prune_fraction
+from coreml_sd.compress.supported import PRUNE_BLOCK, require_prune_fraction
 from coreml_sd.errors import UserError
 
 PRUNED_COMPONENT = "unet"

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from coreml_sd.compress.choose import affordable
-from coreml_sd.compress.limits import PaletteSpec
 from coreml_sd.compress.palette import Palette, PaletteSolver
-from coreml_sd.models.weights import Weights, fp16_value
+from coreml_sd.compress.supported import PaletteSpec
+from coreml_sd.models.weights.values import Weights, fp16_value
 
 Shapes = Mapping[str, tuple[int, ...]]
 Solved = tuple[Palette | None, str]  # None: the weight stays fp16; and why it is not as asked

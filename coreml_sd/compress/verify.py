@@ -14,7 +14,7 @@ from coreml_sd.compress.histogram import bit_patterns
 from coreml_sd.compress.palette import Palette, index_of_pattern
 from coreml_sd.compress.weight_by_weight import for_each_weight
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.models.weights import Weights, fp16_value
+from coreml_sd.models.weights.values import Weights, fp16_value
 
 
 @dataclass(frozen=True)

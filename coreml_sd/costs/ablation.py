@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coreml_sd.compress.choose import stored_bytes
-from coreml_sd.compress.limits import PaletteSpec
+from coreml_sd.compress.supported import PaletteSpec
 from coreml_sd.errors import UserError
 from coreml_sd.mobile import MobileOptions, mobile_form
+from coreml_sd.mobile.layer_weights import layer_weights
 from coreml_sd.mobile.measure import network_costs
-from coreml_sd.mobile.weights import layer_weights
 from coreml_sd.models.component import TensorSpec
+from coreml_sd.models.folder.network_configs import network_configs
 from coreml_sd.models.mobile_diffusion.family import FAMILY
-from coreml_sd.models.network_configs import network_configs
 from coreml_sd.models.pipeline import DiffusionModel
 
 if TYPE_CHECKING:

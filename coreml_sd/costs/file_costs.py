@@ -41,10 +41,10 @@ def file_costs(path: Path) -> FileCosts:
         UserError: the file is damaged, or what reads it is not installed.
     """
     if path.suffix == ".tflite":
-        from coreml_sd.costs.tflite import tflite_costs
+        from coreml_sd.targets.tflite.costs import tflite_costs
 
         return tflite_costs(path)
-    from coreml_sd.costs.coreml import package_costs
+    from coreml_sd.targets.coreml.costs import package_costs
 
     return package_costs(path)
 

@@ -58,16 +58,16 @@ def _lint_file(path: Path, name: str, device: Profile) -> list[Finding]:
 
 
 def _lint_mlpackage(path: Path, name: str, device: Profile) -> Iterator[Finding]:
-    from coreml_sd.lint.mil_view import MilView
     from coreml_sd.runtimes.mil.package import MilPackage
+    from coreml_sd.targets.coreml.lint_view import MilView
 
     rules = _coreml_rules()
     return _broken(rules.rules, MilView(MilPackage(path)), name)
 
 
 def _lint_tflite(path: Path, name: str, device: Profile) -> Iterator[Finding]:
-    from coreml_sd.lint.tflite_view import TFLiteView
     from coreml_sd.runtimes.litert.file import TFLiteFile
+    from coreml_sd.targets.tflite.lint_view import TFLiteView
 
     on_gpu = device.accelerator == "gpu"
     rules = [rule for rule in _tflite_rules().rules if on_gpu or not rule.gpu_only]
@@ -79,15 +79,17 @@ def _lint_tflite(path: Path, name: str, device: Profile) -> Iterator[Finding]:
 
 
 def _coreml_rules() -> RuleSet[Any]:
-    from coreml_sd.lint import coreml_numeric_rules, coreml_rules  # noqa: F401
-    from coreml_sd.lint.mil_view import COREML
+    from coreml_sd.targets.coreml import lint_numeric_rules as coreml_numeric_rules  # noqa: F401
+    from coreml_sd.targets.coreml import lint_rules as coreml_rules  # noqa: F401
+    from coreml_sd.targets.coreml.lint_view import COREML
 
     return COREML
 
 
 def _tflite_rules() -> RuleSet[Any]:
-    from coreml_sd.lint import tflite_fp16_rules, tflite_rules  # noqa: F401
-    from coreml_sd.lint.tflite_view import TFLITE
+    from coreml_sd.targets.tflite import lint_fp16_rules as tflite_fp16_rules  # noqa: F401
+    from coreml_sd.targets.tflite import lint_rules as tflite_rules  # noqa: F401
+    from coreml_sd.targets.tflite.lint_view import TFLITE
 
     return TFLITE
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.mobile.layer_weights import not_plain, shared
 from coreml_sd.mobile.serialized_conv import SLICE, even_split
 from coreml_sd.mobile.text_encoder import TextEmbeddings
-from coreml_sd.mobile.weights import not_plain, shared
 
 _FLOAT_BYTES = 4  # the GPU delegate holds tables at fp32, however they are stored
 

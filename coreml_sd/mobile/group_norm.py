@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from coreml_sd.mobile.layer_weights import not_plain, shared
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.shapes import sizes
-from coreml_sd.mobile.weights import not_plain, shared
 
 # Every group is brought to |x| <= _PEAK before anything is summed or squared. Small, so that even
 # a sum held in fp16 stays far below 65,504; above 1, so that the mean square of a group with one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from coreml_sd.mobile.weights import not_plain, shared
+from coreml_sd.mobile.layer_weights import not_plain, shared
 
 
 class ChannelLayerNorm(nn.Module):

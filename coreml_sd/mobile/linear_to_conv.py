@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from coreml_sd.mobile.weights import not_plain, shared
+from coreml_sd.mobile.layer_weights import not_plain, shared
 
 
 def linear_to_conv(source: nn.Module) -> nn.Conv2d:

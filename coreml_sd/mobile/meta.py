@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from coreml_sd.lean_imports import without_compiler
 from coreml_sd.mobile.replaced_tensors import replaced_tensors
+from coreml_sd.upstream.hidden_imports import without_compiler
 
 # What is swapped and registered below belongs to the whole process.
 _alone = threading.RLock()

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from torch import nn
 
 from coreml_sd.errors import UserError
+from coreml_sd.mobile.layer_weights import check_all_weights_used
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.steps import StepSequence
-from coreml_sd.mobile.weights import check_all_weights_used
 
 _Builder = Callable[[nn.Module, MobileOptions], StepSequence]
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.group_norm import NormSiLU
+from coreml_sd.mobile.layer_weights import shared_conv
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.separable_conv import shared_convolution
-from coreml_sd.mobile.weights import shared_conv
 
 
 class MobileResnet(nn.Module):

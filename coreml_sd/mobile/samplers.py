@@ -11,8 +11,8 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from coreml_sd.errors import UserError
+from coreml_sd.mobile.layer_weights import shared_conv
 from coreml_sd.mobile.shapes import sizes
-from coreml_sd.mobile.weights import shared_conv
 
 
 class MobileDownsample(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from coreml_sd.mobile.weights import shared_conv
+from coreml_sd.mobile.layer_weights import shared_conv
 from coreml_sd.models.mobile_diffusion.unet import SeparableConv2d
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.mobile.layer_weights import not_plain, shared
 from coreml_sd.mobile.measure import tensor_shapes
 from coreml_sd.mobile.steps import StepSequence
-from coreml_sd.mobile.weights import not_plain, shared
 from coreml_sd.models.component import TensorSpec
 
 Along = Literal["input", "output"]

@@ -12,12 +12,12 @@ from coreml_sd.errors import UserError
 from coreml_sd.mobile.attention import attend, causal_mask
 from coreml_sd.mobile.gelu import GELUS
 from coreml_sd.mobile.layer_norm import ChannelLayerNorm
+from coreml_sd.mobile.layer_weights import shared_embedding
 from coreml_sd.mobile.linear_to_conv import linear_to_conv
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.pooled_text import LookupPooledText, PooledProjection, PooledText, end_of
 from coreml_sd.mobile.shapes import sizes
 from coreml_sd.mobile.steps import Step, StepSequence
-from coreml_sd.mobile.weights import shared_embedding
 
 
 def text_encoder_steps(source: nn.Module, options: MobileOptions) -> StepSequence:

@@ -17,6 +17,7 @@ from diffusers.models.unets.unet_2d_blocks import (
 from torch import nn
 
 from coreml_sd.errors import UserError
+from coreml_sd.mobile.layer_weights import shared_conv
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.output import OutputNorm
 from coreml_sd.mobile.resnet import MobileResnet, SkipResnet
@@ -24,7 +25,6 @@ from coreml_sd.mobile.samplers import MobileDownsample, MobileUpsample
 from coreml_sd.mobile.steps import Step, StepSequence
 from coreml_sd.mobile.timestep import AddedEmbedding, TimeEmbedding
 from coreml_sd.mobile.transformer import MobileTransformer
-from coreml_sd.mobile.weights import shared_conv
 
 _INPUTS = ("sample", "timestep", "encoder_hidden_states")
 _ADDED_INPUTS = ("time_ids", "text_embeds")

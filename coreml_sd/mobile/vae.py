@@ -16,13 +16,13 @@ from torch import nn
 from coreml_sd.errors import UserError
 from coreml_sd.mobile.attention import MobileAttention
 from coreml_sd.mobile.group_norm import SafeGroupNorm
+from coreml_sd.mobile.layer_weights import shared_conv
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.output import OutputNorm
 from coreml_sd.mobile.resnet import MobileResnet
 from coreml_sd.mobile.samplers import MobileDownsample, MobileUpsample
 from coreml_sd.mobile.shapes import sizes
 from coreml_sd.mobile.steps import Step, StepSequence
-from coreml_sd.mobile.weights import shared_conv
 from coreml_sd.models.mobile_diffusion.vae import MobileDiffusionVAE
 
 

@@ -1,0 +1,1 @@
+"""Models: families, their folders and their weights."""

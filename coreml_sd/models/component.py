@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import nn
 
-    from coreml_sd.models.skeleton import OpenNetwork
+    from coreml_sd.models.weights.placeholder_network import OpenNetwork
 
 DType = Literal["float16", "float32", "int32"]
 Arrays = dict[str, NDArray[np.generic]]

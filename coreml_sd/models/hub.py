@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from coreml_sd.errors import UserError
-from coreml_sd.foreign_files import read_table
-from coreml_sd.models.diffusers_folder import INDEX_NAME, NETWORKS
-from coreml_sd.models.weight_files import WeightNames, choose_variant
+from coreml_sd.files.foreign import read_table
+from coreml_sd.models.folder.diffusers_folder import INDEX_NAME, NETWORKS
+from coreml_sd.models.folder.weight_files import WeightNames, choose_variant
 
 _CONFIGS = {
     **dict.fromkeys(NETWORKS, ("config.json",)),

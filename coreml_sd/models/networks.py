@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coreml_sd.models.component import Arrays, ComponentSpec, TensorSpec
-from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.models.pipeline import PipelineFacts
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from coreml_sd.models.skeleton import OpenNetwork
+    from coreml_sd.models.weights.placeholder_network import OpenNetwork
 
 _MAX_TIMESTEP = 1000
 
@@ -165,13 +165,13 @@ def vae_encoder(folder: DiffusersFolder, facts: PipelineFacts) -> ComponentSpec:
 
 
 def _load(part: str, folder: DiffusersFolder) -> nn.Module:
-    from coreml_sd.models import load
+    from coreml_sd.models.weights import load
 
     return load.load_network(folder, part)
 
 
 def _open(part: str, folder: DiffusersFolder) -> OpenNetwork:
-    from coreml_sd.models.skeleton import open_network
+    from coreml_sd.models.weights.placeholder_network import open_network
 
     return open_network(folder, part)
 

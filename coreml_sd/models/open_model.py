@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 from coreml_sd.config import ConversionConfig, parse_size
-from coreml_sd.denoising.own import default_scheduler
 from coreml_sd.errors import UserError
-from coreml_sd.models import stable_diffusion, stable_diffusion_xl
-from coreml_sd.models.diffusers_folder import INDEX_NAME, DiffusersFolder
+from coreml_sd.models.find_model import DEMO_FOLDER, Source, find_source
+from coreml_sd.models.folder.diffusers_folder import INDEX_NAME, DiffusersFolder
 from coreml_sd.models.mobile_diffusion import family as mobile_diffusion
 from coreml_sd.models.mobile_diffusion.presets import PRESETS
 from coreml_sd.models.pipeline import DiffusionModel
-from coreml_sd.models.seeded import SeededFolder
-from coreml_sd.models.source import DEMO_FOLDER, Source, find_source
+from coreml_sd.models.stable_diffusion import family as stable_diffusion
+from coreml_sd.models.stable_diffusion_xl import family as stable_diffusion_xl
+from coreml_sd.models.weights.seeded import SeededFolder
+from coreml_sd.schedulers.own import default_scheduler
 
 FAMILIES = (stable_diffusion.FAMILY, stable_diffusion_xl.FAMILY, mobile_diffusion.FAMILY)
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from coreml_sd.denoising.own import own_scheduler, require_drawable
 from coreml_sd.errors import UserError, named
-from coreml_sd.limits import LIMITS
+from coreml_sd.files.limits import LIMITS
 from coreml_sd.models.component import ComponentSpec
-from coreml_sd.models.corrections import SCHEDULER_FILE
-from coreml_sd.models.diffusers_folder import DiffusersFolder
-from coreml_sd.models.source import Source
+from coreml_sd.models.find_model import Source
+from coreml_sd.models.folder.corrections import SCHEDULER_FILE
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
+from coreml_sd.schedulers.own import own_scheduler, require_drawable
 
 ADVICE_NAME = "coreml_sd.json"
 _PROMPTS = ("a photo of a cat", "a red apple on a wooden table", "a lighthouse by the sea")

@@ -17,18 +17,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from coreml_sd.compress.source_network import OpenedSource
 from coreml_sd.errors import UserError
-from coreml_sd.memory.freed import let_pages_go
 from coreml_sd.models import mobile_diffusion
 from coreml_sd.models.component import ComponentSpec
-from coreml_sd.models.diffusers_folder import NETWORKS, DiffusersFolder
+from coreml_sd.models.folder.diffusers_folder import NETWORKS, DiffusersFolder
 from coreml_sd.models.pipeline import ADVICE_NAME
-from coreml_sd.models.seeded import SeededFolder
-from coreml_sd.models.tensor_file import TensorFile
-from coreml_sd.models.weights import set_tensor
+from coreml_sd.models.weights.seeded import SeededFolder
+from coreml_sd.models.weights.tensor_file import TensorFile
+from coreml_sd.models.weights.values import set_tensor
 from coreml_sd.parity.checks import GATE_MOBILE, SEEDS, Check, decibels
 from coreml_sd.parity.reference import Reference, reference
-from coreml_sd.sources import OpenedSource
+from coreml_sd.processes.memory import let_pages_go
 
 _SMALL = ("scheduler", "tokenizer", "tokenizer_2")
 _DTYPES = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
@@ -136,7 +136,7 @@ class DiffusersSource:
 
 
 class _MappedTensors:
-    """The values of a network's parameters, as `coreml_sd.compress.weights.TensorSource`.
+    """The values of a network's parameters, as `coreml_sd.compress.weight_streaming.TensorSource`.
 
     Pages of the files leave memory again when many were read.
     """

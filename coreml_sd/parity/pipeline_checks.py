@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from coreml_sd.denoising.names import named_config
-from coreml_sd.denoising.own import default_scheduler
-from coreml_sd.denoising.schedulers import begin, make_scheduler, scaled_input, takes_generator
+from coreml_sd.generation.prompt import PromptEncoder
 from coreml_sd.metrics import psnr_db
-from coreml_sd.models.stable_diffusion_xl import time_ids
+from coreml_sd.models.stable_diffusion_xl.family import time_ids
 from coreml_sd.parity.checks import GATE_MOBILE, Check, ComponentParity, count_check
 from coreml_sd.parity.diffusers_source import DiffusersSource, quiet
-from coreml_sd.prompt import PromptEncoder
+from coreml_sd.schedulers.names import named_config
+from coreml_sd.schedulers.own import default_scheduler
+from coreml_sd.schedulers.schedulers import begin, make_scheduler, scaled_input, takes_generator
 
 PIPELINE = "pipeline"
 # What tokenizers differ in: case, punctuation, accents, emoji, marks, length.

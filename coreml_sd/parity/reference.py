@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from coreml_sd.compress.weights import NetworkWeights, TensorSource
+from coreml_sd.compress.source_network import OpenedSource
+from coreml_sd.compress.weight_streaming import NetworkWeights, TensorSource
 from coreml_sd.errors import UserError
 from coreml_sd.models.component import Arrays, ComponentSpec
-from coreml_sd.models.weights import FileWeights, Weights, not_finite
-from coreml_sd.runtimes.source import SourceNetwork
-from coreml_sd.sources import OpenedSource
+from coreml_sd.models.weights.values import FileWeights, Weights, not_finite
+from coreml_sd.runtimes.torch_source import SourceNetwork
 
 _POSITIONS = "position_ids"
 
@@ -74,7 +74,7 @@ def _filled(network: nn.Module) -> bool:
 
 
 class ReferenceValues:
-    """Values of an opened network's parameters, as `coreml_sd.compress.weights.TensorSource`.
+    """Values of an opened network's parameters: a `TensorSource` of `compress.weight_streaming`.
 
     Those of files are read by safetensors itself: what is exported is read by `TensorFile`. Those
     that are drawn are kept, in fp16, for drawing takes longer than most ops.

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.convert_coreml import export_whole
-from coreml_sd.errors import CoremlSDError
-from coreml_sd.manifest_facts import (
+from coreml_sd.conversion.facts import (
     coreml_facts,
     mobile_options,
     package_facts,
     packages_of,
     tflite_facts,
 )
+from coreml_sd.conversion.plan import Plan
+from coreml_sd.errors import CoremlSDError
 from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.parity.checks import Check, ComponentParity, count_check, decibels
 from coreml_sd.parity.reference import Reference
-from coreml_sd.plan import Plan
 from coreml_sd.progress import Progress
 from coreml_sd.report.manifest_checks import told_check
+from coreml_sd.targets.coreml.convert import export_whole
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Subject:
 
 def compare_coreml(subject: Subject, progress: Progress) -> ComponentParity:
     """The packages of one component against its source."""
-    from coreml_sd.compress.plan import palettize_module
-    from coreml_sd.parity.coreml import component_parity
-    from coreml_sd.parity.stored import stored_weights_check
+    from coreml_sd.compress.palettization import palettize_module
     from coreml_sd.runtimes.mil import MilPackage
+    from coreml_sd.targets.coreml.proof import component_parity
+    from coreml_sd.targets.coreml.stored_checks import stored_weights_check
 
     plan, component, source = subject.plan, subject.component, subject.source
     name = component.name
@@ -97,7 +97,7 @@ def compare_coreml(subject: Subject, progress: Progress) -> ComponentParity:
 
 def compare_tflite(subject: Subject, progress: Progress) -> ComponentParity:
     """The .tflite of one component against its source."""
-    from coreml_sd.parity.tflite import component_parity
+    from coreml_sd.targets.tflite.proof import component_parity
     from coreml_sd.targets.tflite.rewrites import android_form
 
     android, component, source = subject.plan.android, subject.component, subject.source

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd import __version__
-from coreml_sd.memory.plot import plot_memory
-from coreml_sd.picture import png_bytes
+from coreml_sd.generation.picture import png_bytes
+from coreml_sd.report.memory_plot import plot_memory
 from coreml_sd.report.parity_report import AMPLIFICATION, ParityReport
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from coreml_sd.bundle import Bundle
-from coreml_sd.manifest import is_inside
-from coreml_sd.manifest_facts import model_facts, scheduler_step_facts
+from coreml_sd.conversion.facts import model_facts, scheduler_step_facts
+from coreml_sd.conversion.plan import Plan
+from coreml_sd.conversion.promised import has_scheduler_step, lacking
+from coreml_sd.manifest.rules import is_inside
 from coreml_sd.metrics import psnr_db
-from coreml_sd.models.tokenizer_files import MERGES_NAME, VOCAB_NAME
+from coreml_sd.models.folder.tokenizer_files import MERGES_NAME, VOCAB_NAME
 from coreml_sd.parity.checks import Check, ComponentParity, count_check
-from coreml_sd.plan import Plan
-from coreml_sd.promised import has_scheduler_step, lacking
 
 BUNDLE = "bundle"
 _TOKENIZER_FILES = (VOCAB_NAME, MERGES_NAME)
@@ -129,7 +129,7 @@ def _tokenizer_files(source: Bundle, bundle: Bundle) -> Check:
 
 
 def _scheduler_step(plan: Plan, bundle: Bundle) -> Iterator[Check]:
-    from coreml_sd.parity.scheduler_step import scheduler_step_check
+    from coreml_sd.targets.tflite.scheduler_step_proof import scheduler_step_check
 
     unet = plan.model.component("unet")
     entry = dict(bundle.manifest.get("scheduler_step", {}))

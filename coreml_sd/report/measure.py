@@ -6,25 +6,25 @@ import dataclasses
 from typing import Any
 
 from coreml_sd.bundle import Bundle
+from coreml_sd.compress.source_network import LoadedSource, load_source
 from coreml_sd.config import from_dict
+from coreml_sd.conversion.facts import network_facts, rescaling_notes
+from coreml_sd.conversion.latent_preview import preview_of
+from coreml_sd.conversion.plan import Plan, plan_conversion
 from coreml_sd.errors import UserError
-from coreml_sd.latent_preview import preview_of
-from coreml_sd.manifest_facts import network_facts, rescaling_notes
-from coreml_sd.memory.report import measure_memory
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.open_model import own_size
 from coreml_sd.parity.checks import Check, ComponentParity
 from coreml_sd.parity.diffusers_source import diffusers_source, held_against
 from coreml_sd.parity.pipeline_checks import pipeline_parity
-from coreml_sd.plan import Plan, plan_conversion
 from coreml_sd.progress import Progress, Silent
 from coreml_sd.report.component_checks import COMPARE, Subject
 from coreml_sd.report.manifest_checks import manifest_parity, preview_check, unchecked
+from coreml_sd.report.memory import measure_memory
 from coreml_sd.report.parity_report import ParityReport
 from coreml_sd.report.pictures import draw_pictures
 from coreml_sd.report.source_bundle import source_bundle
 from coreml_sd.runtimes.open_runtime import best_coreml_runtime, open_runtime
-from coreml_sd.sources import LoadedSource, load_source
 
 
 def measure(

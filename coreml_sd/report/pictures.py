@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coreml_sd.bundle import Bundle
-from coreml_sd.denoising.own import default_scheduler
-from coreml_sd.generate import GenerationRequest, Generator
+from coreml_sd.generation.generate import GenerationRequest, Generator
 from coreml_sd.progress import Progress
 from coreml_sd.report.parity_report import PictureRow
 from coreml_sd.runtimes.open_runtime import Runtime, open_runtime
+from coreml_sd.schedulers.own import default_scheduler
 
 
 def draw_pictures(

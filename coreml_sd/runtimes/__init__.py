@@ -1,0 +1,1 @@
+"""Execute one file, or the source network."""

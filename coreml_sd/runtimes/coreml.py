@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from coreml_sd.errors import UserError
-from coreml_sd.libraries import quieten
 from coreml_sd.runtimes.base import Array, TensorInfo, check_inputs
 from coreml_sd.runtimes.mil.package import MilPackage
 from coreml_sd.runtimes.mil.values import element_and_shape
+from coreml_sd.upstream.noise import quieten
 
 COMPUTE_UNITS = ("all", "cpu-only", "cpu-and-gpu", "cpu-and-ne")
 

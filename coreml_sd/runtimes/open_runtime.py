@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
 from coreml_sd.errors import UserError
-from coreml_sd.memory.residency import MemoryPolicy
+from coreml_sd.generation.residency import MemoryPolicy
 from coreml_sd.runtimes.base import Network
 from coreml_sd.runtimes.chain import Chain
 
@@ -117,9 +117,9 @@ def _litert(bundle: Bundle, accelerator: str) -> Runtime:
 
 def _torch(bundle: Bundle) -> Runtime:
     """The source model at the bundle's size and batch, in fp32; pruned where the bundle is."""
+    from coreml_sd.compress.source_network import load_source
     from coreml_sd.models.open_model import open_model
-    from coreml_sd.runtimes.source import SourceNetwork
-    from coreml_sd.sources import load_source
+    from coreml_sd.runtimes.torch_source import SourceNetwork
 
     config = from_dict(bundle.manifest["config"], "manifest.json")
     model = open_model(config)

@@ -1,0 +1,1 @@
+"""Exporters of the mobile form, one folder each."""

@@ -1,5 +1,5 @@
 """What the benchmarks share."""
 
-from coreml_sd.libraries import quieten
+from coreml_sd.upstream.noise import quieten
 
 quieten()  # here, so that it holds in every process that a benchmark starts

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.config import ConversionConfig
+from coreml_sd.conversion.plan import Plan, plan_conversion
+from coreml_sd.conversion.prediction.disk import target_bytes
+from coreml_sd.conversion.prediction.layers import NetworkSize, network_size
+from coreml_sd.conversion.prediction.predict import predict, speed_of
+from coreml_sd.conversion.prediction.probe import slowness
+from coreml_sd.conversion.prediction.rates import Rates
+from coreml_sd.conversion.prediction.work import Work, kind_of_stage, split_title
 from coreml_sd.models.component import ComponentSpec
-from coreml_sd.plan import Plan, plan_conversion
-from coreml_sd.prediction.disk import target_bytes
-from coreml_sd.prediction.layers import NetworkSize, network_size
-from coreml_sd.prediction.predict import predict, speed_of
-from coreml_sd.prediction.probe import slowness
-from coreml_sd.prediction.rates import Rates
-from coreml_sd.prediction.work import Work, kind_of_stage, split_title
 
 # Which measures each kind of work goes by.
 _TIME = {
@@ -58,8 +58,8 @@ class _Observed:
 
 
 def fit_rates(cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """Fit everything in `rates.json` (see `coreml_sd.prediction.rates`) to measured cases of
-    `scripts/check_predictions.py`."""
+    """Fit everything in `rates.json` (see `coreml_sd.conversion.prediction.rates`) to measured
+    cases of `scripts/check_predictions.py`."""
     reference = {
         name: float(np.median([case["probe"][name] for case in cases]))
         for name in cases[0]["probe"]

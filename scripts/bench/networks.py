@@ -14,8 +14,8 @@ from pathlib import Path
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.find_model import DEMO, DEMO_FOLDER
 from coreml_sd.models.open_model import open_model
-from coreml_sd.models.source import DEMO, DEMO_FOLDER
 from coreml_sd.targets.tflite.profiles import Quantization
 
 SD15 = "sd15"  # the shape of Stable Diffusion 1.5, with random weights

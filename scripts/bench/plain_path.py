@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from coreml_sd.libraries import quiet_conversion, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.targets.coreml.precision import Precision, fp16_except_sinusoid
+from coreml_sd.upstream.noise import quiet_conversion, quieten
 
 _SMALLEST = 10_000  # weights below need scikit-learn, and are nothing in a full-size network
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.models.source import DEMO_FOLDER
+from coreml_sd.models.find_model import DEMO_FOLDER
 from scripts.bench.families import NETWORKS, Networks, narrow
 
 _SCHEDULER = {

@@ -62,7 +62,7 @@ def _flip(file: Path, place: int, bit: int) -> None:
 
 def _read(file: Path, bundle: Bundle) -> None:
     """Read one file as the commands do."""
-    from coreml_sd.prompt import PromptEncoder
+    from coreml_sd.generation.prompt import PromptEncoder
     from coreml_sd.runtimes.litert.file import TFLiteFile
     from coreml_sd.runtimes.mil import MilPackage
 

@@ -57,8 +57,8 @@ def told(findings: Findings, seed: int) -> int:
 def make_material(work: Path) -> Material:
     """A narrow Stable Diffusion with random weights, and its bundle for both targets; once."""
     from coreml_sd.config import ConversionConfig
-    from coreml_sd.convert import convert
-    from coreml_sd.models.source import DEMO_FOLDER
+    from coreml_sd.conversion.convert import convert
+    from coreml_sd.models.find_model import DEMO_FOLDER
     from scripts.bench.random_folder import write_folder
 
     material = Material(work / "model", work / "model.bundle")

@@ -18,7 +18,7 @@ from scripts.fuzzing.kinds import KINDS, Kind, Material
 def main() -> None:
     """Arguments: kind, seed, first number, folder, model, bundle. Ends when its stdin does."""
     kind, seed, first, folder, model, bundle = sys.argv[1:]
-    from coreml_sd.libraries import quieten
+    from coreml_sd.upstream.noise import quieten
 
     quieten()
     out = sys.stdout

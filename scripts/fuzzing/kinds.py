@@ -105,10 +105,10 @@ class Manifests(Kind):
         from coreml_sd.bundle import open_bundle
         from coreml_sd.cli.convert import closing_table
         from coreml_sd.config import from_dict
-        from coreml_sd.denoising.own import default_scheduler
-        from coreml_sd.denoising.schedulers import begin, make_scheduler
-        from coreml_sd.generate import GenerationRequest
-        from coreml_sd.prompt import PromptEncoder
+        from coreml_sd.generation.generate import GenerationRequest
+        from coreml_sd.generation.prompt import PromptEncoder
+        from coreml_sd.schedulers.own import default_scheduler
+        from coreml_sd.schedulers.schedulers import begin, make_scheduler
 
         def use() -> None:
             bundle = open_bundle(self.copy, check=False)
@@ -155,9 +155,9 @@ class Programs(Kind):
         return bytes(model.SerializeToString())
 
     def readers(self) -> list[Callable[[], Any]]:
-        from coreml_sd.costs.coreml import package_costs
         from coreml_sd.lint.engine import lint_bundle
         from coreml_sd.runtimes.mil import MilNetwork, MilPackage
+        from coreml_sd.targets.coreml.costs import package_costs
         from coreml_sd.targets.tflite.profiles import profile
 
         def look() -> None:
@@ -203,9 +203,9 @@ class Flatbuffers(Kind):
         return folder
 
     def readers(self) -> list[Callable[[], Any]]:
-        from coreml_sd.costs.tflite import tflite_costs
         from coreml_sd.lint.engine import lint_bundle
         from coreml_sd.runtimes.litert.file import TFLiteFile
+        from coreml_sd.targets.tflite.costs import tflite_costs
         from coreml_sd.targets.tflite.profiles import profile
 
         path = self.copy / "TextEncoder.tflite"
@@ -233,7 +233,7 @@ class Tokenizers(Kind):
         return folder
 
     def readers(self) -> list[Callable[[], Any]]:
-        from coreml_sd.prompt import PromptEncoder
+        from coreml_sd.generation.prompt import PromptEncoder
 
         ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "max_tokens": 77}
 
@@ -301,8 +301,8 @@ class Caches(Kind):
     def prepare(self, material: Material) -> Path:
         from coreml_sd.bundle import open_bundle
         from coreml_sd.config import from_dict
-        from coreml_sd.parts import Parts
-        from coreml_sd.plan import plan_conversion
+        from coreml_sd.conversion.plan import plan_conversion
+        from coreml_sd.conversion.resume import Parts
 
         bundle = open_bundle(material.bundle, check=False)
         plan = plan_conversion(from_dict(bundle.manifest["config"], "manifest.json"))

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from coreml_sd.compress.bits import count_wrong_indices, pack_looked_up, packed_size
 from coreml_sd.compress.histogram import bit_patterns
-from coreml_sd.compress.limits import PALETTE_BITS, PaletteSpec
 from coreml_sd.compress.palette import (
     PaletteSolver,
     fitting_group_size,
     index_of_pattern,
     palettize,
 )
+from coreml_sd.compress.supported import PALETTE_BITS, PaletteSpec
 from coreml_sd.errors import UserError
 from coreml_sd.metrics import psnr_db
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from coreml_sd.config import ConversionConfig
-from coreml_sd.convert import convert
+from coreml_sd.conversion.convert import convert
 from coreml_sd.costs.attention_graph import AttentionGraph, attention_graph
-from tests.shared_folder import SharedFolder
-from tests.tiny_md import SWITCHED_BACK, tiny_unet
-from tests.tiny_tflite import TinyFiles
+from tests.helpers.shared_folder import SharedFolder
+from tests.helpers.tiny_md import SWITCHED_BACK, tiny_unet
+from tests.helpers.tiny_tflite import TinyFiles
 
 HEADS, BATCH = 4, 2  # 64 channels of 16 in the middle
 INNER, OUTER, TEXT = 256, 1024, 77

@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="the extra `android` is not installed")
 
 from coreml_sd.bundle import write_manifest
-from tests.command import Run, runner
-from tests.lint.build_tflite import GraphWriter
-from tests.tiny_bundle import manifest, write_files
+from tests.helpers.build_tflite import GraphWriter
+from tests.helpers.command import Run, runner
+from tests.helpers.tiny_bundle import manifest, write_files
 
 SPLIT = {
     "name": "up.conv1", "channels_in": 1920, "channels_out": 640, "height": 32, "width": 32,

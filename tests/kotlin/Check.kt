@@ -119,7 +119,7 @@ private fun picture(question: JSONObject): JSONObject {
     return answer.put("log", log)
 }
 
-/** A stand-in for a network: the formulas that tests/test_android_kotlin.py computes with numpy. */
+/** A stand-in for a network: the formulas that tests/examples/test_android_kotlin.py computes with numpy. */
 private class Formula(
     private val file: NetworkFile,
     private val facts: PipelineFacts,

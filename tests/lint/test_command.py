@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("ai_edge_litert")
 
 from coreml_sd.bundle import new_bundle, write_manifest
-from tests.command import Run, runner
-from tests.lint.build_tflite import GraphWriter
-from tests.tiny_bundle import manifest, write_files
+from tests.helpers.build_tflite import GraphWriter
+from tests.helpers.command import Run, runner
+from tests.helpers.tiny_bundle import manifest, write_files
 
 SHAPE = (1, 4, 4, 8)
 

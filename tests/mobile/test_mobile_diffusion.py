@@ -10,7 +10,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import MobileOptions, mobile_form
 from coreml_sd.models.published import PublishedUNet, PublishedVAEDecoder, PublishedVAEEncoder
-from tests.tiny_md import SWITCHED_BACK, TINY, tiny_unet, tiny_vae
+from tests.helpers.tiny_md import SWITCHED_BACK, TINY, tiny_unet, tiny_vae
 
 FORM = "mobile_diffusion_unet"
 ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")

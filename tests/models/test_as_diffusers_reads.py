@@ -14,11 +14,11 @@ from transformers import CLIPTextConfig
 from coreml_sd.config import ConversionConfig
 from coreml_sd.errors import UserError
 from coreml_sd.models import mobile_diffusion
-from coreml_sd.models.class_defaults import class_defaults, is_scheduler
+from coreml_sd.models.folder.class_defaults import class_defaults, is_scheduler
 from coreml_sd.models.open_model import open_model
 from coreml_sd.models.pipeline import DiffusionModel
-from tests.diffusers_pipeline import as_diffusers_opens
-from tests.tiny_folder import change_json, name_scheduler, randomize
+from tests.helpers.diffusers_pipeline import as_diffusers_opens
+from tests.helpers.tiny_folder import change_json, name_scheduler, randomize
 
 SCHEDULERS = [
     name

@@ -6,8 +6,8 @@ import pytest
 from diffusers import StableDiffusionPipeline
 
 from coreml_sd.config import ConversionConfig
+from coreml_sd.models.find_model import DEMO_FOLDER
 from coreml_sd.models.open_model import open_model
-from coreml_sd.models.source import DEMO_FOLDER
 
 
 def test_it_is_a_standard_diffusers_folder_of_at_most_24_mb() -> None:

@@ -8,11 +8,11 @@ from transformers import CLIPTokenizer
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.errors import UserError
-from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.generation.prompt import PromptEncoder
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
+from coreml_sd.models.folder.tokenizer_files import write_tokenizer_files
 from coreml_sd.models.open_model import open_model
-from coreml_sd.models.tokenizer_files import write_tokenizer_files
-from coreml_sd.prompt import PromptEncoder
-from tests.tiny_folder import change_json, name_scheduler
+from tests.helpers.tiny_folder import change_json, name_scheduler
 
 
 @pytest.fixture

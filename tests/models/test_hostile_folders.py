@@ -11,13 +11,13 @@ import pytest
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.errors import UserError
-from coreml_sd.limits import LIMITS
-from coreml_sd.models.diffusers_folder import DiffusersFolder
-from coreml_sd.models.folder_files import require_safe_folder
-from coreml_sd.models.model_card import card_texts
+from coreml_sd.files.limits import LIMITS
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
+from coreml_sd.models.folder.files import require_safe_folder
+from coreml_sd.models.folder.model_card import card_texts
 from coreml_sd.models.open_model import open_model
-from coreml_sd.models.tensor_file import TensorFile
-from tests.tiny_folder import change_json, write_configs, write_tokenizer
+from coreml_sd.models.weights.tensor_file import TensorFile
+from tests.helpers.tiny_folder import change_json, write_configs, write_tokenizer
 
 WIDTH = 32
 

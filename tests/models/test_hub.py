@@ -9,9 +9,9 @@ import pytest
 from huggingface_hub import errors
 
 from coreml_sd.errors import UserError
+from coreml_sd.models.find_model import find_source
 from coreml_sd.models.hub import files_in_use
-from coreml_sd.models.source import find_source
-from tests.published_folders import ZOO
+from tests.helpers.published_folders import ZOO
 
 
 def listed(name: str) -> list[str]:

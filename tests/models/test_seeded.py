@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from coreml_sd.config import ConversionConfig
+from coreml_sd.models.find_model import DEMO_FOLDER
 from coreml_sd.models.mobile_diffusion.presets import PRESETS
 from coreml_sd.models.open_model import open_model
-from coreml_sd.models.seeded import SeededFolder, SeededWeights
-from coreml_sd.models.source import DEMO_FOLDER
-from tests.tiny_md import TINY
+from coreml_sd.models.weights.seeded import SeededFolder, SeededWeights
+from tests.helpers.tiny_md import TINY
 
 SHAPES = {"a.weight": (64, 32, 3, 3), "b.weight": (64, 32, 3, 3), "norm.weight": (512,)}
 
@@ -39,8 +39,8 @@ def test_values_keep_the_size_of_what_goes_through() -> None:
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
 def test_a_loaded_network_has_the_values_of_an_open_one(part: str) -> None:
-    from coreml_sd.models.load import load_network
-    from coreml_sd.models.skeleton import open_network
+    from coreml_sd.models.weights.load import load_network
+    from coreml_sd.models.weights.placeholder_network import open_network
 
     folder = tiny_folder()
     loaded, opened = load_network(folder, part), open_network(folder, part)

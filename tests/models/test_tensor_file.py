@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from coreml_sd.config import ConversionConfig
 from coreml_sd.errors import UserError
 from coreml_sd.models.open_model import open_model
-from coreml_sd.models.tensor_file import TensorFile
-from coreml_sd.models.weights import ModuleWeights, fp16_value, fp32_value
+from coreml_sd.models.weights.tensor_file import TensorFile
+from coreml_sd.models.weights.values import ModuleWeights, fp16_value, fp32_value
 
 
 @pytest.mark.parametrize("name", ["text_encoder", "unet", "vae_decoder"])

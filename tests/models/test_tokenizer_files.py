@@ -14,20 +14,20 @@ from tokenizers import AddedToken
 from transformers import CLIPTokenizer
 
 from coreml_sd.errors import UserError
-from coreml_sd.models.diffusers_folder import DiffusersFolder
-from coreml_sd.models.source import DEMO_FOLDER
-from coreml_sd.models.tokenizer_files import (
+from coreml_sd.generation.prompt import PromptEncoder
+from coreml_sd.models.find_model import DEMO_FOLDER
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
+from coreml_sd.models.folder.tokenizer_files import (
     load_tokenizer,
     require_embedding_rows,
     require_same_vocabulary,
     tokenizer_facts,
     write_tokenizer_files,
 )
-from coreml_sd.prompt import PromptEncoder
 from scripts.fixtures._added import write_joined, write_published
-from tests.diffusers_pipeline import diffusers_pipeline
-from tests.published_folders import CLIP_VOCABULARY, PUBLISHED, write_published_tokenizer
-from tests.tiny_folder import change_json, write_tokenizer
+from tests.helpers.diffusers_pipeline import diffusers_pipeline
+from tests.helpers.published_folders import CLIP_VOCABULARY, PUBLISHED, write_published_tokenizer
+from tests.helpers.tiny_folder import change_json, write_tokenizer
 
 PROMPTS = (
     "",

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.errors import UserError
-from coreml_sd.models.diffusers_folder import DiffusersFolder
-from coreml_sd.models.load import load_network
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.models.open_model import open_model
-from coreml_sd.models.skeleton import open_network
-from tests.diffusers_pipeline import as_diffusers_opens
+from coreml_sd.models.weights.load import load_network
+from coreml_sd.models.weights.placeholder_network import open_network
+from tests.helpers.diffusers_pipeline import as_diffusers_opens
 
 PARTS = ("text_encoder", "unet", "vae")
 STEMS = {"text_encoder": "model", "unet": "diffusion_pytorch_model"}

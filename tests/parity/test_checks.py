@@ -9,10 +9,10 @@ import pytest
 
 from coreml_sd.metrics import psnr_db
 from coreml_sd.parity import checks as gates
-from coreml_sd.parity import coreml
 from coreml_sd.parity.checks import Check, ComponentParity, count_check, decibels, figure
-from coreml_sd.parity.coreml import peak_check
 from coreml_sd.runtimes.mil.trace import LIMIT, NumericTrace
+from coreml_sd.targets.coreml import proof as coreml
+from coreml_sd.targets.coreml.proof import peak_check
 
 DOCS = Path(__file__).parents[2] / "docs/parity.md"
 ONES = np.ones(4, np.float32)

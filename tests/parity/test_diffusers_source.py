@@ -15,23 +15,21 @@ import torch
 from diffusers import AsymmetricAutoencoderKL
 from safetensors.torch import load_file, save_file
 
+from coreml_sd.compress.source_network import open_source
 from coreml_sd.config import ConversionConfig
-from coreml_sd.convert import convert
-from coreml_sd.denoising import own, supported
+from coreml_sd.conversion.convert import convert
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import mobile_form
-from coreml_sd.models import (
-    diffusers_folder,
-    part_classes,
-    skeleton,
-    stable_diffusion,
-    stable_diffusion_xl,
-)
-from coreml_sd.models.corrections import Corrected
-from coreml_sd.models.diffusers_folder import DiffusersFolder
+from coreml_sd.models.folder import component_classes as part_classes
+from coreml_sd.models.folder import diffusers_folder
+from coreml_sd.models.folder.corrections import Corrected
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
+from coreml_sd.models.folder.tokenizer_files import write_tokenizer_files
 from coreml_sd.models.open_model import open_model, own_size
-from coreml_sd.models.tokenizer_files import write_tokenizer_files
+from coreml_sd.models.stable_diffusion import family as stable_diffusion
+from coreml_sd.models.stable_diffusion_xl import family as stable_diffusion_xl
+from coreml_sd.models.weights import placeholder_network as skeleton
 from coreml_sd.parity.checks import GATE_MOBILE, Check, run_mobile
 from coreml_sd.parity.diffusers_source import (
     DiffusersSource,
@@ -41,9 +39,9 @@ from coreml_sd.parity.diffusers_source import (
 )
 from coreml_sd.parity.pipeline_checks import pipeline_parity
 from coreml_sd.parity.reference import reference
-from coreml_sd.sources import open_source
-from tests.diffusers_pipeline import as_diffusers_opens
-from tests.tiny_folder import change_json, randomize
+from coreml_sd.schedulers import own, supported
+from tests.helpers.diffusers_pipeline import as_diffusers_opens
+from tests.helpers.tiny_folder import change_json, randomize
 
 SAME = 130.0  # dB; a kernel may add up in another order where a weight lies elsewhere in memory
 SD1 = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
@@ -209,7 +207,7 @@ def other_decoder_assumed(model: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(module, "require_classes", lambda folder, wanted: None)
     patch.setattr(skeleton, "is_harmless", lambda module, name: True)
     classes = {**part_classes.SD_CLASSES}
-    patch.setattr("coreml_sd.models.network_configs.SD_CLASSES", classes)
+    patch.setattr("coreml_sd.models.folder.network_configs.SD_CLASSES", classes)
 
 
 # How a network may be misread -> the component in which it shows.

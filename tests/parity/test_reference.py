@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from coreml_sd.compress.source_network import open_source
 from coreml_sd.config import ConversionConfig
 from coreml_sd.errors import UserError
 from coreml_sd.metrics import psnr_db
@@ -17,7 +18,6 @@ from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.open_model import open_model
 from coreml_sd.parity.checks import run_mobile
 from coreml_sd.parity.reference import Reference, reference
-from coreml_sd.sources import open_source
 
 SAME = 130.0  # dB; a kernel may add up in another order where a weight lies elsewhere in memory
 SD1 = ("text_encoder", "unet", "vae_decoder", "vae_encoder")

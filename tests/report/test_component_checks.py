@@ -11,12 +11,12 @@ import pytest
 
 from coreml_sd.bundle import open_bundle, write_manifest
 from coreml_sd.config import from_dict
+from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.parity.checks import ComponentParity
-from coreml_sd.plan import plan_conversion
 from coreml_sd.progress import Silent
 from coreml_sd.report import measure as measuring
 from coreml_sd.report.component_checks import chained_equals_whole
-from tests.weight_records import UINT8, one_bit
+from tests.helpers.weight_records import UINT8, one_bit
 
 PROGRAM = "TextEncoder.mlpackage/Data/com.apple.CoreML/model.mlmodel"
 

@@ -10,9 +10,9 @@ import pytest
 from coremltools.proto import Model_pb2
 
 from coreml_sd.errors import UserError
-from coreml_sd.limits import LIMITS
+from coreml_sd.files.limits import LIMITS
 from coreml_sd.runtimes.mil import MilNetwork, MilPackage
-from tests.runtimes.mil_program import MODEL, Blob, Op, write_package
+from tests.helpers.mil_program import MODEL, Blob, Op, write_package
 
 X = (1, 4)
 HUGE = 1 << 20

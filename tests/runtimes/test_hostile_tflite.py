@@ -19,7 +19,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.lint.engine import lint_bundle
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.targets.tflite.profiles import profile
-from tests.lint.build_tflite import GraphWriter
+from tests.helpers.build_tflite import GraphWriter
 
 
 @pytest.fixture

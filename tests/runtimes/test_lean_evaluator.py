@@ -14,10 +14,10 @@ from coremltools.converters.mil.mil import types
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.runtimes.mil import MilNetwork, attention, compile, network
+from coreml_sd.runtimes.mil.large_constants import Weights, to_tensor
 from coreml_sd.runtimes.mil.ops import OPS
 from coreml_sd.runtimes.mil.trace import NumericTrace
 from coreml_sd.runtimes.mil.unpacking import look_up, unpack
-from coreml_sd.runtimes.mil.weights import Weights, to_tensor
 
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 KEYS, QUERIES, CHANNELS = 33, 50, 8

@@ -27,7 +27,7 @@ from coreml_sd.runtimes.litert.native.model import Model
 from coreml_sd.runtimes.litert.native.options import CPU
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
 from coreml_sd.runtimes.litert.vulkan import gpu_environment, why_no_gpu
-from tests.lint.build_tflite import GraphWriter
+from tests.helpers.build_tflite import GraphWriter
 
 LACKING = why_no_gpu()
 needs_gpu = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))

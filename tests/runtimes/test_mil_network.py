@@ -13,7 +13,7 @@ from torch import nn
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.runtimes.mil import MilNetwork, MilPackage
-from tests.runtimes.mil_program import Op, write_package
+from tests.helpers.mil_program import Op, write_package
 
 SPEC = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"

@@ -8,8 +8,8 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813
 from coremltools.converters.mil.mil import Function, types
 
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.runtimes.mil.large_constants import to_tensor
 from coreml_sd.runtimes.mil.ops import OPS
-from coreml_sd.runtimes.mil.weights import to_tensor
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((2, 3, 4, 5)).astype(np.float32)

@@ -14,7 +14,7 @@ pytest.importorskip("ai_edge_litert", reason="the extra `android` is not install
 from coreml_sd.errors import UserError
 from coreml_sd.runtimes.litert import network as litert
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
-from tests.tiny_tflite import TinyFiles
+from tests.helpers.tiny_tflite import TinyFiles
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts in /proc")
 QUANTIZATIONS = ("fp32", "fp16", "int8", "dynamic-int8")

@@ -17,17 +17,17 @@ import torch
 pytest.importorskip("ai_edge_litert", reason="the extra `android` is not installed")
 
 from coreml_sd.bundle import Bundle, open_bundle
-from coreml_sd.denoising.linear_scheduler import linear_steps
-from coreml_sd.denoising.schedulers import make_scheduler
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.generate import GenerationRequest, Generator
+from coreml_sd.generation.generate import GenerationRequest, Generator
 from coreml_sd.lint.engine import default_profile, lint_bundle
 from coreml_sd.runtimes.litert.gpu_gate import check_on_gpu, tflite_files
 from coreml_sd.runtimes.litert.loop import ResidentLoop, open_resident_loop
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
 from coreml_sd.runtimes.litert.vulkan import gpu_environment, why_no_gpu
 from coreml_sd.runtimes.open_runtime import open_runtime
-from tests.tiny_tflite import TinyFiles
+from coreml_sd.schedulers.linear_scheduler import linear_steps
+from coreml_sd.schedulers.schedulers import make_scheduler
+from tests.helpers.tiny_tflite import TinyFiles
 
 LACKING = why_no_gpu()
 needs_gpu = pytest.mark.skipif(LACKING is not None, reason=str(LACKING))
@@ -285,10 +285,10 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from coreml_sd.bundle import open_bundle
-from coreml_sd.denoising.linear_scheduler import linear_steps
+from coreml_sd.schedulers.linear_scheduler import linear_steps
 from coreml_sd.runtimes.litert.loop import ResidentLoop
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
-from coreml_sd.denoising.schedulers import make_scheduler
+from coreml_sd.schedulers.schedulers import make_scheduler
 
 bundle = open_bundle(Path(sys.argv[1]))
 table = linear_steps(make_scheduler("dpm++", bundle.pipeline["scheduler"]), 3)

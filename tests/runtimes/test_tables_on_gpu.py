@@ -7,7 +7,7 @@ import pytest
 from coreml_sd.runtimes.litert.gpu_gate import check_on_gpu
 from coreml_sd.runtimes.litert.vulkan import why_no_gpu
 from coreml_sd.targets.tflite.profiles import profile
-from tests.wide_text_encoder import export_text_encoder, wide_text_encoder
+from tests.helpers.wide_text_encoder import export_text_encoder, wide_text_encoder
 
 LACKING = why_no_gpu()
 SD1 = (49_408, 768)  # 145 MiB at fp32; Vulkan guarantees 128 for a buffer

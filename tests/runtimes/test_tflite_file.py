@@ -12,8 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from coreml_sd.errors import UserError
 from coreml_sd.runtimes.litert.file import TFLiteFile
-from tests.lint.build_tflite import GraphWriter
-from tests.tiny_tflite import TinyFiles
+from tests.helpers.build_tflite import GraphWriter
+from tests.helpers.tiny_tflite import TinyFiles
 
 WEIGHT = np.arange(24, dtype=np.float32).reshape(2, 3, 4, 1)
 

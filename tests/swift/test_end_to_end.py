@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from coreml_sd.bundle import open_bundle
-from coreml_sd.denoising.schedulers import NAMES
-from coreml_sd.generate import GenerationRequest, Generator
+from coreml_sd.generation.generate import GenerationRequest, Generator
 from coreml_sd.runtimes.open_runtime import open_runtime
+from coreml_sd.schedulers.schedulers import NAMES
 
 FLOW_MATCHING = "flow-match-euler"  # for models that the demo is not
 

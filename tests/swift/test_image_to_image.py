@@ -9,9 +9,9 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
-from coreml_sd.denoising.schedulers import make_scheduler
-from tests.diffusers_pipeline import diffusers_pipeline
-from tests.tiny_tflite import TinyFiles
+from coreml_sd.schedulers.schedulers import make_scheduler
+from tests.helpers.diffusers_pipeline import diffusers_pipeline
+from tests.helpers.tiny_tflite import TinyFiles
 
 PROMPT, STEPS, SEED = "a cat", 10, 0
 

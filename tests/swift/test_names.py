@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from coreml_sd import __version__
-from coreml_sd.denoising.schedulers import NAMES
+from coreml_sd.schedulers.schedulers import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 HELP = (ROOT / "swift/Tests/RunCommandTests/help.txt").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_folder import change_json
+from tests.helpers.tiny_folder import change_json
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ pytest.importorskip("litert_torch", reason="the extra `android` is not installed
 
 from coreml_sd.targets.tflite import distinct_calls
 from coreml_sd.targets.tflite.distinct_calls import by_distinct_calls
-from tests.calculation import calculation
-from tests.tiny_tflite import TinyFiles, exported
+from tests.helpers.calculation import calculation
+from tests.helpers.tiny_tflite import TinyFiles, exported
 
 WHOLE = ExportedProgram.run_decompositions
 Counted = Callable[[nn.Module, torch.Tensor], tuple[ExportedProgram, list[int]]]

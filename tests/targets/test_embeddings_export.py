@@ -7,7 +7,11 @@ import pytest
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
 from coreml_sd.runtimes.litert.mixed_rank import mixed_rank_ops
-from tests.wide_text_encoder import export_text_encoder, sum_of_embeddings, wide_text_encoder
+from tests.helpers.wide_text_encoder import (
+    export_text_encoder,
+    sum_of_embeddings,
+    wide_text_encoder,
+)
 
 TOKENS = 200
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coreml_sd.compress.limits import PaletteSpec
 from coreml_sd.compress.palette import palettize
+from coreml_sd.compress.supported import PaletteSpec
 from coreml_sd.errors import UserError
 from coreml_sd.runtimes.mil.blob import BlobFile
 from coreml_sd.targets.coreml.layer_payloads import LayerPayload, write_layers

@@ -13,7 +13,7 @@ from torch.fx.traceback import NodeSource, NodeSourceAction
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
 from coreml_sd.targets.tflite import distinct_calls, export, lean_export
-from tests.tiny_tflite import exported
+from tests.helpers.tiny_tflite import exported
 
 
 @contextlib.contextmanager

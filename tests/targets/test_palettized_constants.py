@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from coreml_sd.compress.limits import PALETTE_BITS, PaletteSpec
 from coreml_sd.compress.palette import Palette
-from coreml_sd.compress.plan import Palettization, palettize_module
+from coreml_sd.compress.palettization import Palettization, palettize_module
+from coreml_sd.compress.supported import PALETTE_BITS, PaletteSpec
 from coreml_sd.compress.verify import verify_stored
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.mobile.steps import Step, StepSequence
 from coreml_sd.models.component import TensorSpec
-from coreml_sd.models.weights import ModuleWeights, fp16_value
+from coreml_sd.models.weights.values import ModuleWeights, fp16_value
 from coreml_sd.runtimes.mil import MilPackage
-from coreml_sd.stored_weights import stored_payloads
 from coreml_sd.targets.coreml.export import PackageMetadata, export_package
+from coreml_sd.targets.coreml.stored_weights import stored_payloads
 
 ct = pytest.importorskip("coremltools")
 

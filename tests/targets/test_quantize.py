@@ -10,11 +10,11 @@ import torch
 pytest.importorskip("ai_edge_quantizer", reason="the extra `android` is not installed")
 
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.parity.tflite import weight_only
 from coreml_sd.runtimes.litert.file import Op, Tensor, TFLiteFile
 from coreml_sd.targets.tflite.profiles import Quantization
+from coreml_sd.targets.tflite.proof import weight_only
 from coreml_sd.targets.tflite.quantize import for_component, int8_weight, quantize_file
-from tests.tiny_tflite import TinyFile, TinyFiles, scales
+from tests.helpers.tiny_tflite import TinyFile, TinyFiles, scales
 
 Stored = Callable[[Quantization], TFLiteFile]
 STORED_AS = {"fp16": "float16", "int8": "int8", "dynamic-int8": "int8"}

@@ -16,15 +16,15 @@ pytest.importorskip("litert_torch", reason="the extra `android` is not installed
 
 from ai_edge_litert import schema_py_generated as schema
 
-from coreml_sd.libraries import quiet_native
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.litert.gpu_gate import check_on_gpu
 from coreml_sd.runtimes.litert.vulkan import why_no_gpu
 from coreml_sd.targets.tflite import quantize, quantizer_faults
 from coreml_sd.targets.tflite.profiles import Quantization
 from coreml_sd.targets.tflite.quantize import int8_weight, quantize_file
-from tests.lint.build_tflite import GraphWriter
-from tests.tiny_tflite import scales
+from coreml_sd.upstream.noise import quiet_native
+from tests.helpers.build_tflite import GraphWriter
+from tests.helpers.tiny_tflite import scales
 
 LARGE = (2049, 1, 1, 4096)  # one output channel above 32 MiB
 

@@ -10,12 +10,12 @@ import torch
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
 from coreml_sd.config import ConversionConfig
-from coreml_sd.convert_scheduler_step import convert_scheduler_step
-from coreml_sd.denoising.linear_step import GUIDED, GUIDED_NAMES, LATENT_NAMES, LATENTS, LinearStep
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.models.open_model import open_model
 from coreml_sd.progress import Silent
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
+from coreml_sd.schedulers.linear_step import GUIDED, GUIDED_NAMES, LATENT_NAMES, LATENTS, LinearStep
+from coreml_sd.targets.tflite.convert_scheduler_step import convert_scheduler_step
 from coreml_sd.targets.tflite.scheduler_step import SchedulerStep
 
 
@@ -49,7 +49,7 @@ def test_a_file_that_differs_from_the_module_is_not_kept(
     sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reference is changed after the export, by one part in ten thousand."""
-    from coreml_sd import convert_scheduler_step as converter
+    from coreml_sd.targets.tflite import convert_scheduler_step as converter
 
     unet = open_model(ConversionConfig(model=str(sd1_folder))).component("unet")
     proven, forward = converter._proven, SchedulerStep.forward

@@ -10,14 +10,14 @@ from torch import nn
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.libraries import quiet_native
 from coreml_sd.mobile.options import MobileOptions
 from coreml_sd.mobile.steps import Step, StepSequence
 from coreml_sd.mobile.transformer import MobileTransformer
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.runtimes.litert.file import Op, TFLiteFile
 from coreml_sd.targets.tflite.export import export_tflite
-from tests.tiny_tflite import TinyFile, TinyFiles
+from coreml_sd.upstream.noise import quiet_native
+from tests.helpers.tiny_tflite import TinyFile, TinyFiles
 
 COMPONENTS = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
 

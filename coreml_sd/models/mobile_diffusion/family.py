@@ -7,13 +7,13 @@ from typing import Any
 
 from coreml_sd.errors import UserError
 from coreml_sd.models import networks
-from coreml_sd.models.corrections import corrected_scheduler, scheduler_as_read
-from coreml_sd.models.diffusers_folder import DiffusersFolder
-from coreml_sd.models.network_configs import network_configs
-from coreml_sd.models.part_classes import SD_CLASSES, require_classes
+from coreml_sd.models.find_model import Source
+from coreml_sd.models.folder.component_classes import SD_CLASSES, require_classes
+from coreml_sd.models.folder.corrections import corrected_scheduler, scheduler_as_read
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
+from coreml_sd.models.folder.network_configs import network_configs
 from coreml_sd.models.pipeline import DiffusionModel, Family
-from coreml_sd.models.source import Source
-from coreml_sd.models.stable_diffusion import check_text_to_image, pipeline_facts
+from coreml_sd.models.stable_diffusion.family import check_text_to_image, pipeline_facts
 
 _CLASSES = {"unet": "MobileDiffusionUNet", "vae": "MobileDiffusionVAE"}
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
-from coreml_sd.foreign_files import open_regular
-from coreml_sd.limits import LIMITS
+from coreml_sd.files.foreign import open_regular
+from coreml_sd.files.limits import LIMITS
 from coreml_sd.runtimes.litert.extra import require_android
 from coreml_sd.runtimes.litert.verify import require_whole
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from coreml_sd.bundle import Bundle
-from coreml_sd.denoising.linear_step import GUIDED, GUIDED_NAMES, LATENT_NAMES, LATENTS, LinearStep
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.runtimes.base import Array, Network
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
+from coreml_sd.schedulers.linear_step import GUIDED, GUIDED_NAMES, LATENT_NAMES, LATENTS, LinearStep
 
 _CONTEXT = "encoder_hidden_states"
 _PREDICTION = "noise_pred"

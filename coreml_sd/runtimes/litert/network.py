@@ -13,8 +13,7 @@ from typing import Literal
 import numpy as np
 
 from coreml_sd.errors import CoremlSDError, UserError
-from coreml_sd.libraries import quiet_native
-from coreml_sd.memory.freed import let_pages_go
+from coreml_sd.processes.memory import let_pages_go
 from coreml_sd.runtimes.base import Array, TensorInfo, check_inputs
 from coreml_sd.runtimes.litert.extra import require_android
 from coreml_sd.runtimes.litert.file import TFLiteFile
@@ -23,6 +22,7 @@ from coreml_sd.runtimes.litert.native.library import LiteRTError
 from coreml_sd.runtimes.litert.native.model import Model
 from coreml_sd.runtimes.litert.native.options import CPU, GPU
 from coreml_sd.runtimes.litert.refusal import rejected
+from coreml_sd.upstream.noise import quiet_native
 
 Accelerator = Literal["cpu", "gpu"]
 ACCELERATORS: tuple[Accelerator, ...] = ("cpu", "gpu")

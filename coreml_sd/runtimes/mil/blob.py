@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
-from coreml_sd.foreign_files import open_regular
+from coreml_sd.files.foreign import open_regular
 from coreml_sd.runtimes.mil.unpacking import unpack
 
 _HEADER_BYTES = 64

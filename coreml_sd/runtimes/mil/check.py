@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from coreml_sd.errors import UserError
-from coreml_sd.limits import LIMITS
+from coreml_sd.files.limits import LIMITS
 from coreml_sd.runtimes.mil.constexpr import DECODERS
 from coreml_sd.runtimes.mil.ops import OPS
 from coreml_sd.runtimes.mil.values import check_value, element_and_shape, require_size

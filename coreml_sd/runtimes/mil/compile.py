@@ -14,11 +14,11 @@ from torch import Tensor
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.runtimes.base import TensorInfo
 from coreml_sd.runtimes.mil.attention import Instruction, in_blocks
+from coreml_sd.runtimes.mil.large_constants import Weights, to_tensor
 from coreml_sd.runtimes.mil.ops import OPS
 from coreml_sd.runtimes.mil.package import MilPackage, Operation, Program, is_constant
 from coreml_sd.runtimes.mil.predicted_shapes import require_declared_shapes
 from coreml_sd.runtimes.mil.values import element_and_shape, read_value
-from coreml_sd.runtimes.mil.weights import Weights, to_tensor
 
 _LARGE = 4096  # elements from which a constant is decoded on use
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
-from coreml_sd.limits import LIMITS
+from coreml_sd.files.limits import LIMITS
 from coreml_sd.runtimes.mil.unpacking import look_up, unpack, width_of
 
 Array = NDArray[Any]

@@ -14,9 +14,9 @@ from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.runtimes.base import Array, TensorInfo, check_inputs
 from coreml_sd.runtimes.mil.attention import Instruction, Seen
 from coreml_sd.runtimes.mil.compile import Compiled, compile_function
+from coreml_sd.runtimes.mil.large_constants import KEPT_BYTES, Weights, to_tensor
 from coreml_sd.runtimes.mil.package import MilPackage
 from coreml_sd.runtimes.mil.trace import NumericTrace
-from coreml_sd.runtimes.mil.weights import KEPT_BYTES, Weights, to_tensor
 
 Mode = Literal["fp32", "fp16"]
 

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
-from coreml_sd.foreign_files import read_bytes, read_table
-from coreml_sd.inside_folder import file_inside
-from coreml_sd.libraries import quieten
-from coreml_sd.limits import LIMITS
+from coreml_sd.files.foreign import read_bytes, read_table
+from coreml_sd.files.inside_folder import file_inside
+from coreml_sd.files.limits import LIMITS
 from coreml_sd.runtimes.base import StoredWeight
 from coreml_sd.runtimes.mil.blob import BlobFile
 from coreml_sd.runtimes.mil.check import check_function, op_label
 from coreml_sd.runtimes.mil.constexpr import DECODERS
 from coreml_sd.runtimes.mil.unpacking import width_of
 from coreml_sd.runtimes.mil.values import SUB_BYTE, element_and_shape, read_value
+from coreml_sd.upstream.noise import quieten
 
 _WEIGHT_PREFIX = "@model_path/"
 # What decoding raises for parameters of wrong kinds and shapes.

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from coreml_sd.errors import CoremlSDError, UserError
-from coreml_sd.limits import LIMITS
+from coreml_sd.files.limits import LIMITS
 from coreml_sd.runtimes.mil.attention import Instruction
 
 Declared = tuple[str, tuple[int, ...]]  # element and shape

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.compress.compiled import compiled_within, require_flat, require_width
-from coreml_sd.compress.limits import PALETTE_BITS
+from coreml_sd.compress.supported import PALETTE_BITS
 from coreml_sd.errors import UserError
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import UserError
-from coreml_sd.limits import LIMITS
+from coreml_sd.files.limits import LIMITS
 from coreml_sd.runtimes.mil.blob import BlobFile
 
 # MIL data type codes (MIL.proto) to the element names used here.

@@ -1,0 +1,1 @@
+"""Core ML: .mlpackage files, palettes and chunks."""

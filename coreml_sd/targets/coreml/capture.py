@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from coreml_sd.mobile.layer_weights import layer_weights
 from coreml_sd.mobile.meta import on_meta
 from coreml_sd.mobile.steps import StepSequence
-from coreml_sd.mobile.weights import layer_weights
 from coreml_sd.models.component import TensorSpec
-from coreml_sd.models.weights import Weights, fp32_value, set_tensor
+from coreml_sd.models.weights.values import Weights, fp32_value, set_tensor
+from coreml_sd.targets.coreml.placeholders import StandIns
 from coreml_sd.targets.coreml.precision import Precision
-from coreml_sd.targets.coreml.stand_ins import StandIns
 
 _SMALLEST = 10  # elements; below, a constant stands in the program itself
 

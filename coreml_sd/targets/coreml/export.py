@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coreml_sd.compress.plan import Palettization
+from coreml_sd.compress.palettization import Palettization
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.libraries import quiet_conversion, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
-from coreml_sd.models.weights import ModuleWeights, Weights
+from coreml_sd.models.weights.values import ModuleWeights, Weights
 from coreml_sd.targets.coreml.precision import Precision
+from coreml_sd.upstream.noise import quiet_conversion, quieten
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Literal
 from coreml_sd.compress.bits import packed_size
 from coreml_sd.compress.palette import Palette
 from coreml_sd.compress.weight_by_weight import for_each_weight
-from coreml_sd.models.weights import Weights, fp16_value, fp32_value
+from coreml_sd.models.weights.values import Weights, fp16_value, fp32_value
 from coreml_sd.targets.coreml.weight_file import WeightFile
 
 Shape = tuple[int, ...]

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from coreml_sd.lean_imports import only_converts
-from coreml_sd.memory.freed import collect_garbage, leave_garbage
+from coreml_sd.processes.memory import collect_garbage, leave_garbage
+from coreml_sd.upstream.hidden_imports import only_converts
 
 _alone = threading.RLock()
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.targets.coreml.placeholders import StandIns, is_weightless
 from coreml_sd.targets.coreml.precision import Precision, fp16_except_sinusoid
-from coreml_sd.targets.coreml.stand_ins import StandIns, is_weightless
 
 _BEFORE_CAST = (
     "common::update_output_dtypes",

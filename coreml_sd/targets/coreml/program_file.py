@@ -13,7 +13,7 @@ import numpy as np
 from coreml_sd.compress.palette import Palette
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.targets.coreml.layer_payloads import LayerPayload
-from coreml_sd.targets.coreml.stand_ins import StandIns
+from coreml_sd.targets.coreml.placeholders import StandIns
 from coreml_sd.targets.coreml.weight_file import WeightFile
 
 _AUTHOR = "com.apple.CoreML"

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import CoremlSDError, UserError
-from coreml_sd.libraries import quiet_native, quieten
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.targets.tflite.exported import Exported
 from coreml_sd.targets.tflite.exporter_faults import contiguous_weights
 from coreml_sd.targets.tflite.lean_export import lean_export
-from coreml_sd.targets.tflite.stand_ins import standing_in
+from coreml_sd.targets.tflite.placeholders import standing_in
 from coreml_sd.targets.tflite.unread_weights import UnreadWeights
+from coreml_sd.upstream.noise import quiet_native, quieten
 
 
 def export_tflite(

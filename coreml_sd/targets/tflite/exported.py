@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.targets.tflite.packed_file import write_packed
-from coreml_sd.targets.tflite.stand_ins import StandIns, StoodFor
+from coreml_sd.targets.tflite.placeholders import StandIns, StoodFor
 
 _ITEM = 4  # bytes of a value
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import CoremlSDError, UserError
-from coreml_sd.libraries import quiet_native
 from coreml_sd.targets.tflite.profiles import Quantization
 from coreml_sd.targets.tflite.quantizer_faults import refuses_fp16_lookup, worked_around
+from coreml_sd.upstream.noise import quiet_native
 
 if TYPE_CHECKING:
     from coreml_sd.targets.tflite.exported import Exported

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from coreml_sd.denoising.linear_step import GUIDED_NAMES, LATENT_NAMES, LATENTS, WEIGHT_NAMES
 from coreml_sd.mobile.steps import Step, StepSequence
 from coreml_sd.models.component import ComponentSpec, TensorSpec
+from coreml_sd.schedulers.linear_step import GUIDED_NAMES, LATENT_NAMES, LATENTS, WEIGHT_NAMES
 from coreml_sd.targets.tflite.export import export_tflite
 
 SIGNATURE = "scheduler_step"

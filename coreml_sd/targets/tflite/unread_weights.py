@@ -12,7 +12,7 @@ from torch import nn
 
 from coreml_sd.mobile.meta import storage_key, storage_of
 from coreml_sd.mobile.replaced_tensors import replaced_tensors
-from coreml_sd.models.weights import Weights, is_finite, not_finite
+from coreml_sd.models.weights.values import Weights, is_finite, not_finite
 
 _ITEM = 4  # bytes of a value
 Read = Callable[[], torch.Tensor]

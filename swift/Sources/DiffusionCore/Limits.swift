@@ -1,4 +1,4 @@
-/// What a file from elsewhere may ask for: one table for Swift, Python (`coreml_sd/limits.py`) and
+/// What a file from elsewhere may ask for: one table for Swift, Python (`coreml_sd/files/limits.py`) and
 /// Kotlin.
 ///
 /// Largest values, both ends included; sizes in bytes unless said otherwise. Every number is checked

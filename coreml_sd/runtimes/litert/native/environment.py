@@ -15,7 +15,6 @@ import threading
 import weakref
 from ctypes import c_void_p
 
-from coreml_sd.libraries import quiet_native
 from coreml_sd.runtimes.litert.native.library import (
     EnvironmentOption,
     LiteRTError,
@@ -25,6 +24,7 @@ from coreml_sd.runtimes.litert.native.library import (
     made,
 )
 from coreml_sd.runtimes.litert.native.options import CPU, GPU, options
+from coreml_sd.upstream.noise import quiet_native
 
 _LIBRARY_FOLDER, _ACCELERATORS, _LOWEST_SEVERITY = 22, 24, 25  # LiteRtEnvOptionTag
 _INTEGER, _STRING = 2, 8  # LiteRtAnyType

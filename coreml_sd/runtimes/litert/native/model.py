@@ -12,7 +12,7 @@ from ctypes import c_bool, c_char_p, c_void_p
 from pathlib import Path
 from typing import Literal
 
-from coreml_sd.memory.freed import give_back
+from coreml_sd.processes.memory import give_back
 from coreml_sd.runtimes.base import TensorInfo
 from coreml_sd.runtimes.litert.native.buffer import Buffer
 from coreml_sd.runtimes.litert.native.environment import environment

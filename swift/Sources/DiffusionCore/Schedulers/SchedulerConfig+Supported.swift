@@ -17,7 +17,7 @@ extension SchedulerConfig {
         static func unsupported(_ key: CodingKeys) -> Refusal { Refusal(key, "is not supported") }
     }
 
-    /// Refuse what a scheduler cannot honour: the rule of `coreml_sd/denoising/supported.py`.
+    /// Refuse what a scheduler cannot honour: the rule of `coreml_sd/schedulers/supported.py`.
     ///
     /// - Throws: ``DiffusionError/unsupportedScheduler(reason:)``, which names the config's key.
     func requireSupported(for name: SchedulerName) throws {

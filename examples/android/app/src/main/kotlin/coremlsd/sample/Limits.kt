@@ -2,7 +2,7 @@
 // that coreml-sd is built on. The README says which files were compiled and run on a desktop JVM.
 package coremlsd.sample
 
-/** What a bundle may ask for, both ends included: the table of `coreml_sd/limits.py`, as far as it is read here. */
+/** What a bundle may ask for, both ends included: the table of `coreml_sd/files/limits.py`, as far as it is read here. */
 internal object Limits {
     const val PIXELS = 8192
     const val LATENT_PIXELS = 4096

@@ -2,7 +2,7 @@
 // that coreml-sd is built on. The README says which files were compiled and run on a desktop JVM.
 package coremlsd.sample
 
-/** Which scheduler can honour which config: the rule of `coreml_sd/denoising/supported.py`. */
+/** Which scheduler can honour which config: the rule of `coreml_sd/schedulers/supported.py`. */
 internal class Supported(private val name: String, private val config: SchedulerConfig) {
     private class Refusal(message: String) : Exception(message)
 

@@ -1,0 +1,1 @@
+"""Model to bundle: planned, converted, proved; resumed where it was interrupted."""

@@ -1,0 +1,94 @@
+"""A conversion as a list of pieces of work, each with its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coreml_sd.conversion.plan import Plan
+from coreml_sd.conversion.prediction.layers import NetworkSize
+
+Sizes = dict[str, float]  # measure -> amount
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece: a component (or "" for the whole), its kind, and its size in several measures.
+
+    Measures: `each` (1), `first` (1 the first time a process does this kind: libraries are
+    loaded), `android` (1 where these are more, for TFLite), `layers`, `parameters` (1e9),
+    `palettes` (1e9 parameters that get palettes), `unpacked` (1e9 parameters that are int8 in a
+    .tflite and fp32 while it runs), `macs` (1e12) and `activation` (1e9 values).
+    """
+
+    component: str
+    kind: str
+    size: Sizes
+
+
+def share_work(
+    plan: Plan, sizes: dict[str, NetworkSize], names: Sequence[str], verify: bool
+) -> list[Work]:
+    """What one process does for its components, in order."""
+    work, known = [Work("", "start", {"each": 1.0})], set[str]()
+    for component in names:
+        for kind in _kinds(plan, component, verify):
+            size = measures(plan, component, sizes[component], first=kind not in known)
+            work.append(Work(component, kind, size))
+            known.add(kind)
+    return work
+
+
+def final_work(plan: Plan, sizes: dict[str, NetworkSize]) -> list[Work]:
+    """What is left when all components are done."""
+    total = sum(size.parameters for size in sizes.values())
+    work = [Work("", "finish", {"each": 1.0, "parameters": total / 1e9})]
+    if "unet" in sizes and "tflite" in plan.config.targets:
+        work.insert(0, Work("scheduler step", "step", {"each": 1.0}))
+    return work
+
+
+def kind_of_stage(stage: str, target: str) -> str:
+    """The kind of work that a stage of `convert`'s progress belongs to.
+
+    Args:
+        stage: its title without the component.
+        target: of the component's latest export, for its proof looks the same for each.
+    """
+    if stage in ("load", "preview"):
+        return stage
+    if stage == "execute and compare":
+        return f"{target}-verify"
+    return "tflite" if stage.endswith((".tflite", " weights")) else "coreml"
+
+
+def split_title(title: str) -> tuple[str, str]:
+    """Component and stage of a title of `convert`'s progress; no component for the whole."""
+    component, colon, stage = title.partition(": ")
+    return (component, stage) if colon else ("", title)
+
+
+def measures(plan: Plan, component: str, size: NetworkSize, *, first: bool) -> Sizes:
+    """The size of a component in every measure."""
+    held = size.parameters / 1e9
+    int8 = plan.android is not None and plan.android.quantization_of(component) == "int8"
+    return {
+        "each": 1.0,
+        "first": float(first),
+        "android": float(first and plan.android is not None),
+        "layers": float(len(size.layers)),
+        "parameters": held,
+        "palettes": held if plan.palettes else 0.0,
+        "unpacked": held if int8 else 0.0,
+        "macs": size.macs / 1e12,
+        "activation": size.activation / 1e9,
+    }
+
+
+def _kinds(plan: Plan, component: str, verify: bool) -> list[str]:
+    kinds = ["load", *(["preview"] if component == "vae_decoder" else [])]
+    for target in plan.config.targets:
+        # With a proof a .tflite is written in fp32 first.
+        kinds.append("tflite-fp32" if verify and target == "tflite" else target)
+        kinds += [f"{target}-verify"] if verify else []
+    return kinds

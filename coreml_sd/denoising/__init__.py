@@ -1,1 +1,0 @@
-"""From noise to latent: schedulers, the loop on the host, and schedulers as weighted sums."""

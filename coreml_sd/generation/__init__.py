@@ -1,0 +1,1 @@
+"""Prompt to picture over any runtime."""

@@ -1,0 +1,1 @@
+"""The declared form of manifest.json, and the rules between its values."""

@@ -1,1 +1,0 @@
-"""How much of a pipeline is in memory: policies, measurement and its plot."""

@@ -1,0 +1,1 @@
+"""Weights of a network: read when they are needed, by name."""

@@ -1,0 +1,1 @@
+"""Processes of our own, what ends them, and the memory that they give back."""
