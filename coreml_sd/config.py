@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from coreml_sd.compress.supported import require_prune_fraction
 from coreml_sd.errors import UserError, named
 from coreml_sd.files.foreign import read_text
 from coreml_sd.files.limits import LIMITS
+from coreml_sd.models.picture_size import parse_size, whole_number
 
 ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
 BITS = (1, 2, 3, 4, 6, 8)
@@ -90,12 +90,17 @@ class ConversionConfig:
             _check_choice(knob, getattr(self, knob.name))
         if self.size is not None:
             parse_size(self.size)
-        if self.chunks != "auto" and not 1 <= _whole(self.chunks) <= LIMITS.layers:
+        if self.chunks != "auto" and not 1 <= whole_number(self.chunks) <= LIMITS.layers:
             raise UserError(f"chunks = {self.chunks!r}: give a number from 1, or auto")
         if not 1 <= self.group_size <= LIMITS.width:
             raise UserError(f"group_size = {self.group_size}: give a number from 1")
         if self.prune is not None:
             require_prune_fraction(self.prune)
+        if self.quantize is not None and "tflite" not in self.targets:
+            raise UserError(
+                f"quantize {self.quantize} is for TFLite files: add --target tflite, or choose "
+                "--palettize for Core ML"
+            )
         for name in ("targets", "components"):
             if getattr(self, name) == []:
                 raise UserError(f"{name} is empty: name at least one")
@@ -162,26 +167,6 @@ def from_toml(path: Path) -> ConversionConfig:
     except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise UserError(f"{path}: not a TOML file ({error})") from None
     return from_dict(tree, origin=str(path))
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`HEIGHTxWIDTH` (or one number for a square) in pixels.
-
-    Raises:
-        UserError: the text is not a size.
-    """
-    parts = text.lower().split("x")
-    if len(parts) in (1, 2) and all(1 <= _whole(part) <= LIMITS.pixels for part in parts):
-        return int(parts[0]), int(parts[-1])
-    raise UserError(
-        f"size {text[:40]!r}: write HEIGHTxWIDTH in pixels, for example 512x512, up to "
-        f"{LIMITS.pixels} each"
-    )
-
-
-def _whole(text: str) -> int:
-    """A whole number in plain digits; 0 where it is none or has more digits than any knob."""
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
 
 
 def _check_choice(knob: dataclasses.Field[Any], value: Any) -> None:

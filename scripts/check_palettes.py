@@ -3,9 +3,9 @@
 
     scripts/check_palettes.py MODEL_FOLDER COMPONENT [--bits 6]
 
-The palettes are those of the converter (`compress.early`), the others those of the kmeans1d that
-coremltools brings, on the same histogram and rounded to fp16 in the same way. Exits with 1 where
-one of ours is worse.
+The palettes are those of the converter (`compress.solve_ahead`), the others those of the kmeans1d
+that coremltools brings, on the same histogram and rounded to fp16 in the same way. Exits with 1
+where one of ours is worse.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from coreml_sd.compress.histogram import histogram
-from coreml_sd.compress.solve_ahead import solving_early
+from coreml_sd.compress.solve_ahead import solving_ahead
 from coreml_sd.compress.supported import PaletteSpec
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.models.weights.tensor_file import TensorFile
@@ -36,8 +36,8 @@ def main() -> int:
     parser.add_argument("--bits", type=int, default=6)
     arguments = parser.parse_args()
     files = DiffusersFolder(arguments.folder).weight_files(arguments.component)
-    with solving_early(files, PaletteSpec(arguments.bits), 2) as early:
-        solved = early.finish(lambda done, of: None)
+    with solving_ahead(files, PaletteSpec(arguments.bits), 2) as ahead:
+        solved = ahead.finish(lambda done, of: None)
     opened = {path: TensorFile(path) for path in files}
     ratios, worse = [], 0
     for (path, key), palette in sorted(solved.items()):

@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from coreml_sd.cli.knobs import config_options
-from coreml_sd.config import ConversionConfig, from_dict, from_toml, parse_size
+from coreml_sd.config import ConversionConfig, from_dict, from_toml
 from coreml_sd.errors import UserError
+from coreml_sd.models.picture_size import parse_size
 
 
 def test_a_config_survives_its_own_toml(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from coreml_sd.progress import Advance
+from coreml_sd.progress import Advance, Stage
 
 
 class _Quiet(Console):
@@ -42,12 +42,12 @@ class ConsoleProgress:
     what is left of it and the memory of all processes. Where the output is no terminal, a line of
     that now and then.
 
-    `begun`, where set, is told the title of each stage that begins; `left` says how many seconds
+    `begun`, where set, is told each stage that begins; `left` says how many seconds
     are left.
     """
 
     def __init__(self) -> None:
-        self.begun: Callable[[str], None] | None = None
+        self.begun: Callable[[Stage], None] | None = None
         self.left: Callable[[], float] | None = None
         self._started = time.perf_counter()
         self._memory = Memory()
@@ -76,10 +76,11 @@ class ConsoleProgress:
         self._bars.stop()
 
     @contextlib.contextmanager
-    def stage(self, title: str) -> Iterator[Advance]:
+    def stage(self, stage: Stage) -> Iterator[Advance]:
         """A bar that pulses until a count is known and stays, full, when the stage is done."""
         if self.begun is not None:
-            self.begun(title)
+            self.begun(stage)
+        title = stage.title
         self._open.append(title)
         task = self._bars.add_task(title, total=None)
         yield lambda done, of: self._bars.update(task, completed=done, total=of)

@@ -68,7 +68,7 @@ def command(
     from coreml_sd.bundle import check_destination
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.conversion.plan import plan_conversion
-    from coreml_sd.conversion.prediction import predict
+    from coreml_sd.conversion.prediction.predict import predict
     from coreml_sd.conversion.prediction.probe import probe
     from coreml_sd.upstream.hidden_imports import allow_lean_imports
     from coreml_sd.upstream.noise import quieten
@@ -93,16 +93,18 @@ def command(
         console.print(predicted_table(plan, prediction, not no_verify))
         return
     from coreml_sd.compress.source_network import pruning_sentence
-    from coreml_sd.conversion.convert import convert
+    from coreml_sd.conversion.convert import convert_planned
+    from coreml_sd.conversion.parallel import runs_beside
     from coreml_sd.conversion.prediction.time_left import TimeLeft
 
     left = TimeLeft(prediction)
-    if plan.config.targets == ["coreml"] and no_verify:
+    if runs_beside(plan) and no_verify:
         allow_lean_imports()  # the proof opens diffusers' own pipeline, which needs all of it
     with ConsoleProgress() as progress:
         progress.begun, progress.left = left.begun, left.seconds
-        bundle = convert(
-            config,
+        bundle = convert_planned(
+            plan,
+            prediction,
             destination,
             overwrite=overwrite,
             verify=not no_verify,
@@ -150,7 +152,7 @@ def _seconds(bundle: Any, name: str) -> str:
 
 
 def _stored_as(entry: dict[str, Any], file: dict[str, Any]) -> str:
-    if file["target"] == "tflite":
+    if "quantization" in file:
         return str(file["quantization"])
     bits = sorted({weight["bits"] for weight in entry["weights"]}) or [16]
     return "/".join(str(count) for count in bits) + " bits"

@@ -98,6 +98,7 @@ def command(
     from coreml_sd.generation.generate import GenerationRequest, Generator
     from coreml_sd.generation.memory_log import MemoryLog
     from coreml_sd.generation.picture import png_metadata, write_png
+    from coreml_sd.progress import Stage
     from coreml_sd.runtimes.open_runtime import open_runtime
     from coreml_sd.schedulers.own import OwnScheduler, default_scheduler
     from coreml_sd.schedulers.schedulers import make_scheduler
@@ -120,7 +121,7 @@ def command(
                 seed=seed + number,
                 scheduler=drawn_with.name,
             )
-            with progress.stage(f"seed {request.seed}") as advance:
+            with progress.stage(Stage("draw", detail=f"seed {request.seed}")) as advance:
                 image = draw(request, lambda step, of, _: advance(step, of))
             if image.cut and number == 0:
                 limit = bundle.pipeline["tokenizer"]["max_tokens"]

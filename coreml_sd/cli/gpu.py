@@ -37,6 +37,7 @@ def command(path: Path, compile_only: bool, time_limit: float, as_json: bool) ->
     """
     from coreml_sd.cli.console import ConsoleProgress
     from coreml_sd.errors import UserError
+    from coreml_sd.progress import Stage
     from coreml_sd.runtimes.litert.gpu_gate import NO_ADAPTER, check_on_gpu
     from coreml_sd.runtimes.litert.vulkan import REMEDY, why_no_gpu
 
@@ -45,7 +46,7 @@ def command(path: Path, compile_only: bool, time_limit: float, as_json: bool) ->
         raise UserError(lacking)
     files = _files(path)
     verdicts = []
-    with ConsoleProgress() as progress, progress.stage("files on the GPU") as advance:
+    with ConsoleProgress() as progress, progress.stage(Stage("gpu")) as advance:
         for done, file in enumerate(files):
             advance(done, len(files))
             verdicts.append(check_on_gpu(file, compile_only=compile_only, time_limit=time_limit))

@@ -69,8 +69,9 @@ def _bundle_facts(path: Path) -> dict[str, Any]:
 
 def _file_facts(bundle: Bundle, name: str, target: str) -> dict[str, Any]:
     """What the files of one component say for one target, and what the manifest adds."""
-    from coreml_sd.costs.file_costs import file_costs, merged_histogram
+    from coreml_sd.costs.file_costs import merged_histogram
     from coreml_sd.costs.picture import rows
+    from coreml_sd.targets.saved_files import file_costs
 
     costs = [file_costs(file) for file in bundle.files(name, target)]
     weights = sorted((w for c in costs for w in c.weights), key=lambda w: -w.stored_bytes)
@@ -90,9 +91,9 @@ def _file_facts(bundle: Bundle, name: str, target: str) -> dict[str, Any]:
 
 
 def _attention_facts(files: list[Path]) -> dict[str, Any]:
-    from coreml_sd.costs.attention_graph import attention_graph
+    from coreml_sd.targets.saved_files import attentions
 
-    graph = attention_graph(*files)
+    graph = attentions(*files)
     return {
         **{name: getattr(graph, name) for name in _COUNTED},
         "most_tokens": graph.longest,
@@ -102,8 +103,8 @@ def _attention_facts(files: list[Path]) -> dict[str, Any]:
 
 def _manifest_facts(entry: dict[str, Any], target: str) -> dict[str, Any]:
     """Choices of the conversion that the files do not name."""
-    if target == "tflite":
-        files = [file for file in entry["files"] if file["target"] == target]
+    files = [file for file in entry["files"] if file["target"] == target]
+    if any("quantization" in file for file in files):
         return {
             "quantization": [file["quantization"] for file in files],
             "splits": entry["splits"],

@@ -36,8 +36,7 @@ def command(path: Path | None, as_json: bool, profile_name: str | None, list_rul
 
     Nothing is executed. Exit status 1 where there is an error.
     """
-    from coreml_sd.lint.engine import default_profile, lint_bundle
-    from coreml_sd.targets.tflite.profiles import profile
+    from coreml_sd.targets.saved_files import device_of, lint_files
 
     if list_rules:
         _show_rules(as_json)
@@ -45,12 +44,12 @@ def command(path: Path | None, as_json: bool, profile_name: str | None, list_rul
     if path is None:
         raise click.UsageError("name a bundle, a .mlpackage or a .tflite (or --rules)")
     target = _open(path)
-    device = profile(profile_name) if profile_name else default_profile(target)
-    findings = lint_bundle(target, device)
+    device = profile_name or device_of(target)
+    findings = lint_files(target, device)
     if as_json:
         report = {
             "path": str(path),
-            "android_profile": device.name,
+            "android_profile": device,
             "counts": _counts(findings),
             "findings": [finding.to_json() for finding in findings],
         }
@@ -98,7 +97,7 @@ def _show(path: Path, device: Any, findings: list[Any]) -> None:
         name = f"[{style}]{first.severity}[/{style}] {first.rule}\n{escape(first.file)}"
         rows.append([name, escape(text), str(group.count)])
     console = results()
-    title = f"{path} (Android profile {device.name})"
+    title = f"{path} (Android profile {device})"
     if rows:
         console.print(table(title, ["rule and file", "where, why, what to change", "ops"], rows))
     counts = _counts(findings)
@@ -109,7 +108,7 @@ def _show(path: Path, device: Any, findings: list[Any]) -> None:
 def _show_rules(as_json: bool) -> None:
     from coreml_sd.cli.console import results
     from coreml_sd.cli.tables import table
-    from coreml_sd.lint.engine import all_rules
+    from coreml_sd.targets.saved_files import all_rules
 
     if as_json:
         facts = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from coreml_sd.cli.console import clock, gigabytes, megabytes
 from coreml_sd.cli.tables import FittingTable, table
-from coreml_sd.conversion.plan import Plan
-from coreml_sd.conversion.prediction import Prediction
 from coreml_sd.conversion.prediction.disk import weight_bytes
-from coreml_sd.conversion.prediction.layers import network_size
+from coreml_sd.conversion.prediction.predict import Prediction
+from coreml_sd.costs.network_size import network_size
+from coreml_sd.targets.plan import Plan
 
 
 def predicted_table(plan: Plan, prediction: Prediction, verify: bool) -> FittingTable:
@@ -15,7 +15,7 @@ def predicted_table(plan: Plan, prediction: Prediction, verify: bool) -> Fitting
     take less than their sum."""
     rows = []
     for component in plan.components:
-        size = network_size(plan, component)
+        size = network_size(plan.model.folder, component)
         rows.append(
             [
                 component.name,

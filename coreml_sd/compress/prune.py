@@ -13,8 +13,6 @@ from coreml_sd.compress.channels import ChannelLayer, Kind, channel_layers
 from coreml_sd.compress.supported import PRUNE_BLOCK, require_prune_fraction
 from coreml_sd.errors import UserError
 
-PRUNED_COMPONENT = "unet"
-
 
 @dataclass(frozen=True)
 class PrunedLayer:
@@ -41,8 +39,8 @@ class PruneReport:
         return 1 - self.parameters_after / self.parameters_before
 
 
-def prune_module(component_name: str, source_module: nn.Module, fraction: float) -> PruneReport:
-    """Take `fraction` of a UNet's parameters out, in place; other components are left alone.
+def prune_module(source_module: nn.Module, fraction: float) -> PruneReport:
+    """Take `fraction` of a UNet's parameters out, in place.
 
     The channels with the smallest weights go, 32 at a time, always from the layer that is the
     largest at that moment, until the fraction is reached or every layer is down to half. Shapes
@@ -57,8 +55,6 @@ def prune_module(component_name: str, source_module: nn.Module, fraction: float)
     """
     require_prune_fraction(fraction)
     before = _parameters(source_module)
-    if component_name != PRUNED_COMPONENT:
-        return PruneReport(fraction, before, before)
     layers = channel_layers(source_module)
     blocks = _largest_first(layers, fraction * before)
     if not blocks:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Lines = list[list[Any]]
 
 
-class EarlyPalettes:
+class SolvedAhead:
     """Palettes by the place of their tensors, while they are being solved."""
 
     def __init__(
@@ -89,23 +89,23 @@ class KeptPalettes:
         return palettes_of(self._lines)
 
 
-PalettesAhead = EarlyPalettes | KeptPalettes  # whoever needs them asks for `finish`
+PalettesAhead = SolvedAhead | KeptPalettes  # whoever needs them asks for `finish`
 
 
 @contextmanager
-def solving_early(
+def solving_ahead(
     files: Sequence[Path],
     spec: PaletteSpec,
     workers: int,
     keep: Callable[[Lines], None] = lambda lines: None,
-) -> Iterator[EarlyPalettes]:
+) -> Iterator[SolvedAhead]:
     """Begin to solve; no process is left when the block ends, however it ends."""
-    early = EarlyPalettes(files, spec, workers, keep)
+    ahead = SolvedAhead(files, spec, workers, keep)
     try:
-        with when_stopped(early.child.kill):
-            yield early
+        with when_stopped(ahead.child.kill):
+            yield ahead
     finally:
-        early.child.stop()
+        ahead.child.stop()
 
 
 def _work(request: dict[str, Any], send: Send) -> None:

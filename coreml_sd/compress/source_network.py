@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from coreml_sd.compress.supported import PRUNED_ROLE
 from coreml_sd.metrics import psnr_db
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.weights.values import ModuleWeights, Weights
@@ -31,14 +32,14 @@ class LoadedSource:
 
 @dataclass(frozen=True)
 class OpenedSource:
-    """A source network and the values of its weights, in memory or in files, and as above. `early`
+    """A source network and the values of its weights, in memory or in files, and as above. `ahead`
     solves palettes of its files meanwhile."""
 
     network: Any
     weights: Weights
     pruning: dict[str, Any] | None = None
     rescaling: Rescaling | None = None
-    early: PalettesAhead | None = None
+    ahead: PalettesAhead | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -50,7 +51,7 @@ def open_source(
     component: ComponentSpec,
     prune: float | None,
     *,
-    early: PalettesAhead | None = None,
+    ahead: PalettesAhead | None = None,
 ) -> OpenedSource:
     """Open a component's network; its weights are loaded only where pruning asks for it, or where a
     VAE's activations have to be looked at.
@@ -58,16 +59,15 @@ def open_source(
     Raises:
         UserError: the files are missing or damaged, or there is nothing to prune.
     """
-    from coreml_sd.compress.prune import PRUNED_COMPONENT
     from coreml_sd.mobile.vae_range import may_leave_fp16
 
     opened = component.open()
-    pruned = prune is not None and component.name == PRUNED_COMPONENT
+    pruned = prune is not None and component.role == PRUNED_ROLE
     if not pruned and not may_leave_fp16(component, opened.module):
-        return OpenedSource(opened.module, opened.weights, early=early)
+        return OpenedSource(opened.module, opened.weights, ahead=ahead)
     loaded = load_source(component, prune)
     if not pruned and loaded.rescaling is None:
-        return OpenedSource(opened.module, opened.weights, early=early)
+        return OpenedSource(opened.module, opened.weights, ahead=ahead)
     weights = ModuleWeights(loaded.network)
     return OpenedSource(loaded.network, weights, loaded.pruning, loaded.rescaling)
 
@@ -85,12 +85,12 @@ def load_source(component: ComponentSpec, prune: float | None) -> LoadedSource:
     rescaling = bring_into_range(component, network)
     if prune is None:
         return LoadedSource(network, rescaling=rescaling)
-    from coreml_sd.compress.prune import PRUNED_COMPONENT, prune_module
+    from coreml_sd.compress.prune import prune_module
 
-    if component.name != PRUNED_COMPONENT:
+    if component.role != PRUNED_ROLE:
         return LoadedSource(network, rescaling=rescaling)
     before = _output(component, network), _macs(component, network)
-    report = prune_module(component.name, network, prune)
+    report = prune_module(network, prune)
     after = _output(component, network), _macs(component, network)
     facts = {
         **dataclasses.asdict(report),
@@ -117,9 +117,12 @@ def _less(before: int, after: int) -> str:
 
 
 def _output(component: ComponentSpec, network: Any) -> list[Any]:
-    from coreml_sd.runtimes.torch_source import SourceNetwork
+    import torch
 
-    return list(SourceNetwork(component, network).run(component.sample_inputs(_SEED)).values())
+    inputs = component.sample_inputs(_SEED)
+    tensors = (torch.from_numpy(inputs[spec.name]).float() for spec in component.inputs)
+    with torch.inference_mode():
+        return [result.numpy() for result in component.published(network)(*tensors)]
 
 
 def _macs(component: ComponentSpec, network: Any) -> int:

@@ -11,6 +11,7 @@ Granularity = Literal["per-tensor", "per-grouped-channel"]
 
 PALETTE_BITS = (1, 2, 3, 4, 6, 8)
 
+PRUNED_ROLE = "denoiser"  # of the component that channels are taken out of
 LARGEST_PRUNE_FRACTION = 0.4
 PRUNE_BLOCK = 32  # channels; what phone kernels work on at a time
 

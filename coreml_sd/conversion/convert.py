@@ -7,30 +7,40 @@ import dataclasses
 import functools
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET, to_builtins
+
 from coreml_sd import __version__
 from coreml_sd.bundle import Bundle, new_bundle, open_bundle, write_manifest
-from coreml_sd.compress.solve_ahead import KeptPalettes, PalettesAhead, solving_early
+from coreml_sd.compress.solve_ahead import KeptPalettes, PalettesAhead, solving_ahead
 from coreml_sd.config import ConversionConfig
-from coreml_sd.conversion.parallel import Finished, choose_jobs, early_component, share_out, working
-from coreml_sd.conversion.plan import Plan, plan_conversion
-from coreml_sd.conversion.promised import has_scheduler_step, require_whole
-from coreml_sd.conversion.resources import require_room, warn_of_memory
-from coreml_sd.conversion.resume import Parts
+from coreml_sd.conversion.finished import FinishedComponent
+from coreml_sd.conversion.parallel import (
+    Finished,
+    choose_jobs,
+    component_ahead,
+    share_out,
+    working,
+)
+from coreml_sd.conversion.plan import plan_conversion
+from coreml_sd.conversion.prediction.predict import Prediction, predict
+from coreml_sd.conversion.prediction.rates import rates
+from coreml_sd.conversion.promised import require_whole
+from coreml_sd.conversion.resources import require_disk, warn_of_memory
+from coreml_sd.conversion.resume import Checkpoints
+from coreml_sd.conversion.run import ConversionRun
+from coreml_sd.manifest.form import Tool
 from coreml_sd.models.folder.tokenizer_files import write_tokenizer_files
-from coreml_sd.progress import Progress, Silent
-from coreml_sd.targets.tflite.convert_scheduler_step import convert_scheduler_step
+from coreml_sd.progress import Progress, Silent, Stage
+from coreml_sd.targets.plan import Plan
+from coreml_sd.targets.registry import targets
 from coreml_sd.upstream.hidden_imports import import_lean
 
 _PACKAGES = ("diffusers", "numpy", "torch", "transformers")
-_TARGET_PACKAGES = {
-    "coreml": ("coremltools",),
-    "tflite": ("litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert"),
-}
 
 
 def convert(
@@ -46,7 +56,7 @@ def convert(
 ) -> Bundle:
     """Convert a model into a bundle.
 
-    Components for Core ML are converted beside each other where that pays.
+    Components are converted beside each other where that pays.
 
     Args:
         jobs: processes at most; chosen by cores, memory and the size of the model if not given.
@@ -60,77 +70,89 @@ def convert(
     Raises:
         UserError: the user can put it right. CoremlSDError: a gate failed, or a fault of ours.
     """
-    progress = progress or Silent()
     plan = plan_conversion(config)
+    prediction = predict(plan, verify, jobs=jobs, memory=memory, measured=rates().probe)
+    return convert_planned(
+        plan, prediction, destination, overwrite=overwrite, verify=verify, progress=progress,
+        jobs=jobs, memory=memory, resume=resume,
+    )  # fmt: skip
+
+
+def convert_planned(
+    plan: Plan,
+    prediction: Prediction,
+    destination: Path,
+    *,
+    overwrite: bool = False,
+    verify: bool = True,
+    progress: Progress | None = None,
+    jobs: int | None = None,
+    memory: int | None = None,
+    resume: bool = True,
+) -> Bundle:
+    """`convert` of what was planned and predicted already."""
+    progress = progress or Silent()
     for note in plan.notes:
         progress.note(note)
-    warn_of_memory(plan, verify, progress, jobs, memory)
+    warn_of_memory(prediction, verify, progress)
     with contextlib.ExitStack() as stack:
         staging = stack.enter_context(new_bundle(destination, overwrite=overwrite))
+        run = ConversionRun(plan, staging, verify, progress, jobs, memory)
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         digest = pool.submit(plan.model.folder.digest)
-        parts = Parts(plan, destination, verify, digest.result, keep=resume)
-        stack.enter_context(parts.kept())
+        checkpoints = Checkpoints(plan, destination, verify, digest.result, keep=resume)
+        stack.enter_context(checkpoints.kept())
         write_tokenizer_files(plan.model.folder, staging)
-        entries, read = _convert_components(plan, parts, staging, verify, progress, jobs, memory)
-        seconds = {name: entry.pop("seconds") for name, entry in entries.items()}
-        manifest = _manifest(plan, entries, digest.result()) | read
-        if has_scheduler_step(plan):
-            unet = next(each for each in plan.components if each.name == "unet")
-            manifest["scheduler_step"] = convert_scheduler_step(unet, staging, verify, progress)
-        with progress.stage("checksums"):
-            write_manifest(staging, manifest, parts.sums)
+        finished, read = _convert_components(run, checkpoints)
+        manifest = _manifest(plan, finished, digest.result()) | read
+        for target in targets(plan.config.targets):
+            manifest |= target.convert_further(plan, staging, verify, progress)
+        with progress.stage(Stage("checksums")):
+            write_manifest(staging, manifest, checkpoints.sums)
             require_whole(plan, open_bundle(staging, check=False).manifest)
-    parts.remove()
+    checkpoints.remove()
+    seconds = {name: component.seconds for name, component in finished.items()}
     return dataclasses.replace(open_bundle(destination, check=False), seconds=seconds)
 
 
 def _convert_components(
-    plan: Plan,
-    parts: Parts,
-    staging: Path,
-    verify: bool,
-    progress: Progress,
-    jobs: int | None,
-    memory: int | None,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Manifest entries of all components in their order, and, with `verify`, of what was held
-    against diffusers' pipeline; the first share is worked on here."""
-    done = parts.take(staging)
+    run: ConversionRun, checkpoints: Checkpoints
+) -> tuple[dict[str, FinishedComponent], dict[str, Any]]:
+    """All components in their order, and, with `verify`, what was held against diffusers'
+    pipeline; the first share is worked on here."""
+    done = checkpoints.take(run.staging)
     if done:
-        progress.note(f"{', '.join(done)}: finished by the run that was interrupted")
-    require_room(plan, parts.destination, staging)
-    rest = tuple(component for component in plan.components if component.name not in done)
-    left = dataclasses.replace(plan, components=rest)
-    parallel = plan.config.targets == ["coreml"]  # the other converter takes all there is
-    shares = share_out(left, max(1, choose_jobs(left, jobs if parallel else 1, memory)))
-    helped = dataclasses.replace(left, threads=_threads(len(shares)))
+        run.progress.note(f"{', '.join(done)}: finished by the run that was interrupted")
+    require_disk(run.plan, checkpoints.destination, run.staging)
+    rest = tuple(each for each in run.plan.components if each.name not in done)
+    left = run.only(rest)
+    shares = share_out(left.plan, max(1, choose_jobs(left.plan, run.jobs, run.memory)))
+    shared = left.on_threads(_threads(len(shares)))
 
     with (
-        _in_background(functools.partial(parts.add, staging=staging)) as finished,
-        _solving_early(left, early_component(left, shares, jobs, memory), parts, shares) as early,
-        working(helped, shares[1:], staging, verify, progress, finished) as workers,
+        _in_background(functools.partial(checkpoints.add, staging=run.staging)) as finished,
+        _solving_ahead(left, shares, checkpoints) as ahead,
+        working(shared, shares[1:], finished) as workers,
     ):
         # These load torch, which takes seconds: the other processes are at work by then.
         import_lean()
         from coreml_sd.conversion.component import convert_component
         from coreml_sd.conversion.preflight import preflight
 
-        with progress.stage("look at the model's files"):
-            preflight(left, shares[0])
-        read = _read_as_diffusers_does(plan, staging, progress) if verify else {}
+        with run.progress.stage(Stage("look")):
+            preflight(left.plan, shares[0])
+        read = _read_as_diffusers_does(run) if run.verify else {}
         for component in rest:
             if component.name in shares[0]:
-                ahead = early.get(component.name)
-                entry = convert_component(helped, component, staging, verify, progress, ahead)
-                finished(component.name, entry)
-                done[component.name] = entry
+                result = convert_component(shared, component, ahead.get(component.name))
+                finished(component.name, result)
+                done[component.name] = result
         for worker in workers:
             done |= worker.finish()
-    return {component.name: done[component.name] for component in plan.components}, read
+    return {component.name: done[component.name] for component in run.plan.components}, read
 
 
-def _read_as_diffusers_does(plan: Plan, staging: Path, progress: Progress) -> dict[str, Any]:
+def _read_as_diffusers_does(run: ConversionRun) -> dict[str, Any]:
     """Hold what generation will be told against diffusers' own pipeline, where there is one.
 
     Raises:
@@ -141,71 +163,69 @@ def _read_as_diffusers_does(plan: Plan, staging: Path, progress: Progress) -> di
     from coreml_sd.parity.diffusers_source import diffusers_source
     from coreml_sd.parity.pipeline_checks import pipeline_parity
 
-    source = diffusers_source(plan.model.folder)
+    model, config = run.plan.model, run.plan.config
+    source = diffusers_source(model.folder)
     if source is None:
         return {}
-    with progress.stage("tokens, scheduler and sizes against diffusers' pipeline"):
-        facts = plan.model.facts.to_dict()
-        result = pipeline_parity(source, facts, staging, own_size(plan.config))
-    return {"source_parity": passed(result)}
+    with run.progress.stage(Stage("pipeline")):
+        result = pipeline_parity(source, model.facts.to_dict(), run.staging, own_size(config))
+    return {"source_parity": to_builtins(passed(result))}
 
 
 @contextlib.contextmanager
-def _in_background(work: Callable[[str, dict[str, Any]], None]) -> Iterator[Finished]:
+def _in_background(work: Callable[[str, FinishedComponent], None]) -> Iterator[Finished]:
     """Gives `work` to a thread of its own, where one call comes after the other: callers, such as
     readers of what a worker tells, do not wait. It has ended when the block has."""
     calls = []
     with ThreadPoolExecutor(max_workers=1) as pool:
-        yield lambda name, entry: calls.append(pool.submit(work, name, entry))
+        yield lambda name, component: calls.append(pool.submit(work, name, component))
     for call in calls:
         call.result()
 
 
 @contextlib.contextmanager
-def _solving_early(
-    plan: Plan, component: str | None, parts: Parts, shares: list[list[str]]
+def _solving_ahead(
+    run: ConversionRun, shares: list[list[str]], checkpoints: Checkpoints
 ) -> Iterator[dict[str, PalettesAhead]]:
     """Solve a component's palettes on the cores that loading libraries leaves idle."""
+    plan = run.plan
+    component = component_ahead(plan, shares, run.jobs, run.memory)
     files = plan.model.folder.weight_files(component) if component else []
     if component is None or plan.palettes is None or not files:
         yield {}
         return
-    kept = parts.palettes(component)
+    kept = checkpoints.palettes(component)
     if kept is not None:
         yield {component: KeptPalettes(kept)}
         return
     workers = max(1, (os.cpu_count() or 1) - len(shares))
-    keep = functools.partial(parts.add_palettes, component)
-    with solving_early(files, plan.palettes, workers, keep) as early:
-        yield {component: early}
+    keep = functools.partial(checkpoints.add_palettes, component)
+    with solving_ahead(files, plan.palettes, workers, keep) as ahead:
+        yield {component: ahead}
 
 
 def _threads(processes: int) -> int | None:
     return None if processes == 1 else max(1, (os.cpu_count() or 1) // processes)
 
 
-def _manifest(plan: Plan, entries: dict[str, dict[str, Any]], digest: str) -> dict[str, Any]:
+def _manifest(plan: Plan, finished: Mapping[str, FinishedComponent], digest: str) -> dict[str, Any]:
     from coreml_sd.conversion.facts import model_facts, rescaling_notes
 
     pipeline = plan.model.facts.to_dict()
-    if "vae_decoder" in entries:
-        pipeline["preview"] = entries["vae_decoder"].pop("preview")
+    for component in finished.values():
+        if component.preview is not UNSET:
+            pipeline["preview"] = to_builtins(component.preview)
+    entries = {name: component.entry for name, component in finished.items()}
     return {
-        "tool": {
-            "name": "coreml-sd",
-            "version": __version__,
-            "packages": {
-                name: importlib.metadata.version(name)
-                for name in (*_PACKAGES, *_target_packages(plan))
-            },
-        },
-        "model": model_facts(plan, digest),
+        "tool": to_builtins(Tool("coreml-sd", __version__, _versions(plan))),
+        "model": to_builtins(model_facts(plan, digest)),
         "config": plan.config.to_dict(),
         "notes": [*plan.notes, *rescaling_notes(entries)],
         "pipeline": pipeline,
-        "components": entries,
+        "components": to_builtins(entries),
     }
 
 
-def _target_packages(plan: Plan) -> list[str]:
-    return [name for target in plan.config.targets for name in _TARGET_PACKAGES[target]]
+def _versions(plan: Plan) -> dict[str, str]:
+    further = [name for target in targets(plan.config.targets) for name in target.packages]
+    return {name: importlib.metadata.version(name) for name in (*_PACKAGES, *further)}

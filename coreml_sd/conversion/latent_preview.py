@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from coreml_sd.manifest.form import Preview
 from coreml_sd.models.pipeline import DiffusionModel
 
 _Floats = NDArray[np.float32]
@@ -31,12 +32,15 @@ class LatentPreview:
         picture: _Floats = np.einsum("bchw,cr->brhw", latents, self.weights)
         return picture + self.bias[:, None, None]
 
-    def to_json(self) -> dict[str, Any]:
+    def facts(self) -> Preview:
         """For the manifest, `pipeline.preview`."""
-        return {
-            "weights": [[round(float(w), 5) for w in row] for row in self.weights],
-            "bias": [round(float(b), 5) for b in self.bias],
-        }
+        rows = [_rounded(row) for row in self.weights]
+        return Preview(weights=rows, bias=_rounded(self.bias))
+
+
+def _rounded(colour: _Floats) -> tuple[float, float, float]:
+    red, green, blue = (round(float(part), 5) for part in colour)
+    return red, green, blue
 
 
 def fit_preview(latents: _Floats, pictures: _Floats) -> LatentPreview:
@@ -54,8 +58,8 @@ def preview_of(model: DiffusionModel, vae: Any) -> LatentPreview:
     """The preview of a model, from its own VAE: pictures of coloured patches, encoded, so that the
     latents are some that the UNet would make, and decoded again."""
     scale, shift = model.facts.scaling_factor, model.facts.shift_factor
-    encode = _network(model.component("vae_encoder").published(vae))
-    decode = _network(model.component("vae_decoder").published(vae))
+    encode = _network(model.of_role("latent_encoder").published(vae))
+    decode = _network(model.of_role("latent_decoder").published(vae))
     latents, pictures = [], []
     for picture in _patchworks(_SIDE * model.facts.vae_scale_factor):
         z = encode(picture)[:, : model.facts.latent_channels]

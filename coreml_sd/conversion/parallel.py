@@ -6,18 +6,21 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
-from coreml_sd.conversion.plan import Plan
+from coreml_sd.conversion.finished import FinishedComponent
+from coreml_sd.conversion.run import ConversionRun
 from coreml_sd.errors import CoremlSDError, KilledError, UserError
 from coreml_sd.processes.child import Child
 from coreml_sd.processes.stopping import when_stopped
-from coreml_sd.progress import Advance, Progress
+from coreml_sd.progress import Advance, Stage
+from coreml_sd.targets.plan import Plan
+from coreml_sd.targets.registry import targets
 
-Finished = Callable[[str, dict[str, Any]], None]
+Finished = Callable[[str, FinishedComponent], None]
 
 # A process with the libraries and one large component in work, with room to spare.
 PROCESS_BYTES = 1_300_000_000
@@ -42,11 +45,18 @@ def choose_jobs(plan: Plan, jobs: int | None, memory: int | None) -> int:
             f"memory {memory / 1e9:.1f} GB: a conversion needs {PROCESS_BYTES / 1e9:.1f} GB; "
             "give it more"
         )
+    if not runs_beside(plan):
+        return 1
     fitting = max(1, (memory or psutil.virtual_memory().available) // PROCESS_BYTES)
     if jobs is None:
         cores, large = os.cpu_count() or 1, _weight_bytes(plan) >= _WORTH_A_PROCESS
         jobs = _MOST_JOBS if cores >= _MOST_JOBS and large else 1
     return min(jobs, fitting, len(plan.components))
+
+
+def runs_beside(plan: Plan) -> bool:
+    """Whether components may be converted in processes beside each other."""
+    return all(target.runs_beside for target in targets(plan.config.targets))
 
 
 def share_out(plan: Plan, jobs: int) -> list[list[str]]:
@@ -59,21 +69,22 @@ def share_out(plan: Plan, jobs: int) -> list[list[str]]:
         shares[least].append(name)
         loads[least] += sizes[name]
     for names in shares[1:]:  # what runs its network needs most, and others need least early on
-        names.sort(key=lambda name: name != "vae_decoder")
+        names.sort(key=lambda name: plan.model.component(name).role != "latent_decoder")
     return shares
 
 
-def early_component(
+def component_ahead(
     plan: Plan, shares: Sequence[Sequence[str]], jobs: int | None, memory: int | None
 ) -> str | None:
     """The component whose palettes pay for one more process: the largest, if its files are its own
     and that process may run beside the others."""
-    if plan.palettes is None or plan.config.targets != ["coreml"] or not shares[0]:
+    if plan.palettes is None or not runs_beside(plan) or not shares[0]:
         return None
     if jobs is not None and jobs <= len(shares):
         return None
     name = shares[0][0]
-    if name.startswith("vae_") or plan.config.prune is not None:
+    shares_files = plan.model.component(name).part != name
+    if shares_files or plan.config.prune is not None:
         return None
     room = (memory or psutil.virtual_memory().available) - len(shares) * PROCESS_BYTES
     worth = _part_bytes(plan, name) >= _WORTH_A_PROCESS
@@ -85,34 +96,31 @@ class Worker:
 
     def __init__(
         self,
-        plan: Plan,
+        run: ConversionRun,
         names: Sequence[str],
-        staging: Path,
-        verify: bool,
-        progress: Progress,
-        finished: Finished = lambda name, entry: None,
+        finished: Finished = lambda name, component: None,
     ) -> None:
         """
         Args:
-            finished: called with each component's name and manifest entry when its files are whole.
+            finished: called with each component and its name when its files are whole.
         """
         self._finished = finished
         self.names = list(names)
-        self.entries: dict[str, dict[str, Any]] = {}
+        self.components: dict[str, FinishedComponent] = {}
         self._error: CoremlSDError | OSError | None = None
-        self._progress = progress
+        self._progress = run.progress
         request = {
-            "config": plan.config.to_dict(),
+            "config": run.plan.config.to_dict(),
             "components": self.names,
-            "staging": str(staging.resolve()),
-            "verify": verify,
-            "threads": plan.threads,
+            "staging": str(run.staging.resolve()),
+            "verify": run.verify,
+            "threads": run.plan.threads,
         }
         self._stages: dict[int, tuple[contextlib.ExitStack, Advance]] = {}
         self._child = Child("coreml_sd.conversion.process_main", request, self._answered)
 
-    def finish(self) -> dict[str, dict[str, Any]]:
-        """Wait; gives the manifest entries of its components.
+    def finish(self) -> dict[str, FinishedComponent]:
+        """Wait; gives its components.
 
         Raises:
             CoremlSDError: what the worker failed with (a `UserError` or `OSError` as such).
@@ -121,11 +129,11 @@ class Worker:
         self._close_stages()
         if self._error is not None:
             raise self._error
-        if status or set(self.entries) != set(self.names):
+        if status or set(self.components) != set(self.names):
             reason = f"signal {-status}" if status < 0 else f"status {status}"
             advice = "; out of memory? try --jobs 1" if status == -signal.SIGKILL else ""
             raise KilledError(f"{', '.join(self.names)}: the worker ended ({reason}){advice}")
-        return self.entries
+        return self.components
 
     def kill(self) -> None:
         """End the process if it still runs, without waiting for it."""
@@ -144,14 +152,15 @@ class Worker:
         kind, *rest = message
         if kind == "begin":
             own = contextlib.ExitStack()
-            self._stages[rest[0]] = own, own.enter_context(self._progress.stage(rest[1]))
+            self._stages[rest[0]] = own, own.enter_context(self._progress.stage(Stage(**rest[1])))
         elif kind == "advance":
             self._stages[rest[0]][1](rest[1], rest[2])
         elif kind == "end":
             self._stages.pop(rest[0])[0].close()
-        elif kind == "entry":
-            self._finished(rest[0], rest[1])
-            self.entries[rest[0]] = rest[1]
+        elif kind == "finished":
+            component = msgspec.convert(rest[1], FinishedComponent)
+            self._finished(rest[0], component)
+            self.components[rest[0]] = component
         elif kind in ("note", "warn"):
             getattr(self._progress, kind)(rest[0])
         elif kind == "error":
@@ -164,12 +173,9 @@ class Worker:
 
 @contextlib.contextmanager
 def working(
-    plan: Plan,
+    run: ConversionRun,
     shares: Sequence[Sequence[str]],
-    staging: Path,
-    verify: bool,
-    progress: Progress,
-    finished: Finished = lambda name, entry: None,
+    finished: Finished = lambda name, component: None,
 ) -> Iterator[list[Worker]]:
     """Workers for the given shares; none is left when the block ends, however it ends."""
     workers: list[Worker] = []
@@ -181,7 +187,7 @@ def working(
     try:
         with when_stopped(kill):
             for names in shares:
-                workers.append(Worker(plan, names, staging, verify, progress, finished))
+                workers.append(Worker(run, names, finished))
             yield workers
     finally:
         for worker in workers:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from coreml_sd.compress.prune import PRUNED_COMPONENT
-from coreml_sd.conversion.plan import Plan
+from coreml_sd.compress.supported import PRUNED_ROLE
 from coreml_sd.errors import CoremlSDError, UserError
-from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.folder.tokenizer_files import require_embedding_rows
+from coreml_sd.targets.plan import Plan
+from coreml_sd.targets.registry import targets
 
 
 def preflight(plan: Plan, names: Collection[str] | None = None) -> None:
@@ -29,21 +29,16 @@ def preflight(plan: Plan, names: Collection[str] | None = None) -> None:
 
 
 def _look_at(plan: Plan, component: ComponentSpec) -> None:
-    from coreml_sd.conversion.facts import mobile_options
-
     network = component.open().module
-    if component.name.startswith("text_encoder"):
+    if component.role == "text_encoder":
         tokenizer = component.name.replace("text_encoder", "tokenizer")
         config: Any = network.config
         require_embedding_rows(plan.model.folder, int(config.vocab_size), tokenizer)
-    if plan.config.prune is not None and component.name == PRUNED_COMPONENT:
+    if plan.config.prune is not None and component.role == PRUNED_ROLE:
         return  # its form is that of another network, which is made of its weights
     try:
-        mobile_form(component.form, network, mobile_options(plan))
-        if plan.android is not None:
-            from coreml_sd.targets.tflite.rewrites import android_form
-
-            android_form(component, network, plan.android.profile)
+        for target in targets(plan.config.targets):
+            target.rewrite(plan, component, network)
     except CoremlSDError as error:
         raise UserError(f"{plan.model.folder.path}/{component.part}: {error}") from None
     except Exception as error:  # whatever a value makes it say that no network was built with

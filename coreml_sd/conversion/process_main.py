@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from coreml_sd.errors import CoremlSDError, is_out_of_memory
 from coreml_sd.processes.child import Send, serve
-from coreml_sd.progress import Advance
+from coreml_sd.progress import Advance, Stage
 from coreml_sd.upstream.hidden_imports import allow_lean_imports, import_lean
 from coreml_sd.upstream.noise import quieten
 
@@ -25,10 +27,10 @@ class LineProgress:
         self._numbers = itertools.count()
 
     @contextlib.contextmanager
-    def stage(self, title: str) -> Iterator[Advance]:
+    def stage(self, stage: Stage) -> Iterator[Advance]:
         """A stage of the caller's own progress."""
         number = next(self._numbers)
-        self.send("begin", number, title)
+        self.send("begin", number, dataclasses.asdict(stage))
         yield lambda done, of: self.send("advance", number, done, of)
         self.send("end", number)
 
@@ -69,15 +71,15 @@ def _convert(request: dict[str, Any], progress: LineProgress) -> None:
     from coreml_sd.conversion.component import convert_component
     from coreml_sd.conversion.plan import plan_conversion
     from coreml_sd.conversion.preflight import preflight
+    from coreml_sd.conversion.run import ConversionRun
 
     plan = plan_conversion(from_dict(request["config"]))
     plan = dataclasses.replace(plan, threads=request["threads"])
-    staging = Path(request["staging"])
+    run = ConversionRun(plan, Path(request["staging"]), request["verify"], progress)
     preflight(plan, request["components"])
     for name in request["components"]:
         component = plan.model.component(name)
-        entry = convert_component(plan, component, staging, request["verify"], progress)
-        progress.send("entry", name, entry)
+        progress.send("finished", name, to_builtins(convert_component(run, component)))
 
 
 if __name__ == "__main__":

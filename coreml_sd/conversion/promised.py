@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from coreml_sd.conversion.plan import Plan
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.folder.tokenizer_files import MERGES_NAME, VOCAB_NAME
-from coreml_sd.schedulers.linear_step import FILE_NAME as SCHEDULER_STEP
-
-
-def has_scheduler_step(plan: Plan) -> bool:
-    """Whether a bundle holds a scheduler step: one with a UNet for TFLite."""
-    names = [component.name for component in plan.components]
-    return "unet" in names and "tflite" in plan.config.targets
+from coreml_sd.targets.plan import Plan
+from coreml_sd.targets.registry import targets
+from coreml_sd.targets.target import Target
 
 
 def lacking(plan: Plan, manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -23,30 +18,26 @@ def lacking(plan: Plan, manifest: Mapping[str, Any]) -> Iterator[str]:
 
     Which files make a network for a target is in the manifest; that there are some is not.
     """
-    listed = manifest["files"]
-    for name in (VOCAB_NAME, MERGES_NAME, *([SCHEDULER_STEP] if has_scheduler_step(plan) else [])):
-        if name not in listed:
-            yield name
-    if has_scheduler_step(plan) and "scheduler_step" not in manifest:
-        yield "scheduler_step"
+    listed, chosen = manifest["files"], targets(plan.config.targets)
+    further = {key: name for target in chosen for key, name in target.further_files(plan).items()}
+    yield from (n for n in (VOCAB_NAME, MERGES_NAME, *further.values()) if n not in listed)
+    yield from (key for key in further if key not in manifest)
     for component in plan.components:
         if component.name not in manifest["components"]:
             yield component.name
             continue
         files = manifest["components"][component.name]["files"]
-        for target in plan.config.targets:
+        for target in chosen:
             yield from _lacking_files(component, target, files, listed)
 
 
 def _lacking_files(
-    component: ComponentSpec, target: str, files: list[dict[str, Any]], listed: Mapping[str, Any]
+    component: ComponentSpec, target: Target, files: list[dict[str, Any]], listed: Mapping[str, Any]
 ) -> Iterator[str]:
-    paths = [file["path"] for file in files if file["target"] == target]
+    paths = [file["path"] for file in files if file["target"] == target.name]
     if not paths:
-        yield f"{component.name} for {target}"
-    for path in paths:
-        content = (path,) if target == "tflite" else (f"{path}/Manifest.json",)
-        yield from (name for name in content if name not in listed)
+        yield f"{component.name} for {target.name}"
+    yield from (name for name in map(target.content, paths) if name not in listed)
 
 
 def require_whole(plan: Plan, manifest: Mapping[str, Any]) -> None:

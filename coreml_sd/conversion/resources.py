@@ -8,16 +8,15 @@ from pathlib import Path
 
 import psutil
 
-from coreml_sd.conversion.plan import Plan
-from coreml_sd.conversion.prediction import predict
-from coreml_sd.conversion.prediction.disk import TFLITE_WEIGHT_BYTES
-from coreml_sd.conversion.prediction.layers import tensor_shapes
-from coreml_sd.conversion.prediction.rates import rates
+from coreml_sd.conversion.prediction.predict import Prediction
+from coreml_sd.costs.network_size import tensor_shapes
 from coreml_sd.errors import NoRoomError
 from coreml_sd.progress import Progress
+from coreml_sd.targets.plan import Plan
+from coreml_sd.targets.registry import targets
 
 
-def require_room(plan: Plan, destination: Path, staged: Path) -> None:
+def require_disk(plan: Plan, destination: Path, staged: Path) -> None:
     """Refuse a conversion whose bundle cannot fit.
 
     The prediction is a lower bound (weights alone, each at its fewest bits), so that nothing is
@@ -27,7 +26,7 @@ def require_room(plan: Plan, destination: Path, staged: Path) -> None:
         NoRoomError: the file system of `destination` has too little.
     """
     held = sum(file.stat().st_size for file in staged.rglob("*") if file.is_file())
-    needed = predicted_bytes(plan) - held
+    needed = least_bytes(plan) - held
     free = shutil.disk_usage(_existing(destination)).free
     if free < needed:
         raise NoRoomError(
@@ -36,51 +35,30 @@ def require_room(plan: Plan, destination: Path, staged: Path) -> None:
         )
 
 
-def warn_of_memory(
-    plan: Plan,
-    verify: bool,
-    progress: Progress,
-    jobs: int | None = None,
-    memory: int | None = None,
-) -> None:
+def warn_of_memory(prediction: Prediction, verify: bool, progress: Progress) -> None:
     """One line where less memory is free than the conversion will need at its peak."""
-    needed = predicted_memory(plan, verify, jobs, memory)
     free = psutil.virtual_memory().available
-    if free < needed:
+    if free < prediction.memory:
         remedy = "close other programs"
         if verify:
             remedy += ", or add --no-verify and run `coreml-sd parity` elsewhere"
         progress.warn(
-            f"about {_size(needed)} of memory are needed at the peak and {_size(free)} are free: "
-            f"this may be slow or be ended by the system; {remedy}"
+            f"about {_size(prediction.memory)} of memory are needed at the peak and {_size(free)} "
+            f"are free: this may be slow or be ended by the system; {remedy}"
         )
 
 
-def predicted_bytes(plan: Plan) -> int:
+def least_bytes(plan: Plan) -> int:
     """Bytes of the bundle's weights, at least."""
-    bits = plan.palettes.bits if plan.palettes else 16
     total = 0.0
     for component in plan.components:
-        count = parameters(plan, component.name)
-        if "coreml" in plan.config.targets:
-            total += count * bits / 8
-        if plan.android is not None:
-            total += count * TFLITE_WEIGHT_BYTES[plan.android.quantization_of(component.name)]
+        shapes = tensor_shapes(plan.model.folder, component)
+        count = sum(map(math.prod, shapes.values()))
+        for target in targets(plan.config.targets):
+            total += count * target.bytes_per_weight(plan, component.name)
     if plan.config.prune is not None:
         total *= 1 - plan.config.prune
     return int(total)
-
-
-def predicted_memory(
-    plan: Plan, verify: bool, jobs: int | None = None, memory: int | None = None
-) -> int:
-    """Bytes at the peak of all processes together."""
-    return predict(plan, verify, jobs=jobs, memory=memory, measured=rates().probe).memory
-
-
-def parameters(plan: Plan, component: str) -> int:
-    """How many numbers a component's weight files hold, from their headers."""
-    return sum(map(math.prod, tensor_shapes(plan, component).values()))
 
 
 def _existing(path: Path) -> Path:

@@ -1,8 +1,8 @@
 """Finished components and palettes of a conversion that has not ended yet, kept for the next run.
 
-They lie beside the output, in `.NAME.parts`, as hard links to the files of the conversion in work:
-they cost neither time nor space, and are gone when the bundle is whole. The name of a part is a
-hash of all that decides its bytes, so what was made from something else is never taken.
+They lie beside the output, in `.NAME.resume`, as hard links to the files of the conversion in work:
+they cost neither time nor space, and are gone when the bundle is whole. The name of a checkpoint is
+a hash of all that decides its bytes, so what was made from something else is never taken.
 """
 
 from __future__ import annotations
@@ -20,24 +20,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import to_builtins
+
 from coreml_sd import __version__
 from coreml_sd.bundle import file_sum
 from coreml_sd.compress.solve_ahead import palettes_of
-from coreml_sd.conversion.plan import Plan
+from coreml_sd.conversion.finished import FinishedComponent
 from coreml_sd.errors import CoremlSDError, KilledError, NoRoomError, UserError
 from coreml_sd.files.foreign import parse_json, read_text, require_regular
 from coreml_sd.files.inside_folder import file_inside
+from coreml_sd.manifest.form import Component
 from coreml_sd.processes.stopping import when_stopped
+from coreml_sd.targets.plan import Plan
 
 _LIBRARIES = (
     "ai-edge-litert", "ai-edge-quantizer", "coremltools", "diffusers", "litert-converter",
     "litert-torch", "llvmlite", "numba", "numpy", "safetensors", "torch", "transformers",
 )  # fmt: skip
-_RECORD = "part.json"
+_RECORD = "component.json"
 _PALETTES = "palettes-"
 
 
-class Parts:
+class Checkpoints:
     """The finished components of one conversion."""
 
     def __init__(
@@ -50,13 +55,13 @@ class Parts:
             keep: False removes what an earlier run left, and keeps nothing.
         """
         self.destination = destination
-        self.folder = destination.with_name(f".{destination.name}.parts")
+        self.folder = destination.with_name(f".{destination.name}.resume")
         self.sums: dict[str, dict[str, Any]] = {}  # of files that were read once already
         self._plan, self._verify, self._digest, self._keep = plan, verify, digest, keep
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """While the conversion runs: its parts outlive a stop, a kill, a full disk or memory.
+        """While the conversion runs: its checkpoints outlive a stop, a kill, a full disk or memory.
 
         They do not outlive a mistake or a failed gate, where the next run would meet it again or
         make something else.
@@ -70,8 +75,8 @@ class Parts:
             self.remove()
             raise
 
-    def take(self, staging: Path) -> dict[str, dict[str, Any]]:
-        """Put the parts that fit into `staging`; gives their entries by component.
+    def take(self, staging: Path) -> dict[str, FinishedComponent]:
+        """Put the checkpoints that fit into `staging`; gives their components by name.
 
         All others are removed: what belongs to another config, model or version, and what changed.
         """
@@ -83,33 +88,35 @@ class Parts:
             return {}
         wanted = {self._name(component.name): component.name for component in self._plan.components}
         taken = {}
-        for part in sorted(self.folder.iterdir()):
-            if part.name.removeprefix(_PALETTES) in wanted and part.is_file():
+        for checkpoint in sorted(self.folder.iterdir()):
+            if checkpoint.name.removeprefix(_PALETTES) in wanted and checkpoint.is_file():
                 continue
-            entry = self._taken(part, staging) if part.name in wanted else None
-            if entry is None:
-                _removed(part)
+            component = self._taken(checkpoint, staging) if checkpoint.name in wanted else None
+            if component is None:
+                _removed(checkpoint)
             else:
-                taken[wanted[part.name]] = entry
+                taken[wanted[checkpoint.name]] = component
         return taken
 
-    def add(self, component: str, entry: dict[str, Any], staging: Path) -> None:
-        """Keep a component that is finished, with its manifest entry."""
+    def add(self, name: str, component: FinishedComponent, staging: Path) -> None:
+        """Keep a component that is finished, with what the manifest says of it."""
         if not self._keep:
             return
         sums = {
-            file.relative_to(staging).as_posix(): file_sum(file) for file in _files(entry, staging)
+            file.relative_to(staging).as_posix(): file_sum(file)
+            for file in _files(component.entry, staging)
         }
         self.sums |= sums
-        part = self.folder / self._name(component)
-        new = self.folder / f"new-{component}-{os.getpid()}"
+        checkpoint = self.folder / self._name(name)
+        new = self.folder / f"new-{name}-{os.getpid()}"
         try:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
-            for name in sums:
-                _link(staging / name, new / name)
-            (new / _RECORD).write_text(_sealed({"entry": entry, "files": sums}), "utf-8")
-            new.rename(part)  # never seen before it is whole
+            for path in sums:
+                _link(staging / path, new / path)
+            record = {"component": to_builtins(component), "files": sums}
+            (new / _RECORD).write_text(_sealed(record), "utf-8")
+            new.rename(checkpoint)  # never seen before it is whole
         except OSError:  # no hard links there, or no room: the conversion itself is not harmed
             shutil.rmtree(new, ignore_errors=True)
 
@@ -145,10 +152,10 @@ class Parts:
         text = json.dumps({**facts, "component": component}, sort_keys=True)
         return f"{component}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
-    def _taken(self, part: Path, staging: Path) -> dict[str, Any] | None:
+    def _taken(self, checkpoint: Path, staging: Path) -> FinishedComponent | None:
         try:
-            entry, sums = _finished(_unsealed(read_text(part / _RECORD)))
-            held = {name: require_regular(file_inside(part, name)) for name in sums}
+            component, sums = _finished(_unsealed(read_text(checkpoint / _RECORD)))
+            held = {name: require_regular(file_inside(checkpoint, name)) for name in sums}
             if any(file_sum(held[name]) != known for name, known in sums.items()):
                 return None
             targets = {name: file_inside(staging, name) for name in sums}
@@ -162,10 +169,14 @@ class Parts:
                 _removed(staging / top)
             return None
         self.sums |= sums
-        return entry
+        return component
 
     def _told(self) -> str | None:
-        held = [part.name for part in self.folder.glob("*-*") if not part.name.startswith("new-")]
+        held = [
+            checkpoint.name
+            for checkpoint in self.folder.glob("*-*")
+            if not checkpoint.name.startswith("new-")
+        ]
         if not held:
             return None
         names = ", ".join(sorted(name.rsplit("-", 1)[0] for name in held))
@@ -198,16 +209,16 @@ def _code_digest() -> str:
     return total.hexdigest()
 
 
-def _files(entry: dict[str, Any], staging: Path) -> list[Path]:
-    paths = [staging / file["path"] for file in entry["files"]]
+def _files(entry: Component, staging: Path) -> list[Path]:
+    paths = [staging / file.path for file in entry.files]
     found = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
     return sorted(file for file in found if file.is_file())
 
 
-def _removed(part: Path) -> None:
-    shutil.rmtree(part, ignore_errors=True)
+def _removed(checkpoint: Path) -> None:
+    shutil.rmtree(checkpoint, ignore_errors=True)
     with contextlib.suppress(OSError):
-        part.unlink()
+        checkpoint.unlink()
 
 
 def _link(source: Path, target: Path) -> None:
@@ -237,19 +248,17 @@ def _unsealed(sealed: str) -> dict[str, Any]:
     return record
 
 
-def _finished(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The manifest entry and the sums of the files of a finished component.
+def _finished(record: dict[str, Any]) -> tuple[FinishedComponent, dict[str, dict[str, Any]]]:
+    """The finished component and the sums of its files.
 
     Raises:
         ValueError: the record is of another kind.
     """
-    entry, sums = record.get("entry"), record.get("files")
-    paths = entry.get("files") if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or not isinstance(sums, dict) or not isinstance(paths, list):
-        raise ValueError("not a record of a component")
-    if not all(isinstance(path, dict) and isinstance(path.get("path"), str) for path in paths):
-        raise ValueError("not a record of files")
-    tops = {path["path"] for path in paths}
-    if not sums or not all(name.partition("/")[0] in tops for name in sums):
+    component = msgspec.convert(record.get("component"), FinishedComponent)
+    sums = record.get("files")
+    tops = {file.path for file in component.entry.files}
+    if not isinstance(sums, dict) or not sums:
+        raise ValueError("no files")
+    if not all(name.partition("/")[0] in tops for name in sums):
         raise ValueError("files of another component")
-    return entry, sums
+    return component, sums

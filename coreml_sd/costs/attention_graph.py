@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
-from typing import Any
 
 _PRODUCTS = ("matmul", "einsum", "BATCH_MATMUL", "FULLY_CONNECTED")
 _CONVOLUTIONS = ("conv", "CONV_2D", "DEPTHWISE_CONV_2D")
@@ -52,21 +50,16 @@ class AttentionGraph:
         return max(self.scores, key=prod, default=(0, 0, 0))
 
 
-def attention_graph(*paths: Path) -> AttentionGraph:
-    """Read files of either target.
-
-    Raises:
-        UserError: a file is damaged, or what reads it is not installed.
-    """
+def attention_graph(functions: Iterable[list[Call]]) -> AttentionGraph:
+    """Count over the ops of each function of a network's files."""
     total = AttentionGraph()
-    for path in paths:
-        for calls in _tflite_calls(path) if path.suffix == ".tflite" else _package_calls(path):
-            _count(calls, total)
+    for calls in functions:
+        _count(calls, total)
     return total
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """One op: names of the computed tensors that it reads and writes, shape of its first result;
     `tokens` are the positions of a convolution's result."""
 
@@ -95,9 +88,9 @@ class _Attention:
         return sum(map(prod, self.parts)) // (queries * keys), queries, keys
 
 
-def _count(calls: list[_Call], total: AttentionGraph) -> None:
+def _count(calls: list[Call], total: AttentionGraph) -> None:
     makers = {name: call for call in calls for name in call.writes}
-    weighed: dict[str, _Call] = {}  # weights of an attention, and the product of their scores
+    weighed: dict[str, Call] = {}  # weights of an attention, and the product of their scores
     found: dict[tuple[int, ...], _Attention] = {}
     for call in calls:
         total.softmax += call.kind in _SOFTMAX
@@ -125,7 +118,7 @@ def _count(calls: list[_Call], total: AttentionGraph) -> None:
     total.scores.update(each.whole() for each in found.values())
 
 
-def _product(name: str, makers: dict[str, _Call]) -> _Call | None:
+def _product(name: str, makers: dict[str, Call]) -> Call | None:
     """The product of queries and keys behind scores, a mask added or not."""
     call = makers.get(name)
     while call is not None and call.kind not in _PRODUCTS:
@@ -135,7 +128,7 @@ def _product(name: str, makers: dict[str, _Call]) -> _Call | None:
     return call if call is not None and len(call.reads) == 2 else None
 
 
-def _origin(name: str, makers: dict[str, _Call]) -> str:
+def _origin(name: str, makers: dict[str, Call]) -> str:
     """The tensor that was moved or scaled to become this one."""
     call = makers.get(name)
     while call is not None and call.kind in _ON_THE_WAY:
@@ -144,7 +137,7 @@ def _origin(name: str, makers: dict[str, _Call]) -> str:
     return name
 
 
-def _projection(name: str, makers: dict[str, _Call]) -> _Call | None:
+def _projection(name: str, makers: dict[str, Call]) -> Call | None:
     call = makers.get(_origin(name, makers))
     return call if call is not None and call.kind in _CONVOLUTIONS else None
 
@@ -154,52 +147,3 @@ def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) == 4 and shape[2] == 1:
         return shape[0], shape[3], shape[1]
     return prod(shape[:-2]), shape[-2], shape[-1]
-
-
-def _package_calls(path: Path) -> Iterator[list[_Call]]:
-    from coreml_sd.runtimes.mil.package import MilPackage, is_constant
-
-    for program in MilPackage(path).programs:
-        for function in program.functions:
-            constants: dict[str, tuple[int, ...]] = {}
-            calls = []
-            for op in program.operations(function):
-                if is_constant(op.type):
-                    constants |= {name: shape for name, _, shape in op.outputs}
-                    continue
-                names = [
-                    binding.name
-                    for argument in op.proto.inputs.values()
-                    for binding in argument.arguments
-                    if binding.WhichOneof("binding") == "name"
-                ]
-                reads = tuple(name for name in names if name not in constants)
-                writes = tuple(name for name, _, _ in op.outputs)
-                depthwise = op.type == "conv" and _is_depthwise(op, constants)
-                shape = op.outputs[0][2]
-                calls.append(_Call(op.type, reads, writes, shape, depthwise, prod(shape[2:])))
-            yield calls
-
-
-def _is_depthwise(op: Any, constants: dict[str, tuple[int, ...]]) -> bool:
-    weight = constants[op.proto.inputs["weight"].arguments[0].name]
-    return weight[1] == 1 and weight[0] > 1 and weight[2] > 1
-
-
-def _tflite_calls(path: Path) -> Iterator[list[_Call]]:
-    from coreml_sd.runtimes.litert.file import TFLiteFile
-
-    for graph in TFLiteFile(path).graphs:
-        constants = {tensor.index for tensor in graph.tensors if tensor.is_constant}
-        calls = []
-        for op in graph.ops:
-            given = [tensor.index for tensor in op.inputs if tensor is not None]
-            reads = tuple(str(index) for index in given if index not in constants)
-            if not reads:  # a weight on its way to its op
-                constants |= {tensor.index for tensor in op.outputs}
-                continue
-            writes = tuple(str(tensor.index) for tensor in op.outputs)
-            depthwise = op.kind == "DEPTHWISE_CONV_2D"
-            shape = op.outputs[0].shape
-            calls.append(_Call(op.kind, reads, writes, shape, depthwise, prod(shape[1:3])))
-        yield calls

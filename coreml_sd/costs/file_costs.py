@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from coreml_sd.runtimes.base import StoredWeight
 
@@ -32,21 +31,6 @@ class FileCosts:
         """Stored weights and the largest set of live tensors. A runtime that keeps a second copy
         of the weights, widened or repacked, needs more."""
         return self.weight_bytes + self.activation_bytes
-
-
-def file_costs(path: Path) -> FileCosts:
-    """Read one saved file of either target and count.
-
-    Raises:
-        UserError: the file is damaged, or what reads it is not installed.
-    """
-    if path.suffix == ".tflite":
-        from coreml_sd.targets.tflite.costs import tflite_costs
-
-        return tflite_costs(path)
-    from coreml_sd.targets.coreml.costs import package_costs
-
-    return package_costs(path)
 
 
 def merged_histogram(costs: Sequence[FileCosts]) -> dict[str, int]:

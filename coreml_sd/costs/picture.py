@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coreml_sd.bundle import Bundle
-from coreml_sd.costs.file_costs import FileCosts, file_costs
+from coreml_sd.costs.file_costs import FileCosts
 
 STEPS = (1, 8, 20)
 _ENCODERS = ("text_encoder", "text_encoder_2")
@@ -64,21 +63,6 @@ def part_costs(files: Sequence[FileCosts], batch: int) -> PartCosts:
         sum(file.weight_bytes for file in files),
         max(file.activation_bytes for file in files),
         batch,
-    )
-
-
-def bundle_picture_costs(bundle: Bundle, target: str) -> list[PictureCosts]:
-    """Counted in the files of one target of a bundle.
-
-    Raises:
-        UserError: a file is damaged, or what reads it is not installed.
-    """
-    return picture_costs(
-        {
-            name: part_costs([file_costs(file) for file in bundle.files(name, target)], rows(entry))
-            for name, entry in bundle.components.items()
-            if any(file["target"] == target for file in entry["files"])
-        }
     )
 
 

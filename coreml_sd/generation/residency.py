@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
 
 from coreml_sd.errors import UserError
 from coreml_sd.generation.memory_log import EventKind, MemoryLog
 from coreml_sd.processes.memory import give_back
 from coreml_sd.runtimes.base import Network
+from coreml_sd.runtimes.open_runtime import MEMORY_POLICIES
 
-MemoryPolicy = Literal["all-resident", "pipelined", "stage-by-stage"]
-MEMORY_POLICIES: tuple[MemoryPolicy, ...] = ("all-resident", "pipelined", "stage-by-stage")
 _LOAD_MARGIN = 2.0  # a load beside a running network takes about this much longer than alone
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from coreml_sd.lint.finding import Severity
+from coreml_sd.lint.finding import Finding, Severity
 
 View = TypeVar("View")
 
@@ -49,3 +49,11 @@ class RuleSet(Generic[View]):
             return check
 
         return register
+
+
+def broken(rules: Iterable[Rule[View]], view: View, name: str) -> Iterator[Finding]:
+    """What rules find in the view of one file, which findings call `name`."""
+    for rule in rules:
+        for hit in rule.check(view):
+            severity = hit.severity or rule.severity
+            yield Finding(name, rule.id, severity, hit.op, hit.layer, hit.why, hit.remedy)

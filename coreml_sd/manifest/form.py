@@ -79,6 +79,7 @@ class Tensor(Struct):
     name: _Name
     shape: Annotated[list[_Positive], Meta(min_length=1, max_length=LIMITS.rank)]
     dtype: Literal["float16", "float32", "int32"]
+    description: str | Optional = UNSET
 
 
 class NetworkFile(Struct):
@@ -119,7 +120,7 @@ class Split(Struct):
 
 class ToldCheck(Struct):
     name: str
-    value: float | str
+    value: int | float | str
     unit: str
     gate: str | None
     passed: bool
@@ -132,9 +133,11 @@ class ToldParity(Struct):
     checks: Annotated[list[ToldCheck], Meta(min_length=1)]
 
 
-class Pruning(Struct):
+class Pruning(Struct, kw_only=True):
+    fraction: float | Optional = UNSET
     parameters_before: _Positive
     parameters_after: _Positive
+    layers: list[dict[str, Any]] | Optional = UNSET
     macs_before: _Positive
     macs_after: _Positive
     source_db: float
@@ -146,28 +149,52 @@ class Rescaling(Struct):
     source_db: float
 
 
-class Component(Struct):
+class NetworkFacts(Struct, kw_only=True):
+    """What is the same for every target."""
+
+    description: str | Optional = UNSET
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    source_bytes: _Bytes | Optional = UNSET
+    pruning: Pruning | Optional = UNSET
+    rescaling: Rescaling | Optional = UNSET
+
+
+class TargetFacts(Struct):
+    """What is about the files of one target, and about what was done to make them."""
+
+    files: Annotated[list[NetworkFile], Meta(min_length=1)]
+    seams: list[Seam] | Optional = UNSET
+    weights: list[StoredWeight] | Optional = UNSET
+    ops: dict[str, int] | Optional = UNSET
+    splits: list[Split] | Optional = UNSET
+
+
+class Component(Struct, kw_only=True):
+    """Both together, with the proof of each target."""
+
+    description: str | Optional = UNSET
     inputs: list[Tensor]
     outputs: list[Tensor]
     files: Annotated[list[NetworkFile], Meta(min_length=1)]
-    description: str | Optional = UNSET
     seams: list[Seam] | Optional = UNSET
     weights: list[StoredWeight] | Optional = UNSET
     source_bytes: _Bytes | Optional = UNSET
-    ops: dict[str, int] | Optional = UNSET
-    splits: list[Split] | Optional = UNSET
+    parity: dict[str, ToldParity] | Optional = UNSET
     pruning: Pruning | Optional = UNSET
     rescaling: Rescaling | Optional = UNSET
-    parity: dict[str, ToldParity] | Optional = UNSET
+    ops: dict[str, int] | Optional = UNSET
+    splits: list[Split] | Optional = UNSET
 
 
 class SchedulerStep(Struct):
     path: str
-    target: Literal["tflite"]
+    target: str
     inputs: list[_Name]
     outputs: list[_Name]
     weights: list[_Name]
     memory: dict[str, Annotated[int, Meta(ge=0, le=LIMITS.steps)]]
+    checks: list[ToldCheck] | Optional = UNSET
 
 
 class Listed(Struct):
@@ -175,14 +202,14 @@ class Listed(Struct):
     bytes: _Bytes
 
 
-class Model(Struct):
+class Model(Struct, kw_only=True):
     name: str
     family: str
-    sha256: str
-    config_digest: str
     revision: str | Optional | None = UNSET
+    sha256: str
     license: str | Optional = UNSET
     author: str | Optional = UNSET
+    config_digest: str
 
 
 class Tool(Struct):
@@ -192,7 +219,7 @@ class Tool(Struct):
 
 
 class Config(Struct):
-    targets: Annotated[list[Literal["coreml", "tflite"]], Meta(min_length=1)]
+    targets: Annotated[list[str], Meta(min_length=1)]
 
 
 class Manifest(Struct):

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from coreml_sd.config import TARGETS
 from coreml_sd.errors import UserError
 from coreml_sd.files.inside_folder import stays_inside
 from coreml_sd.files.limits import LIMITS, numbers_in
@@ -24,7 +25,6 @@ VERSION = 1
 _ADVICE: dict[str, Any] = {"guidance": 7.5, "steps": 20, "prompts": []}
 _MODEL: dict[str, Any] = {"revision": None, "license": "", "author": ""}
 _TOOL: dict[str, Any] = {"name": "", "version": "", "packages": {}}
-_FILE: dict[str, dict[str, Any]] = {"tflite": {"quantization": ""}}
 _COMPONENT: dict[str, Any] = {
     "description": "", "seams": [], "weights": [], "source_bytes": 0, "splits": [], "parity": {}
 }  # fmt: skip
@@ -37,6 +37,8 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         UserError: names the key.
     """
     whole = _converted(manifest, Manifest, "")
+    for number, target in enumerate(whole.config.targets):
+        _require(target in TARGETS, f"config.targets[{number}]", f"{target!r} is unknown")
     _check_pipeline(whole.pipeline)
     listed = {
         name: _converted(entry, Listed, f"files.{name}") for name, entry in whole.files.items()
@@ -61,9 +63,7 @@ def with_defaults(manifest: dict[str, Any]) -> dict[str, Any]:
     advice = {**_ADVICE, **pipeline.get("advice", {})}
     components = {}
     for name, entry in manifest["components"].items():
-        files = [
-            {"weight_bytes": 0, **_FILE.get(file["target"], {}), **file} for file in entry["files"]
-        ]
+        files = [{"weight_bytes": 0, **file} for file in entry["files"]]
         components[name] = {**_COMPONENT, **entry, "files": files}
     return {
         "notes": [],

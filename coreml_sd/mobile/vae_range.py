@@ -25,7 +25,7 @@ from coreml_sd.models.component import ComponentSpec
 # A sixteenth of what fp16 holds: the measurement sees one small picture, and an accelerator may sum
 # a convolution in fp16.
 CEILING = 4096.0
-_HALVES = {"vae_decoder": "decoder", "vae_encoder": "encoder"}
+_HALVES = {"latent_decoder": "decoder", "latent_encoder": "encoder"}
 _SIDE = 16  # of the latent that is run; the networks are convolutional
 _SEED = 0
 _MOST_DB = 200.0  # in place of infinity, which JSON does not have
@@ -51,7 +51,7 @@ class Rescaling:
 
 def may_leave_fp16(component: ComponentSpec, network: Any) -> bool:
     """Whether a network is a VAE whose config says `force_upcast`."""
-    return component.name in _HALVES and bool(network.config.get("force_upcast"))
+    return component.role in _HALVES and bool(network.config.get("force_upcast"))
 
 
 def bring_into_range(component: ComponentSpec, network: Any) -> Rescaling | None:
@@ -61,7 +61,7 @@ def bring_into_range(component: ComponentSpec, network: Any) -> Rescaling | None
     """
     if not may_leave_fp16(component, network):
         return None
-    half = _HALVES[component.name]
+    half = _HALVES[component.role]
     before, peak = _measure(component, network)
     if peak <= CEILING:
         return None
@@ -74,7 +74,7 @@ def bring_into_range(component: ComponentSpec, network: Any) -> Rescaling | None
 def _measure(component: ComponentSpec, network: Any) -> tuple[torch.Tensor, float]:
     """The output for a small input, and the largest magnitude that a convolution or a block gives
     on the way."""
-    half = getattr(network, _HALVES[component.name])
+    half = getattr(network, _HALVES[component.role])
     peaks = [0.0]
 
     def look(_module: nn.Module, _inputs: Any, output: Any) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DType = Literal["float16", "float32", "int32"]
 Arrays = dict[str, NDArray[np.generic]]
+Role = Literal["text_encoder", "denoiser", "latent_decoder", "latent_encoder"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """One network of a pipeline.
+    """One network of a pipeline; `role` is what it does there, whatever its name.
 
     `load` returns the source network (as diffusers or transformers defines it) in fp32 and eval
     mode; `open` the same without reading its weights, which lie in the folder `part` of the model.
@@ -40,6 +41,7 @@ class ComponentSpec:
     """
 
     name: str
+    role: Role
     file_name: str
     description: str
     inputs: tuple[TensorSpec, ...]
@@ -56,4 +58,4 @@ class ComponentSpec:
     @property
     def part(self) -> str:
         """The folder that its weights lie in: both halves of a VAE have one."""
-        return "vae" if self.name.startswith("vae_") else self.name
+        return "vae" if self.role in ("latent_decoder", "latent_encoder") else self.name

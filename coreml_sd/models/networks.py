@@ -65,6 +65,7 @@ def _text_encoder(
     pooled = (1, pooled_width)
     return ComponentSpec(
         name=name,
+        role="text_encoder",
         file_name=file_name,
         description=description,
         inputs=(
@@ -106,6 +107,7 @@ def unet_component(
     )
     return ComponentSpec(
         name="unet",
+        role="denoiser",
         file_name="Unet",
         description="UNet: predicts the noise in a latent at a timestep, guided by the prompt.",
         inputs=(
@@ -134,6 +136,7 @@ def vae_decoder(folder: DiffusersFolder, facts: PipelineFacts) -> ComponentSpec:
     z = (1, facts.latent_channels, *facts.latent_size)
     return ComponentSpec(
         name="vae_decoder",
+        role="latent_decoder",
         file_name="VAEDecoder",
         description="VAE decoder: a latent to a picture.",
         inputs=(TensorSpec("z", z, "float16", "Latent divided by the scaling factor"),),
@@ -151,6 +154,7 @@ def vae_encoder(folder: DiffusersFolder, facts: PipelineFacts) -> ComponentSpec:
     latent = (1, 2 * facts.latent_channels, *facts.latent_size)
     return ComponentSpec(
         name="vae_encoder",
+        role="latent_encoder",
         file_name="VAEEncoder",
         description="VAE encoder: a picture to the mean and log variance of its latent.",
         inputs=(TensorSpec("x", x, "float16", "RGB picture, -1 to 1"),),

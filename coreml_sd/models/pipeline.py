@@ -9,7 +9,7 @@ from typing import Any
 
 from coreml_sd.errors import UserError, named
 from coreml_sd.files.limits import LIMITS
-from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.component import ComponentSpec, Role
 from coreml_sd.models.find_model import Source
 from coreml_sd.models.folder.corrections import SCHEDULER_FILE
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
@@ -119,8 +119,12 @@ class DiffusionModel:
         for component in self.components:
             if component.name == name:
                 return component
-        held = ", ".join(component.name for component in self.components)
-        raise UserError(f"{self.source.name}: no component {name}; it has {held}")
+        names = ", ".join(component.name for component in self.components)
+        raise UserError(f"{self.source.name}: no component {name}; it has {names}")
+
+    def of_role(self, role: Role) -> ComponentSpec:
+        """The first component that does this."""
+        return next(component for component in self.components if component.role == role)
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,26 @@ cannot pass by holding less.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from msgspec import to_builtins
+
 from coreml_sd.bundle import Bundle
-from coreml_sd.conversion.facts import model_facts, scheduler_step_facts
-from coreml_sd.conversion.plan import Plan
-from coreml_sd.conversion.promised import has_scheduler_step, lacking
+from coreml_sd.conversion.facts import model_facts
+from coreml_sd.conversion.promised import lacking
 from coreml_sd.manifest.rules import is_inside
 from coreml_sd.metrics import psnr_db
 from coreml_sd.models.folder.tokenizer_files import MERGES_NAME, VOCAB_NAME
 from coreml_sd.parity.checks import Check, ComponentParity, count_check
+from coreml_sd.parity.told import told_check
+from coreml_sd.targets.plan import Plan
+from coreml_sd.targets.registry import targets
 
 BUNDLE = "bundle"
 _TOKENIZER_FILES = (VOCAB_NAME, MERGES_NAME)
 _PREVIEW_GATE = 60.0  # dB; its numbers are rounded to five places
-_MEASURED = 1e-3  # relative: figures that were measured, elsewhere maybe
 # Versions of tools and the figures of the conversion are not: nothing here could tell whether they
 # are true, and nothing depends on them.
 _CHECKED = (
@@ -43,7 +44,8 @@ def manifest_parity(
         notes: what a conversion of the same config says.
     """
     told = {key: value for key, value in bundle.pipeline.items() if key != "preview"}
-    model = model_facts(plan, bundle.manifest["model"]["sha256"])  # which was compared before
+    digest = bundle.manifest["model"]["sha256"]  # which was compared before
+    model = to_builtins(model_facts(plan, digest))
     head = {"model": model, "config": plan.config.to_dict(), "notes": notes}
     found = {key: bundle.manifest[key] for key in head}
     checks = [
@@ -52,23 +54,10 @@ def manifest_parity(
         _tokenizer_files(source, bundle),
         told_check("model, config and notes", head, found),
     ]
-    if has_scheduler_step(plan):
-        checks += _scheduler_step(plan, bundle)
+    for target in targets(plan.config.targets):
+        checks += target.compare_further(plan, bundle)
     label = "read again from the source and the config"
     return ComponentParity(BUNDLE, "manifest", label, checks[0].name, tuple(checks))
-
-
-def told_check(
-    name: str, expected: Mapping[str, Any], found: Mapping[str, Any], *, measured: bool = False
-) -> Check:
-    """Facts of the manifest that are not what they have to be.
-
-    Args:
-        measured: numbers that are no integers were measured, and may differ by a thousandth.
-    """
-    tolerance = _MEASURED if measured else 0.0
-    wrong = list(_differences(json.loads(json.dumps(expected)), found, "", tolerance))
-    return count_check(f"{name}: differences", len(wrong), "; ".join(wrong[:3]))
 
 
 def preview_check(expected: Mapping[str, Any], found: Mapping[str, Any] | None) -> Check:
@@ -92,9 +81,8 @@ def unchecked(plan: Plan, bundle: Bundle) -> tuple[str, ...]:
         for file in entry["files"]
         if file["target"] in plan.config.targets
     ]
-    step = bundle.manifest.get("scheduler_step")
-    if step and has_scheduler_step(plan):
-        networks.append(step["path"])
+    for target in targets(plan.config.targets):
+        networks += target.further_files(plan).values()
     files = [
         name
         for name in bundle.manifest["files"]
@@ -126,46 +114,3 @@ def _tokenizer_files(source: Bundle, bundle: Bundle) -> Check:
         if (source.path / name).read_bytes() != (bundle.path / name).read_bytes()
     ]
     return count_check("files of the tokenizer: differences", len(wrong), ", ".join(wrong))
-
-
-def _scheduler_step(plan: Plan, bundle: Bundle) -> Iterator[Check]:
-    from coreml_sd.targets.tflite.scheduler_step_proof import scheduler_step_check
-
-    unet = plan.model.component("unet")
-    entry = dict(bundle.manifest.get("scheduler_step", {}))
-    entry.pop("checks", None)
-    yield told_check("scheduler step", scheduler_step_facts(unet), entry)
-    if "path" in entry:
-        check = scheduler_step_check(bundle.path / entry["path"], unet)
-        yield dataclasses.replace(check, name=f"scheduler step: {check.name}")
-
-
-def _differences(expected: Any, found: Any, place: str, tolerance: float) -> Iterator[str]:
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in sorted(expected.keys() | found.keys()):
-            where = f"{place}.{key}".removeprefix(".")
-            if key not in found:
-                yield f"{where} is missing"
-            elif key not in expected:
-                yield f"{where} is {_short(found[key])}, not there"
-            else:
-                yield from _differences(expected[key], found[key], where, tolerance)
-    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for number, (one, other) in enumerate(zip(expected, found, strict=True)):
-            yield from _differences(one, other, f"{place}[{number}]", tolerance)
-    elif not _equal(expected, found, tolerance):
-        yield f"{place} is {_short(found)}, not {_short(expected)}"
-
-
-def _equal(expected: Any, found: Any, tolerance: float) -> bool:
-    numbers = (int, float)
-    if isinstance(expected, bool) or isinstance(found, bool):
-        return expected is found
-    if isinstance(expected, float) and isinstance(found, numbers):
-        return math.isclose(expected, found, rel_tol=tolerance, abs_tol=0.0)
-    return bool(expected == found)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from coreml_sd import __version__
 from coreml_sd.bundle import Bundle
 from coreml_sd.compress.source_network import pruning_sentence
-from coreml_sd.costs.picture import PictureCosts, bundle_picture_costs
+from coreml_sd.costs.picture import PictureCosts
 from coreml_sd.generation.generate import GenerationRequest
 from coreml_sd.metrics import psnr_db
 from coreml_sd.parity.checks import Check, ComponentParity, figure
 from coreml_sd.report.memory import MemoryReport
 from coreml_sd.runtimes.open_runtime import Runtime
+from coreml_sd.targets.saved_files import bundle_picture_costs
 
 AMPLIFICATION = 8  # of the shown difference
 

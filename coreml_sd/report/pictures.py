@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from coreml_sd.bundle import Bundle
 from coreml_sd.generation.generate import GenerationRequest, Generator
-from coreml_sd.progress import Progress
+from coreml_sd.progress import Progress, Stage
 from coreml_sd.report.parity_report import PictureRow
 from coreml_sd.runtimes.open_runtime import Runtime, open_runtime
 from coreml_sd.schedulers.own import default_scheduler
@@ -42,7 +42,7 @@ def draw_pictures(
         )
         pixels = {}
         for name, draw in drawers.items():
-            with progress.stage(f"{prompt}: {name}") as advance:
+            with progress.stage(Stage("draw", detail=f"{prompt}: {name}")) as advance:
                 pixels[name] = draw(request, _counting(advance)).pixels
         original = pixels.pop("torch")
         rows.append(PictureRow(request, original, pixels))

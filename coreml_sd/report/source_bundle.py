@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coreml_sd.bundle import Bundle
-from coreml_sd.conversion.plan import Plan
 from coreml_sd.models.folder.tokenizer_files import write_tokenizer_files
+from coreml_sd.targets.plan import Plan
 
 
 @contextlib.contextmanager

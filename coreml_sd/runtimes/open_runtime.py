@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from coreml_sd.bundle import Bundle
 from coreml_sd.config import from_dict
 from coreml_sd.errors import UserError
-from coreml_sd.generation.residency import MemoryPolicy
 from coreml_sd.runtimes.base import Network
 from coreml_sd.runtimes.chain import Chain
 
@@ -17,6 +16,11 @@ if TYPE_CHECKING:
     from coreml_sd.runtimes.litert.loop import ResidentLoop
 
 RUNTIMES = ("auto", "torch", "mil", "coreml", "litert")
+# Which target's files each runtime executes, the best first.
+_EXECUTES = {"coreml": "coreml", "mil": "coreml", "litert": "tflite"}
+
+MemoryPolicy = Literal["all-resident", "pipelined", "stage-by-stage"]
+MEMORY_POLICIES: tuple[MemoryPolicy, ...] = ("all-resident", "pipelined", "stage-by-stage")
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,7 @@ class Runtime:
 def open_runtime(
     bundle: Bundle, name: str = "auto", *, compute_units: str = "all", accelerator: str = "cpu"
 ) -> Runtime:
-    """A runtime for a bundle; `auto` is Core ML where it exists, else the evaluator, and LiteRT
-    for a bundle without Core ML files.
+    """A runtime for a bundle; `auto` is the best that can execute its files here.
 
     Raises:
         UserError: an unknown runtime, one that cannot run here, or one whose files the bundle
@@ -46,14 +49,13 @@ def open_runtime(
     if name not in RUNTIMES:
         raise UserError(f"runtime {name}: unknown; choose from {', '.join(RUNTIMES)}")
     if name == "auto":
-        name = best_coreml_runtime() if "coreml" in bundle.targets else "litert"
+        name = next(each for each, target in _EXECUTES.items() if _suits(each, target, bundle))
     if name == "torch":
         return _torch(bundle)
-    target = "tflite" if name == "litert" else "coreml"
-    if target not in bundle.targets:
-        held = ", ".join(bundle.targets)
+    if (target := _EXECUTES[name]) not in bundle.targets:
+        names = ", ".join(bundle.targets)
         raise UserError(
-            f"{bundle.path}: holds no {target} files (it holds {held}) for the {name} runtime; "
+            f"{bundle.path}: holds no {target} files (it holds {names}) for the {name} runtime; "
             f"convert again with --target {target}"
         )
     if name == "litert":
@@ -61,11 +63,10 @@ def open_runtime(
     return _coreml(bundle, compute_units) if name == "coreml" else _mil(bundle)
 
 
-def best_coreml_runtime() -> str:
-    """What executes Core ML files here: Core ML itself on macOS, else the evaluator."""
+def _suits(name: str, target: str, bundle: Bundle) -> bool:
     from coreml_sd.runtimes import coreml
 
-    return "coreml" if coreml.available() else "mil"
+    return target in bundle.targets and (name != "coreml" or coreml.available())
 
 
 def _coreml(bundle: Bundle, compute_units: str) -> Runtime:

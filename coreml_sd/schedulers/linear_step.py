@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-FILE_NAME = "SchedulerStep.tflite"
 LATENTS = 3  # latents that a step may read: its own and two before (UniPC of order 2 needs them)
 GUIDED = 4  # guided predictions that a step may read: its own and three before (PNDM needs them)
 

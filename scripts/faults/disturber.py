@@ -148,7 +148,7 @@ class Disturber:
         before = self._sizes(run.out.parent)
         time.sleep(0.05)
         self.findings.expect(before == self._sizes(run.out.parent), f"{name}: writing goes on")
-        if list(run.out.parent.glob(".b.parts/*-*")):
+        if list(run.out.parent.glob(".b.resume/*-*")):
             self.findings.counts["with finished components"] += 1
         self.findings.expect("Traceback" not in run.told(), f"{name}: {run.told()[-500:]!r}")
         try:

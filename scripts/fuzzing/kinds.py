@@ -155,10 +155,9 @@ class Programs(Kind):
         return bytes(model.SerializeToString())
 
     def readers(self) -> list[Callable[[], Any]]:
-        from coreml_sd.lint.engine import lint_bundle
         from coreml_sd.runtimes.mil import MilNetwork, MilPackage
         from coreml_sd.targets.coreml.costs import package_costs
-        from coreml_sd.targets.tflite.profiles import profile
+        from coreml_sd.targets.saved_files import lint_files
 
         def look() -> None:
             package = MilPackage(self.copy)
@@ -172,7 +171,7 @@ class Programs(Kind):
             )
 
         costs = lambda: package_costs(self.copy)  # noqa: E731
-        return [look, run, costs, lambda: lint_bundle(self.copy, profile("gpu"))]
+        return [look, run, costs, lambda: lint_files(self.copy, "gpu")]
 
 
 class Blobs(Programs):
@@ -203,10 +202,9 @@ class Flatbuffers(Kind):
         return folder
 
     def readers(self) -> list[Callable[[], Any]]:
-        from coreml_sd.lint.engine import lint_bundle
         from coreml_sd.runtimes.litert.file import TFLiteFile
+        from coreml_sd.targets.saved_files import lint_files
         from coreml_sd.targets.tflite.costs import tflite_costs
-        from coreml_sd.targets.tflite.profiles import profile
 
         path = self.copy / "TextEncoder.tflite"
 
@@ -219,7 +217,7 @@ class Flatbuffers(Kind):
                         file.data(tensor)
 
         costs = lambda: tflite_costs(path)  # noqa: E731
-        return [look, costs, lambda: lint_bundle(path, profile("gpu"))]
+        return [look, costs, lambda: lint_files(path, "gpu")]
 
 
 class Tokenizers(Kind):

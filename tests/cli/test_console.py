@@ -10,6 +10,7 @@ from rich.console import Console
 
 from coreml_sd.cli import console as module
 from coreml_sd.cli.console import ConsoleProgress, Memory, clock
+from coreml_sd.progress import Stage
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> io.StringIO:
@@ -23,7 +24,7 @@ def test_a_terminal_shows_stages_time_left_and_memory(monkeypatch: pytest.Monkey
     file = shown(monkeypatch, terminal=True)
     with ConsoleProgress() as progress:
         progress.left = lambda: 83.0
-        with progress.stage("unet: load") as advance:
+        with progress.stage(Stage("load", "unet")) as advance:
             advance(1, 2)
             time.sleep(0.2)
     told = file.getvalue()
@@ -35,7 +36,7 @@ def test_many_stages_leave_the_line_below_in_sight(monkeypatch: pytest.MonkeyPat
     shown(monkeypatch, terminal=True)
     with ConsoleProgress() as progress:
         for number in range(40):
-            with progress.stage(f"stage {number}"):
+            with progress.stage(Stage("draw", detail=f"stage {number}")):
                 pass
         bars, status = progress._bars.get_renderables()
         assert bars.row_count == module.console.height - 2 and "elapsed" in status.plain
@@ -48,7 +49,7 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(module, "_LINE_EVERY", 0.1)
     with ConsoleProgress() as progress:
         progress.left = lambda: 83.0
-        with progress.stage("unet: load"):
+        with progress.stage(Stage("load", "unet")):
             while len(file.getvalue().splitlines()) < 2:
                 time.sleep(0.01)
     lines = file.getvalue().splitlines()
@@ -58,7 +59,7 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_short_command_leaves_no_line_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     file = shown(monkeypatch, terminal=False)
-    with ConsoleProgress() as progress, progress.stage("checksums"):
+    with ConsoleProgress() as progress, progress.stage(Stage("checksums")):
         pass
     assert file.getvalue() == ""
 
@@ -68,7 +69,7 @@ def test_a_stage_that_begins_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     with ConsoleProgress() as progress:
         progress.begun = begun.append
-        with progress.stage("unet: load"), progress.stage("vae_decoder: load"):
+        with progress.stage(Stage("load", "unet")), progress.stage(Stage("load", "vae_decoder")):
             pass
     assert begun == ["unet: load", "vae_decoder: load"]
 

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +13,15 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from coreml_sd.compress.prune import PruneReport, prune_module
+from coreml_sd.compress.prune import prune_module
+from coreml_sd.compress.source_network import open_source
+from coreml_sd.config import ConversionConfig
 from coreml_sd.errors import UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import mobile_form
 from coreml_sd.mobile.measure import network_costs
 from coreml_sd.models.component import TensorSpec
+from coreml_sd.models.open_model import open_model
 from coreml_sd.models.published import PublishedUNet
 
 GROUPS = 8
@@ -85,7 +89,7 @@ def test_the_asked_fraction_goes_within_one_block_of_channels(fraction: float) -
     network = make_unet()
     before = parameters(network)
     largest_block = 32 * max(cost for _, cost in owned(network).values())
-    report = prune_module("unet", network, fraction)
+    report = prune_module(network, fraction)
     assert (report.parameters_before, report.parameters_after) == (before, parameters(network))
     assert fraction <= report.removed < fraction + largest_block / before
 
@@ -93,7 +97,7 @@ def test_the_asked_fraction_goes_within_one_block_of_channels(fraction: float) -
 def test_shapes_are_really_smaller_and_attributes_agree() -> None:
     network = make_unet()
     before = owned(network)
-    report = prune_module("unet", network, 0.4)
+    report = prune_module(network, 0.4)
     after = owned(network)
     changed = {name for name in before if before[name] != after[name]}
     assert {layer.kind for layer in report.layers} == {"feed-forward", "residual"}
@@ -115,14 +119,14 @@ def test_shapes_are_really_smaller_and_attributes_agree() -> None:
 
 def test_the_largest_layer_is_touched_first() -> None:
     sizes = {name: channels * cost for name, (channels, cost) in owned(make_unet()).items()}
-    report = prune_module("unet", make_unet(), 1e-6)
+    report = prune_module(make_unet(), 1e-6)
     assert [layer.name for layer in report.layers] == [max(sizes, key=sizes.__getitem__)]
 
 
 def test_no_layer_is_touched_while_a_larger_one_has_channels_to_spare() -> None:
     network = make_unet(block_out_channels=(64, 192))  # up to three blocks of channels each
     before = owned(network)
-    report = prune_module("unet", network, 0.1)
+    report = prune_module(network, 0.1)
     taken = {layer.name: layer.channels_before - layer.channels_after for layer in report.layers}
     left = {
         name: (channels - taken.get(name, 0)) * cost
@@ -137,7 +141,7 @@ def test_no_layer_is_touched_while_a_larger_one_has_channels_to_spare() -> None:
 
 def test_groups_lose_evenly_even_where_one_holds_all_small_channels() -> None:
     network = make_unet()
-    (layer,) = prune_module("unet", copy.deepcopy(network), 1e-6).layers
+    (layer,) = prune_module(copy.deepcopy(network), 1e-6).layers
     block = network.get_submodule(layer.name)
     small = slice(0, layer.channels_before // GROUPS)
     for part in (block.conv1, block.time_emb_proj, block.norm2):
@@ -145,7 +149,7 @@ def test_groups_lose_evenly_even_where_one_holds_all_small_channels() -> None:
     block.conv2.weight[:, small] *= 1e-3
     block.time_emb_proj.bias.copy_(torch.arange(layer.channels_before))
     block.time_emb_proj.bias.mul_(1e-4)  # a mark, too small to matter for the norms
-    prune_module("unet", network, 1e-6)
+    prune_module(network, 1e-6)
     kept = (block.time_emb_proj.bias * 1e4).round().int()
     groups = kept // (layer.channels_before // GROUPS)
     assert groups.bincount().tolist() == [layer.channels_after // GROUPS] * GROUPS
@@ -163,7 +167,7 @@ def test_the_mobile_form_takes_the_pruned_network(changes: dict, fraction: float
         )
     ]
     macs = network_costs(mobile_form("unet", network), specs).macs
-    prune_module("unet", network, fraction)
+    prune_module(network, fraction)
     mobile = mobile_form("unet", network)
     assert psnr_db(run(network), mobile(*inputs())[0]) >= 100
     assert network_costs(mobile, specs).macs < macs
@@ -171,7 +175,7 @@ def test_the_mobile_form_takes_the_pruned_network(changes: dict, fraction: float
 
 def test_what_cannot_be_reached_is_reported_as_it_is() -> None:
     network = make_unet(**FEED_FORWARD_ONLY)
-    report = prune_module("unet", network, 0.4)
+    report = prune_module(network, 0.4)
     assert 0 < report.removed < 0.4
     assert report.parameters_after == parameters(network)
     assert all(2 * layer.channels_after == layer.channels_before for layer in report.layers)
@@ -179,7 +183,7 @@ def test_what_cannot_be_reached_is_reported_as_it_is() -> None:
 
 def test_pruning_is_deterministic_and_the_report_is_json() -> None:
     first, second = make_unet(), make_unet()
-    reports = [prune_module("unet", network, 0.1) for network in (first, second)]
+    reports = [prune_module(network, 0.1) for network in (first, second)]
     assert reports[0] == reports[1]
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name])
@@ -187,24 +191,25 @@ def test_pruning_is_deterministic_and_the_report_is_json() -> None:
     assert tree["layers"][0].keys() == {"name", "kind", "channels_before", "channels_after"}
 
 
-def test_only_the_unet_is_pruned() -> None:
-    module = nn.Linear(64, 64)
-    assert prune_module("vae_decoder", module, 0.1) == PruneReport(0.1, 64 * 65, 64 * 65)
-    assert module.weight.shape == (64, 64)
+def test_only_the_unet_is_pruned(sd1_folder: Path) -> None:
+    model = open_model(ConversionConfig(model=str(sd1_folder)))
+    for component in model.components:
+        pruned = open_source(component, 0.1).pruning
+        assert (pruned is not None) == (component.name == "unet")
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 0.41, 1.0, math.nan, math.inf])
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(UserError, match=r"prune = .*above 0 and up to 0\.4"):
-        prune_module("unet", make_unet(), fraction)
+        prune_module(make_unet(), fraction)
 
 
 def test_a_network_with_nothing_to_spare_is_refused() -> None:
     narrow = make_unet(block_out_channels=(8, 8), norm_num_groups=4)
     with pytest.raises(UserError, match="no layer of the unet has 32 channels to spare"):
-        prune_module("unet", narrow, 0.1)
+        prune_module(narrow, 0.1)
     with pytest.raises(UserError, match="no plain feed-forward or residual block"):
-        prune_module("unet", nn.Linear(64, 64), 0.1)
+        prune_module(nn.Linear(64, 64), 0.1)
 
 
 class TestDeadFeedForwardChannels:
@@ -224,7 +229,7 @@ class TestDeadFeedForwardChannels:
                 block.net[0].proj.bias[rows] *= scale_of_rows
         expected = run(network)
         one_block_of_each = len(blocks) * 32 * (2 * 33 + 32) / parameters(network)
-        report = prune_module("unet", network, 0.999 * one_block_of_each)
+        report = prune_module(network, 0.999 * one_block_of_each)
         assert [layer.channels_after for layer in report.layers] == [96] * len(blocks)
         return psnr_db(expected, run(network))
 
@@ -266,7 +271,7 @@ class TestResidualChannels:
     def distance(shift: int) -> float:
         """dB to the reference with all kept channels moved by `shift`."""
         network = make_unet()
-        (layer,) = prune_module("unet", copy.deepcopy(network), 1e-6).layers
+        (layer,) = prune_module(copy.deepcopy(network), 1e-6).layers
         assert layer.kind == "residual"
         assert (layer.channels_before, layer.channels_after) == (64, 32)
         block = network.get_submodule(layer.name)
@@ -281,7 +286,7 @@ class TestResidualChannels:
         masked = copy.deepcopy(network)
         reference = masked.get_submodule(layer.name)
         reference.norm2 = MaskedGroupNorm(reference.norm2, (kept + shift) % 64)
-        prune_module("unet", network, 1e-6)
+        prune_module(network, 1e-6)
         return psnr_db(run(masked), run(network))
 
     def test_equals_the_network_that_leaves_them_out(self) -> None:

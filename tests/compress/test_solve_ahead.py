@@ -15,7 +15,7 @@ from torch import nn
 
 from coreml_sd.compress.palette import palettize
 from coreml_sd.compress.palettization import Palettization, palettize_module
-from coreml_sd.compress.solve_ahead import solving_early
+from coreml_sd.compress.solve_ahead import solving_ahead
 from coreml_sd.compress.supported import PaletteSpec
 from coreml_sd.errors import KilledError
 from coreml_sd.models.weights.tensor_file import TensorFile
@@ -41,10 +41,12 @@ def weights(tmp_path: Path) -> FileWeights:
     return FileWeights({name: (file, name) for name in state})
 
 
-def early(weights: FileWeights, spec: PaletteSpec) -> tuple[Palettization, list[tuple[int, int]]]:
+def solved_ahead(
+    weights: FileWeights, spec: PaletteSpec
+) -> tuple[Palettization, list[tuple[int, int]]]:
     """What the network gets, and the progress of the process."""
     seen: list[tuple[int, int]] = []
-    with solving_early([weights.place("0.weight")[0]], spec, 2) as solving:
+    with solving_ahead([weights.place("0.weight")[0]], spec, 2) as solving:
         known = solving.finish(lambda done, of: seen.append((done, of)))
     return palettize_module(network(), spec, weights=weights, known=known), seen
 
@@ -52,7 +54,7 @@ def early(weights: FileWeights, spec: PaletteSpec) -> tuple[Palettization, list[
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_they_are_the_same(weights: FileWeights, spec: PaletteSpec) -> None:
     expected = palettize_module(network(), spec, weights=weights)
-    found, seen = early(weights, spec)
+    found, seen = solved_ahead(weights, spec)
     assert seen == [(1, 3), (2, 3), (3, 3)]  # one of them for nothing
     assert found.records == expected.records
     assert found.by_parameter.keys() == expected.by_parameter.keys()
@@ -65,7 +67,7 @@ def test_they_are_the_same(weights: FileWeights, spec: PaletteSpec) -> None:
 def test_what_was_solved_is_taken(weights: FileWeights) -> None:
     """A palette of another weight would be noticed: it is not solved a second time."""
     spec = PaletteSpec(4)
-    with solving_early([weights.place("0.weight")[0]], spec, 1) as solving:
+    with solving_ahead([weights.place("0.weight")[0]], spec, 1) as solving:
         known = solving.finish(lambda done, of: None)
     place = weights.place("0.weight")
     known[place] = known[weights.place("unused.weight")]
@@ -82,12 +84,12 @@ def test_a_tensor_that_no_layer_uses_may_be_damaged(tmp_path: Path, weights: Fil
     save_file(state, tmp_path / "other.safetensors")
     file = TensorFile(tmp_path / "other.safetensors")
     held = FileWeights({name: (file, name) for name in state})
-    found, _ = early(held, PaletteSpec(4))
+    found, _ = solved_ahead(held, PaletteSpec(4))
     assert found.records == palettize_module(network(), PaletteSpec(4), weights=held).records
 
 
 def test_a_process_that_is_ended_is_told(weights: FileWeights) -> None:
-    with solving_early([weights.place("0.weight")[0]], PaletteSpec(4), 1) as solving:
+    with solving_ahead([weights.place("0.weight")[0]], PaletteSpec(4), 1) as solving:
         solving.child.kill()
         with pytest.raises(KilledError, match="--jobs 1"):
             solving.finish(lambda done, of: None)

@@ -25,6 +25,7 @@ from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.mil import MilPackage
 from coreml_sd.targets.tflite import quantize
 from coreml_sd.targets.tflite.profiles import PROFILES
+from coreml_sd.targets.tflite.settings import settings_of
 from tests.helpers.command import Run, runner
 from tests.helpers.shared_folder import SharedFolder
 from tests.helpers.tiny_folder import WIDTH, randomize
@@ -274,7 +275,7 @@ class TestRefusals:
 
     def test_the_cpu_profile_does(self, sd1_folder: Path) -> None:
         plan = plan_conversion(config(sd1_folder, android_profile="cpu", quantize="dynamic-int8"))
-        assert plan.android is not None and plan.android.quantization == "dynamic-int8"
+        assert settings_of(plan).quantization == "dynamic-int8"
 
 
 class TestDryRun:

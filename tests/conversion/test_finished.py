@@ -11,21 +11,27 @@ from coreml_sd.config import ConversionConfig
 from coreml_sd.conversion import convert as converting
 from coreml_sd.conversion.component import passed
 from coreml_sd.conversion.convert import convert
+from coreml_sd.conversion.finished import FinishedComponent
+from coreml_sd.conversion.resume import Checkpoints
+from coreml_sd.conversion.run import ConversionRun
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.manifest.form import Component, NetworkFile
 from coreml_sd.parity.checks import Check, ComponentParity
 from coreml_sd.targets.coreml import convert as convert_coreml
 
-FILE = {"path": "TextEncoder.mlpackage", "target": "coreml", "inputs": [], "outputs": []}
+FILE = NetworkFile("TextEncoder.mlpackage", "coreml", [], [])
 
 
-def text_encoder_alone(plan: Any, parts: Any, staging: Path, *_: Any) -> tuple[dict, dict]:
+def text_encoder_alone(
+    run: ConversionRun, checkpoints: Checkpoints
+) -> tuple[dict[str, FinishedComponent], dict[str, Any]]:
     """In place of conversions: the files of one component, which are kept for the next run."""
-    (staging / FILE["path"]).mkdir()
-    (staging / FILE["path"] / "Manifest.json").write_text("{}")
-    entry = {"inputs": [], "outputs": [], "files": [FILE], "seconds": 0.0}
-    parts.add("text_encoder", dict(entry), staging)
-    assert parts.folder.is_dir()
-    return {"text_encoder": entry}, {}
+    (run.staging / FILE.path).mkdir()
+    (run.staging / FILE.path / "Manifest.json").write_text("{}")
+    component = FinishedComponent(Component(inputs=[], outputs=[], files=[FILE]), 0.0)
+    checkpoints.add("text_encoder", component, run.staging)
+    assert checkpoints.folder.is_dir()
+    return {"text_encoder": component}, {}
 
 
 def config_of(folder: Path, *components: str) -> ConversionConfig:
@@ -53,7 +59,7 @@ def test_a_conversion_that_lacks_a_file_writes_no_bundle(sd1_folder: Path, tmp_p
 def test_a_failed_gate_is_no_entry() -> None:
     good = Check("file in fp16", 61.0, "dB", 50.0, True)
     bad = Check("file in fp32", 61.0, "dB", 85.0, False, "output y")
-    assert passed(ComponentParity("unet", "coreml", "", "", (good,)))["checks"]
+    assert passed(ComponentParity("unet", "coreml", "", "", (good,))).checks
     with pytest.raises(CoremlSDError, match=r"unet: file in fp32 is 61.0 dB .* \(output y\)"):
         passed(ComponentParity("unet", "coreml", "", "", (good, bad)))
 

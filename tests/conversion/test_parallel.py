@@ -12,7 +12,7 @@ from coreml_sd.conversion.convert import convert
 from coreml_sd.conversion.parallel import share_out
 from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
-from coreml_sd.progress import Advance, Silent
+from coreml_sd.progress import Advance, Silent, Stage
 
 
 class Awaiting(Silent):
@@ -23,8 +23,8 @@ class Awaiting(Silent):
         self.begun = threading.Event()
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[Advance]:
-        if title == self._title:
+    def stage(self, stage: Stage) -> Iterator[Advance]:
+        if stage.title == self._title:
             self.begun.set()
         yield lambda done, of: None
 

@@ -12,8 +12,10 @@ import pytest
 from coreml_sd.compress.supported import PaletteSpec
 from coreml_sd.config import ConversionConfig
 from coreml_sd.conversion.facts import _file_facts, model_facts
-from coreml_sd.conversion.plan import Plan, plan_conversion
+from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.errors import UserError
+from coreml_sd.targets.plan import Plan
+from coreml_sd.targets.tflite.settings import settings_of
 
 
 def plan_of(folder: Path, **knobs: Any) -> Plan:
@@ -33,9 +35,10 @@ def test_tflite_is_quantized_as_asked(sd1_folder: Path) -> None:
 
     def quantization(**knobs: Any) -> str:
         plan = plan_of(sd1_folder, targets=["tflite"], **knobs)
-        assert plan.palettes is None and plan.android is not None
-        assert plan.android.quantization_of("vae_decoder") in ("fp32", "fp16")
-        return plan.android.quantization_of("unet")
+        settings = settings_of(plan)
+        assert plan.palettes is None
+        assert settings.quantization_of("vae_decoder") in ("fp32", "fp16")
+        return settings.quantization_of("unet")
 
     assert quantization(quantize="int8") == "int8" != quantization(quantize="fp16")
     assert (
@@ -56,7 +59,7 @@ def test_the_manifest_says_which_model_it_is(sd1_folder: Path) -> None:
     source = dataclasses.replace(plan.model.source, revision="abc")
     model = dataclasses.replace(plan.model, source=source)
     facts = model_facts(dataclasses.replace(plan, model=model), "digest")
-    assert (facts["revision"], facts["sha256"]) == ("abc", "digest")
+    assert (facts.revision, facts.sha256) == ("abc", "digest")
     assert facts["config_digest"] == plan.config.digest
 
 

@@ -6,12 +6,13 @@ import pytest
 
 from coreml_sd.bundle import Bundle
 from coreml_sd.config import ConversionConfig
-from coreml_sd.conversion.plan import Plan, plan_conversion
-from coreml_sd.conversion.prediction import predict
+from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.conversion.prediction.disk import weight_bytes
-from coreml_sd.conversion.prediction.layers import network_size
+from coreml_sd.conversion.prediction.predict import predict
 from coreml_sd.conversion.prediction.probe import probe
 from coreml_sd.conversion.prediction.rates import rates
+from coreml_sd.costs.network_size import network_size
+from coreml_sd.targets.plan import Plan
 
 STEADY = rates().probe
 
@@ -36,7 +37,7 @@ def test_the_disk_of_the_demo_is_known(demo: Bundle) -> None:
 def test_weights_are_counted_as_they_are_stored(demo: Bundle) -> None:
     plan = plan_of("demo", palettize=6)
     for name, entry in demo.components.items():
-        size = network_size(plan, plan.model.component(name))
+        size = network_size(plan.model.folder, plan.model.component(name))
         real = sum(file["weight_bytes"] for file in entry["files"])
         assert real * 0.98 < weight_bytes(plan, name, size) <= real
 

@@ -17,7 +17,7 @@ from coreml_sd.conversion.convert import convert
 from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.conversion.preflight import preflight
 from coreml_sd.errors import UserError
-from coreml_sd.progress import Advance, Silent
+from coreml_sd.progress import Advance, Silent, Stage
 from tests.helpers.tiny_folder import change_json
 
 
@@ -28,8 +28,8 @@ class Recorded(Silent):
         self.titles: list[str] = []
 
     @contextlib.contextmanager
-    def stage(self, title: str) -> Iterator[Advance]:
-        self.titles.append(title)
+    def stage(self, stage: Stage) -> Iterator[Advance]:
+        self.titles.append(stage.title)
         yield lambda done, of: None
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from coreml_sd.bundle import open_bundle
 from coreml_sd.config import from_dict
-from coreml_sd.conversion.plan import Plan, plan_conversion
+from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.conversion.promised import lacking, require_whole
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.targets.plan import Plan
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 

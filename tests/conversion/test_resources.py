@@ -8,16 +8,17 @@ import pytest
 from coreml_sd.bundle import open_bundle
 from coreml_sd.config import ConversionConfig
 from coreml_sd.conversion.convert import convert
-from coreml_sd.conversion.plan import Plan, plan_conversion
+from coreml_sd.conversion.plan import plan_conversion
+from coreml_sd.conversion.prediction.predict import predict
+from coreml_sd.conversion.prediction.rates import rates
 from coreml_sd.conversion.resources import (
-    parameters,
-    predicted_bytes,
-    predicted_memory,
-    require_room,
+    least_bytes,
+    require_disk,
     warn_of_memory,
 )
 from coreml_sd.errors import NoRoomError
 from coreml_sd.progress import Silent
+from coreml_sd.targets.plan import Plan
 from tests.helpers.command import Run, runner
 
 run = pytest.fixture(runner)
@@ -45,21 +46,10 @@ def free_memory(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: Memory(free))
 
 
-def test_parameters_are_those_of_the_network(sd1_folder: Path) -> None:
-    plan = plan_of(sd1_folder)
-    for component in plan.components:
-        network = component.load()
-        if component.name == "unet":
-            held = sum(p.numel() for p in network.parameters())
-            assert parameters(plan, "unet") == held
-    vae = sum(p.numel() for p in plan.model.component("vae_decoder").load().parameters())
-    assert parameters(plan, "vae_decoder") + parameters(plan, "vae_encoder") == vae
-
-
 def test_the_prediction_is_below_what_was_written(sd1_folder: Path, sd1_bundle: Path) -> None:
     """A conversion that fits is never refused; nor is the prediction an empty one."""
     written = sum(entry["bytes"] for entry in open_bundle(sd1_bundle).manifest["files"].values())
-    predicted = predicted_bytes(plan_of(sd1_folder, palettize=6, chunks="2"))
+    predicted = least_bytes(plan_of(sd1_folder, palettize=6, chunks="2"))
     assert 0.1 * written < predicted < written
 
 
@@ -67,14 +57,14 @@ def test_a_disk_too_small_is_refused_with_the_numbers(
     sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(sd1_folder)
-    needed = predicted_bytes(plan)
+    needed = least_bytes(plan)
     free_disk(monkeypatch, needed)
-    require_room(plan, tmp_path / "not" / "there" / "yet", tmp_path)
+    require_disk(plan, tmp_path / "not" / "there" / "yet", tmp_path)
     free_disk(monkeypatch, needed - 1)
     with pytest.raises(NoRoomError, match=r"needs another \d\.\d MB and \d\.\d MB are free.*-o"):
-        require_room(plan, tmp_path / "b", tmp_path)
+        require_disk(plan, tmp_path / "b", tmp_path)
     (tmp_path / "taken").write_bytes(b"x")  # a component of an earlier run counts
-    require_room(plan, tmp_path / "b", tmp_path)
+    require_disk(plan, tmp_path / "b", tmp_path)
 
 
 def test_the_command_refuses_before_any_network_is_converted(
@@ -92,13 +82,14 @@ def test_the_command_refuses_before_any_network_is_converted(
 
 def test_memory_too_small_is_a_warning(sd1_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, told = plan_of(sd1_folder), Warned()
-    needed = predicted_memory(plan, verify=True)
-    assert needed >= predicted_memory(plan, verify=False)
+    prediction = predict(plan, verify=True, measured=rates().probe)
+    needed = prediction.memory
+    assert needed >= predict(plan, verify=False, measured=rates().probe).memory
     free_memory(monkeypatch, needed)
-    warn_of_memory(plan, True, told)
+    warn_of_memory(prediction, True, told)
     assert told.lines == []
     free_memory(monkeypatch, needed - 1)
-    warn_of_memory(plan, True, told)
+    warn_of_memory(prediction, True, told)
     (line,) = told.lines
     assert f"about {needed / 1e9:.1f} GB of memory" in line and "--no-verify" in line
 

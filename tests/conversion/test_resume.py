@@ -7,46 +7,49 @@ from pathlib import Path
 import pytest
 
 from coreml_sd.config import ConversionConfig
-from coreml_sd.conversion import resume as parts_module
+from coreml_sd.conversion import resume as module
 from coreml_sd.conversion.convert import convert
+from coreml_sd.conversion.finished import FinishedComponent
 from coreml_sd.conversion.plan import plan_conversion
-from coreml_sd.conversion.resume import Parts
+from coreml_sd.conversion.resume import Checkpoints
 from coreml_sd.errors import CoremlSDError, KilledError, NoRoomError, UserError
+from coreml_sd.manifest.form import Component, NetworkFile
 from coreml_sd.processes.stopping import clean_up
 from tests.conversion.test_same_bytes import contents
 
 LINE = ["palette", "/w", "key", [4, 3], 1, "AAAAAA==", 1, None, 0.5, float("inf")]
-ENTRY = {"files": [{"path": "VAEDecoder.mlpackage"}], "seconds": 1.5}
+FILE = NetworkFile("VAEDecoder.mlpackage", "coreml", ["z"], ["image"])
+COMPONENT = FinishedComponent(Component(inputs=[], outputs=[], files=[FILE]), 1.5)
 
 
 def make(
     folder: Path, out: Path, *, digest: str = "d", verify: bool = True, keep: bool = True, **knobs
-) -> Parts:
+) -> Checkpoints:
     plan = plan_conversion(ConversionConfig(model=str(folder), **knobs))
-    return Parts(plan, out / "b", verify, lambda: digest, keep=keep)
+    return Checkpoints(plan, out / "b", verify, lambda: digest, keep=keep)
 
 
-def fill(parts: Parts, out: Path) -> Path:
-    """One finished component; gives the file of its weights among the parts."""
+def fill(checkpoints: Checkpoints, out: Path) -> Path:
+    """One finished component; gives the file of its weights among the checkpoints."""
     staging = out / "staging"
     weights = staging / "VAEDecoder.mlpackage" / "weight.bin"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"weights")
-    parts.add("vae_decoder", ENTRY, staging)
-    (kept,) = parts.folder.glob("*/*/weight.bin")
+    checkpoints.add("vae_decoder", COMPONENT, staging)
+    (kept,) = checkpoints.folder.glob("*/*/weight.bin")
     assert kept.stat().st_ino == weights.stat().st_ino  # neither time nor space
     return kept
 
 
-def taken(parts: Parts, out: Path) -> dict:
+def taken(checkpoints: Checkpoints, out: Path) -> dict:
     (out / "next").mkdir()
-    return parts.take(out / "next")
+    return checkpoints.take(out / "next")
 
 
 def test_a_finished_component_is_taken(sd1_folder: Path, tmp_path: Path) -> None:
     fill(make(sd1_folder, tmp_path), tmp_path)
     again = make(sd1_folder, tmp_path)
-    assert taken(again, tmp_path) == {"vae_decoder": ENTRY}
+    assert taken(again, tmp_path) == {"vae_decoder": COMPONENT}
     assert contents(tmp_path / "next") == {"VAEDecoder.mlpackage/weight.bin": b"weights"}
     assert again.sums["VAEDecoder.mlpackage/weight.bin"]["bytes"] == 7
     again.remove()
@@ -71,9 +74,9 @@ def test_another_version_misses(
     if what == "library":
         monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
     elif what == "version":
-        monkeypatch.setattr(parts_module, "__version__", "99")
+        monkeypatch.setattr(module, "__version__", "99")
     elif what == "code":
-        monkeypatch.setattr(parts_module, "_code_digest", lambda: "99")
+        monkeypatch.setattr(module, "_code_digest", lambda: "99")
     else:
         monkeypatch.setattr(
             "coreml_sd.models.folder.diffusers_folder.DiffusersFolder.licence_and_author",
@@ -82,7 +85,7 @@ def test_another_version_misses(
     assert taken(make(sd1_folder, tmp_path), tmp_path) == {}
 
 
-@pytest.mark.parametrize("name", ["weight.bin", "part.json"])
+@pytest.mark.parametrize("name", ["weight.bin", "component.json"])
 def test_a_changed_byte_misses(sd1_folder: Path, tmp_path: Path, name: str) -> None:
     file = fill(make(sd1_folder, tmp_path), tmp_path)
     file = file if name == "weight.bin" else file.parent.parent / name
@@ -90,25 +93,25 @@ def test_a_changed_byte_misses(sd1_folder: Path, tmp_path: Path, name: str) -> N
     data[-3] ^= 1
     file.unlink()
     file.write_bytes(data)
-    parts = make(sd1_folder, tmp_path)
-    assert taken(parts, tmp_path) == {}
-    assert contents(tmp_path / "next") == {} and list(parts.folder.iterdir()) == []
+    checkpoints = make(sd1_folder, tmp_path)
+    assert taken(checkpoints, tmp_path) == {}
+    assert contents(tmp_path / "next") == {} and list(checkpoints.folder.iterdir()) == []
 
 
 def test_a_part_that_was_not_whole_is_no_part(sd1_folder: Path, tmp_path: Path) -> None:
     """As a kill while it is put together leaves it."""
-    parts = make(sd1_folder, tmp_path)
-    whole = fill(parts, tmp_path).parent.parent
-    whole.rename(parts.folder / "new-vae_decoder-1")
+    checkpoints = make(sd1_folder, tmp_path)
+    whole = fill(checkpoints, tmp_path).parent.parent
+    whole.rename(checkpoints.folder / "new-vae_decoder-1")
     assert taken(make(sd1_folder, tmp_path), tmp_path) == {}
-    assert list(parts.folder.iterdir()) == []
+    assert list(checkpoints.folder.iterdir()) == []
 
 
 def test_without_resume_nothing_is_taken_or_kept(sd1_folder: Path, tmp_path: Path) -> None:
     fill(make(sd1_folder, tmp_path), tmp_path)
     anew = make(sd1_folder, tmp_path, keep=False)
     assert taken(anew, tmp_path) == {} and not anew.folder.exists()
-    anew.add("vae_decoder", ENTRY, tmp_path / "staging")
+    anew.add("vae_decoder", COMPONENT, tmp_path / "staging")
     assert not anew.folder.exists()
 
 
@@ -118,13 +121,13 @@ def test_a_disk_without_hard_links_keeps_nothing(
     def refuse(*_: object) -> None:
         raise OSError(1, "Operation not permitted")
 
-    parts = make(sd1_folder, tmp_path)
-    kept = fill(parts, tmp_path)
+    checkpoints = make(sd1_folder, tmp_path)
+    kept = fill(checkpoints, tmp_path)
     monkeypatch.setattr(os, "link", refuse)
     assert taken(make(sd1_folder, tmp_path), tmp_path) == {}
     assert contents(tmp_path / "next") == {} and not kept.exists()
-    parts.add("vae_decoder", ENTRY, tmp_path / "staging")
-    assert list(parts.folder.iterdir()) == []
+    checkpoints.add("vae_decoder", COMPONENT, tmp_path / "staging")
+    assert list(checkpoints.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -135,39 +138,39 @@ def test_a_disk_without_hard_links_keeps_nothing(
 def test_parts_outlive_an_interruption_but_no_mistake(
     sd1_folder: Path, tmp_path: Path, error: type[BaseException], stays: bool
 ) -> None:
-    parts = make(sd1_folder, tmp_path)
-    with pytest.raises(error), parts.kept():
-        fill(parts, tmp_path)
+    checkpoints = make(sd1_folder, tmp_path)
+    with pytest.raises(error), checkpoints.kept():
+        fill(checkpoints, tmp_path)
         (line,) = clean_up()
-        assert ".b.parts" in line and "vae_decoder" in line
+        assert ".b.resume" in line and "vae_decoder" in line
         raise error
-    assert parts.folder.exists() == stays
+    assert checkpoints.folder.exists() == stays
 
 
 def test_a_conversion_goes_on_where_it_stopped(
     sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that went on equals the undisturbed one byte for byte; its parts are gone."""
-    from coreml_sd.conversion import component as module
+    """The one that went on equals the undisturbed one byte for byte; its checkpoints are gone."""
+    from coreml_sd.conversion import component as converting
 
     config = ConversionConfig(model=str(sd1_folder), components=["text_encoder", "vae_encoder"])
     convert(config, tmp_path / "whole", verify=False)
-    real, converted = module.convert_component, []
+    real, converted = converting.convert_component, []
 
-    def interrupted(plan, component, *rest):
+    def interrupted(run, component, *rest):
         if component.name == "vae_encoder" and not converted:
             raise KeyboardInterrupt
-        return real(plan, component, *rest)
+        return real(run, component, *rest)
 
-    def counted(plan, component, *rest):
+    def counted(run, component, *rest):
         converted.append(component.name)
-        return real(plan, component, *rest)
+        return real(run, component, *rest)
 
-    monkeypatch.setattr(module, "convert_component", interrupted)
+    monkeypatch.setattr(converting, "convert_component", interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert(config, tmp_path / "b", verify=False)
-    assert {path.name for path in tmp_path.iterdir()} == {"whole", ".b.parts"}
-    monkeypatch.setattr(module, "convert_component", counted)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", ".b.resume"}
+    monkeypatch.setattr(converting, "convert_component", counted)
     bundle = convert(config, tmp_path / "b", verify=False)
     assert converted == ["vae_encoder"] and set(bundle.seconds) == set(config.components)
     assert contents(tmp_path / "b") == contents(tmp_path / "whole")
@@ -197,7 +200,7 @@ def test_palettes_are_kept_before_their_component_is_finished(
 ) -> None:
     """The run that goes on solves none, equals the undisturbed one, and another spec misses."""
     from coreml_sd.conversion import component as component_module
-    from coreml_sd.conversion import convert as module
+    from coreml_sd.conversion import convert as whole
     from coreml_sd.conversion import parallel as workers
 
     monkeypatch.setattr(workers, "_WORTH_A_PROCESS", 0)
@@ -206,31 +209,31 @@ def test_palettes_are_kept_before_their_component_is_finished(
     convert(config, tmp_path / "whole", verify=False)
     real = component_module.convert_component
 
-    def interrupted(plan, component, staging, verify, progress, early):
-        early.finish(lambda done, of: None)
+    def interrupted(run, component, ahead):
+        ahead.finish(lambda done, of: None)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(component_module, "convert_component", interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert(config, tmp_path / "b", verify=False)
-    (kept,) = (tmp_path / ".b.parts").iterdir()
+    (kept,) = (tmp_path / ".b.resume").iterdir()
     assert kept.name.startswith("palettes-unet-")
     monkeypatch.setattr(component_module, "convert_component", real)
 
     solved = []
-    real_solving = module.solving_early
+    real_solving = whole.solving_ahead
 
     def counted(*args):
         solved.append(args)
         return real_solving(*args)
 
-    monkeypatch.setattr(module, "solving_early", counted)
+    monkeypatch.setattr(whole, "solving_ahead", counted)
     convert(config, tmp_path / "b", verify=False)
     assert not solved
     assert contents(tmp_path / "b") == contents(tmp_path / "whole")
 
-    (tmp_path / ".c.parts").mkdir()
-    (tmp_path / ".c.parts" / kept.name).write_bytes(b"not what was written")
+    (tmp_path / ".c.resume").mkdir()
+    (tmp_path / ".c.resume" / kept.name).write_bytes(b"not what was written")
     convert(config, tmp_path / "c", verify=False)
     assert len(solved) == 1
     assert contents(tmp_path / "c") == contents(tmp_path / "whole")
@@ -244,8 +247,8 @@ def test_palettes_of_another_config_are_not_taken(sd1_folder: Path, tmp_path: Pa
         )
         for bits in (4, 6)
     ]
-    four, six = (Parts(plan, tmp_path / "b", False, lambda: "m", keep=True) for plan in plans)
-    changed = Parts(plans[0], tmp_path / "b", False, lambda: "another file", keep=True)
+    four, six = (Checkpoints(plan, tmp_path / "b", False, lambda: "m", keep=True) for plan in plans)
+    changed = Checkpoints(plans[0], tmp_path / "b", False, lambda: "another file", keep=True)
     four.add_palettes("unet", [LINE])
     assert four.palettes("unet") == [LINE]
     assert six.palettes("unet") is None
@@ -256,7 +259,7 @@ def reseal(file: Path, change) -> None:
     """Change a record and its seal, which anyone can reckon."""
     record = json.loads(file.read_text().partition("\n")[2])
     change(record)
-    file.write_text(parts_module._sealed(record))
+    file.write_text(module._sealed(record))
 
 
 RECORDS = {
@@ -265,43 +268,43 @@ RECORDS = {
     "another component's file": lambda r: r["files"].update(other=r["files"].popitem()[1]),
     "no files": lambda r: r["files"].clear(),
     "a list of files": lambda r: r.update(files=[]),
-    "no entry": lambda r: r.pop("entry"),
-    "an entry of another kind": lambda r: r.update(entry=7),
-    "an entry without files": lambda r: r["entry"].pop("files"),
-    "files of another kind": lambda r: r["entry"].update(files=[7]),
-    "paths of another kind": lambda r: r["entry"].update(files=[{"path": 7}]),
+    "no component": lambda r: r.pop("component"),
+    "a component of another kind": lambda r: r.update(component=7),
+    "an entry without files": lambda r: r["component"]["entry"].pop("files"),
+    "files of another kind": lambda r: r["component"]["entry"].update(files=[7]),
+    "paths of another kind": lambda r: r["component"]["entry"]["files"][0].update(path=7),
 }
 
 
 @pytest.mark.parametrize("change", RECORDS.values(), ids=RECORDS)
 def test_a_record_of_another_kind_is_not_taken(sd1_folder: Path, tmp_path: Path, change) -> None:
-    parts = make(sd1_folder, tmp_path)
-    kept = fill(parts, tmp_path)
+    checkpoints = make(sd1_folder, tmp_path)
+    kept = fill(checkpoints, tmp_path)
     (tmp_path / "x").write_bytes(b"weights")
-    reseal(kept.parent.parent / "part.json", change)
-    assert taken(parts, tmp_path) == {}
+    reseal(kept.parent.parent / "component.json", change)
+    assert taken(checkpoints, tmp_path) == {}
     assert contents(tmp_path / "next") == {}
 
 
-@pytest.mark.parametrize("name", ["part.json", "VAEDecoder.mlpackage/weight.bin"])
+@pytest.mark.parametrize("name", ["component.json", "VAEDecoder.mlpackage/weight.bin"])
 def test_a_pipe_among_the_parts_is_not_waited_for(
     sd1_folder: Path, tmp_path: Path, name: str
 ) -> None:
-    parts = make(sd1_folder, tmp_path)
-    file = fill(parts, tmp_path).parent.parent / name
+    checkpoints = make(sd1_folder, tmp_path)
+    file = fill(checkpoints, tmp_path).parent.parent / name
     file.unlink()
     os.mkfifo(file)
-    assert taken(parts, tmp_path) == {}
+    assert taken(checkpoints, tmp_path) == {}
 
 
 def test_a_link_in_place_of_the_parts_harms_nothing_behind_it(
     sd1_folder: Path, tmp_path: Path
 ) -> None:
-    parts = make(sd1_folder, tmp_path)
+    checkpoints = make(sd1_folder, tmp_path)
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/file").write_text("x")
-    parts.folder.symlink_to(tmp_path / "precious")
-    assert taken(parts, tmp_path) == {}
+    checkpoints.folder.symlink_to(tmp_path / "precious")
+    assert taken(checkpoints, tmp_path) == {}
     assert (tmp_path / "precious/file").read_text() == "x"
 
 
@@ -319,16 +322,16 @@ LINES = {
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_palettes_of_another_kind_are_not_taken(sd1_folder: Path, tmp_path: Path, line) -> None:
-    parts = make(sd1_folder, tmp_path, palettize=1)
-    parts.add_palettes("unet", [LINE])
-    assert parts.palettes("unet") == [LINE]  # negative control
-    parts.add_palettes("unet", [LINE, line])
-    assert parts.palettes("unet") is None
+    checkpoints = make(sd1_folder, tmp_path, palettize=1)
+    checkpoints.add_palettes("unet", [LINE])
+    assert checkpoints.palettes("unet") == [LINE]  # negative control
+    checkpoints.add_palettes("unet", [LINE, line])
+    assert checkpoints.palettes("unet") is None
 
 
 def test_a_record_that_was_written_over_misses(sd1_folder: Path, tmp_path: Path) -> None:
     """It reads as well as before, and its files are what they were."""
-    record = fill(make(sd1_folder, tmp_path), tmp_path).parent.parent / "part.json"
+    record = fill(make(sd1_folder, tmp_path), tmp_path).parent.parent / "component.json"
     text = record.read_text()
     record.write_text(text.replace('"seconds": 1.5', '"seconds": 2.5'))
     assert record.read_text() != text
@@ -341,8 +344,8 @@ def test_files_beside_those_of_the_component_are_not_taken(
     """With right sums, and in a record that was written as one."""
     part = fill(make(sd1_folder, tmp_path), tmp_path).parent.parent
     (part / "other.bin").write_bytes(b"other")
-    record = parts_module._unsealed((part / "part.json").read_text())
-    record["files"]["other.bin"] = parts_module.file_sum(part / "other.bin")
-    (part / "part.json").write_text(parts_module._sealed(record))
+    record = module._unsealed((part / "component.json").read_text())
+    record["files"]["other.bin"] = module.file_sum(part / "other.bin")
+    (part / "component.json").write_text(module._sealed(record))
     assert taken(make(sd1_folder, tmp_path), tmp_path) == {}
     assert contents(tmp_path / "next") == {}

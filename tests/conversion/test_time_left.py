@@ -5,6 +5,7 @@ import pytest
 from coreml_sd.conversion.prediction.predict import Prediction, TimedWork
 from coreml_sd.conversion.prediction.time_left import TimeLeft
 from coreml_sd.conversion.prediction.work import Work
+from coreml_sd.progress import Stage
 
 
 def work(component: str, kind: str, seconds: float) -> TimedWork:
@@ -45,13 +46,13 @@ def test_work_that_is_late_makes_the_rest_longer() -> None:
     clock = Clock()
     left = TimeLeft(Prediction((ONE,), FINAL, 0), clock)
     clock.now += 5
-    left.begun("unet: load")
+    left.begun(Stage("load", "unet"))
     clock.now += 30  # three times as long as predicted
-    left.begun("unet: 6-bit palettes")
+    left.begun(Stage("palettes", "unet", "coreml", "6-bit"))
     assert 1.3 * (60 + 25 + 3) < left.seconds() < 3 * (60 + 25 + 3)
-    left.begun("unet: export Unet.mlpackage")  # the same piece of work: nothing moves
+    left.begun(Stage("export", "unet", "coreml"))  # the same piece of work: nothing moves
     clock.now += 30
-    left.begun("unet: execute and compare")
+    left.begun(Stage("verify", "unet", "coreml"))
     assert 25 < left.seconds() < 2 * 28
 
 
@@ -59,10 +60,10 @@ def test_it_never_goes_below_the_work_that_has_not_begun() -> None:
     clock = Clock()
     left = TimeLeft(Prediction((ONE,), FINAL, 0), clock)
     clock.now += 5
-    left.begun("unet: load")
+    left.begun(Stage("load", "unet"))
     clock.now += 1000
     assert left.seconds() == 60 + 25 + 3
-    left.begun("checksums")
+    left.begun(Stage("checksums"))
     assert 0 < left.seconds() < 1000
     clock.now += 1000
     assert left.seconds() == 0.0
@@ -72,14 +73,14 @@ def test_components_of_an_earlier_run_are_not_waited_for() -> None:
     clock = Clock()
     both = (*ONE, work("vae_encoder", "load", 1.0), work("vae_encoder", "coreml", 4.0))
     left = TimeLeft(Prediction((both,), FINAL, 0), clock)
-    left.begun("vae_encoder: load")
+    left.begun(Stage("load", "vae_encoder"))
     assert left.seconds() == pytest.approx(1 + 4 + 3, rel=0.4)
 
 
 def test_the_longest_process_decides() -> None:
     clock = Clock()
     left = TimeLeft(Prediction((OTHER, ONE), FINAL, 0), clock)
-    left.begun("vae_decoder: load")
+    left.begun(Stage("load", "vae_decoder"))
     assert left.seconds() == pytest.approx(103, rel=0.4)
 
 
@@ -93,9 +94,10 @@ def test_each_target_has_its_own_proof() -> None:
         work("unet", "tflite-verify", 40.0),
     )
     left, seen = TimeLeft(Prediction((both,), FINAL, 0), clock), []
-    for title in ("load", "export U.mlpackage", "execute and compare", "export U.tflite"):
-        left.begun(f"unet: {title}")
+    stages = (("load", ""), ("export", "coreml"), ("verify", "coreml"), ("export", "tflite"))
+    for kind, target in stages:
+        left.begun(Stage(kind, "unet", target))
         seen.append(round(left.seconds()))
-    left.begun("unet: int8 weights")
-    left.begun("unet: execute and compare")
+    left.begun(Stage("quantize", "unet", "tflite"))
+    left.begun(Stage("verify", "unet", "tflite"))
     assert round(left.seconds()) < 50 and seen == sorted(seen, reverse=True)

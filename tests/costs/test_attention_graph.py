@@ -11,7 +11,8 @@ import pytest
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.conversion.convert import convert
-from coreml_sd.costs.attention_graph import AttentionGraph, attention_graph
+from coreml_sd.costs.attention_graph import AttentionGraph
+from coreml_sd.targets.saved_files import attentions
 from tests.helpers.shared_folder import SharedFolder
 from tests.helpers.tiny_md import SWITCHED_BACK, tiny_unet
 from tests.helpers.tiny_tflite import TinyFiles
@@ -56,7 +57,7 @@ def with_unet(md_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def package_graph(folder: Path, path: Path, **config: Any) -> AttentionGraph:
     made = ConversionConfig(model=str(folder), components=["unet"], **config)
-    return attention_graph(*convert(made, path, verify=False, resume=False).files("unet"))
+    return attentions(*convert(made, path, verify=False, resume=False).files("unet"))
 
 
 @pytest.mark.parametrize("attention", ["split-einsum", "split-einsum-v2", "original", "sdpa"])
@@ -98,7 +99,7 @@ def tflite_graph(shared: SharedFolder, files: TinyFiles, folder: Path) -> Attent
     whole, small = folder / "Unet.fp32", folder / "Unet.tflite"
     files.exporter.file(whole, "unet", form.network, spec.inputs)
     quantize_file(whole, small, "int8")
-    return attention_graph(small)
+    return attentions(small)
 
 
 def test_a_tflite_file_keeps_every_promise(

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from coreml_sd.lint.engine import all_rules
+from coreml_sd.targets.saved_files import all_rules
 
 TEXT = (Path(__file__).parents[2] / "docs/lint.md").read_text(encoding="utf-8")
 

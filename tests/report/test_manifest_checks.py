@@ -15,11 +15,13 @@ pytest.importorskip("litert_torch", reason="the extra `android` is not installed
 
 from coreml_sd.bundle import Bundle, open_bundle, write_manifest
 from coreml_sd.config import from_dict
-from coreml_sd.conversion.plan import Plan, plan_conversion
+from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.parity.checks import Check, ComponentParity
-from coreml_sd.report.manifest_checks import manifest_parity, preview_check, told_check, unchecked
+from coreml_sd.parity.told import told_check
+from coreml_sd.report.manifest_checks import manifest_parity, preview_check, unchecked
 from coreml_sd.report.parity_report import ParityReport
 from coreml_sd.report.source_bundle import source_bundle
+from coreml_sd.targets.plan import Plan
 
 Change = Callable[[dict[str, Any]], Any]
 

@@ -16,9 +16,8 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from coreml_sd.errors import UserError
-from coreml_sd.lint.engine import lint_bundle
 from coreml_sd.runtimes.litert.file import TFLiteFile
-from coreml_sd.targets.tflite.profiles import profile
+from coreml_sd.targets.saved_files import lint_files
 from tests.helpers.build_tflite import GraphWriter
 
 
@@ -183,6 +182,6 @@ def test_an_op_without_what_its_kind_reads_is_damage(
     given = [graph.input(shape) for shape in shapes]
     path = tmp_path / "net.tflite"
     graph.write(path, [graph.op(kind, given, (1, 4, 4, 8))])
-    for read in (lambda: TFLiteFile(path).graphs, lambda: lint_bundle(path, profile("gpu"))):
+    for read in (lambda: TFLiteFile(path).graphs, lambda: lint_files(path, "gpu")):
         with pytest.raises(UserError, match=r"net\.tflite"):
             read()

@@ -19,7 +19,6 @@ pytest.importorskip("ai_edge_litert", reason="the extra `android` is not install
 from coreml_sd.bundle import Bundle, open_bundle
 from coreml_sd.errors import CoremlSDError
 from coreml_sd.generation.generate import GenerationRequest, Generator
-from coreml_sd.lint.engine import default_profile, lint_bundle
 from coreml_sd.runtimes.litert.gpu_gate import check_on_gpu, tflite_files
 from coreml_sd.runtimes.litert.loop import ResidentLoop, open_resident_loop
 from coreml_sd.runtimes.litert.network import LiteRTNetwork
@@ -27,6 +26,7 @@ from coreml_sd.runtimes.litert.vulkan import gpu_environment, why_no_gpu
 from coreml_sd.runtimes.open_runtime import open_runtime
 from coreml_sd.schedulers.linear_scheduler import linear_steps
 from coreml_sd.schedulers.schedulers import make_scheduler
+from coreml_sd.targets.saved_files import lint_files
 from tests.helpers.tiny_tflite import TinyFiles
 
 LACKING = why_no_gpu()
@@ -270,7 +270,7 @@ def test_the_bundle_describes_the_step(bundle: Bundle) -> None:
 
 def test_lint_and_the_gpu_check_see_the_step(bundle: Bundle) -> None:
     assert tflite_files(bundle)[-1].name == bundle.all_files()[-1]["path"] == "SchedulerStep.tflite"
-    found = lint_bundle(bundle, default_profile(bundle))
+    found = lint_files(bundle)
     assert not [finding for finding in found if finding.file == "SchedulerStep.tflite"]
 
 

@@ -15,10 +15,9 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813
 from coremltools.converters.mil.mil import types
 
 from coreml_sd.errors import UserError
-from coreml_sd.lint.engine import lint_bundle
 from coreml_sd.lint.finding import Finding
 from coreml_sd.targets.coreml import lint_rules as coreml_rules
-from coreml_sd.targets.tflite.profiles import profile
+from coreml_sd.targets.saved_files import lint_files
 
 Program = Callable[[Any], Any]
 Case = tuple[tuple[int, ...], Program]
@@ -43,7 +42,7 @@ def saved(path: Path, case: Case, dtype: Any = types.fp16) -> Path:
 
 
 def lint(path: Path) -> list[Finding]:
-    return lint_bundle(path, profile("gpu"))
+    return lint_files(path, "gpu")
 
 
 def broken(findings: list[Finding]) -> set[tuple[str, str]]:

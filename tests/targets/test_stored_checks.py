@@ -11,10 +11,10 @@ from coreml_sd.bundle import open_bundle
 from coreml_sd.compress.palettization import palettize_module
 from coreml_sd.compress.source_network import load_source
 from coreml_sd.config import from_dict
-from coreml_sd.conversion.facts import mobile_options
 from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.mobile import mobile_form
 from coreml_sd.mobile.layer_weights import layer_weights
+from coreml_sd.targets.coreml.settings import mobile_options
 from coreml_sd.targets.coreml.stored_checks import _decided, stored_weights_check
 from tests.helpers.weight_records import FLOAT16, UINT8, one_bit
 

@@ -14,11 +14,12 @@ from ai_edge_litert import schema_py_generated as schema
 from coreml_sd.bundle import open_bundle
 from coreml_sd.config import ConversionConfig
 from coreml_sd.conversion.convert import convert
-from coreml_sd.costs.file_costs import FileCosts, file_costs
+from coreml_sd.costs.file_costs import FileCosts
 from coreml_sd.errors import UserError
 from coreml_sd.mobile import mobile_form
 from coreml_sd.mobile.measure import network_costs
 from coreml_sd.models.open_model import open_model
+from coreml_sd.targets.saved_files import file_costs
 from tests.helpers.build_tflite import GraphWriter
 
 RANDOM = np.random.default_rng(0)

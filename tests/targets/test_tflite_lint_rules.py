@@ -13,10 +13,9 @@ pytest.importorskip("ai_edge_litert")
 from ai_edge_litert import schema_py_generated as schema
 
 from coreml_sd.errors import UserError
-from coreml_sd.lint.engine import lint_bundle
 from coreml_sd.lint.finding import Finding
+from coreml_sd.targets.saved_files import lint_files
 from coreml_sd.targets.tflite.lint_rules import LARGEST_FILE
-from coreml_sd.targets.tflite.profiles import profile
 from tests.helpers.build_tflite import GraphWriter
 
 Build = Callable[[GraphWriter], int]
@@ -24,7 +23,7 @@ MAP = (1, 16, 16, 8)
 
 
 def lint(path: Path, name: str = "gpu") -> list[Finding]:
-    return lint_bundle(path, profile(name))
+    return lint_files(path, name)
 
 
 def broken(findings: list[Finding]) -> set[tuple[str, str]]:

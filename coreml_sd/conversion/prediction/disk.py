@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
-from coreml_sd.conversion.plan import Plan
-from coreml_sd.conversion.prediction.layers import NetworkSize
+from coreml_sd.compress.supported import PRUNED_ROLE
 from coreml_sd.conversion.prediction.rates import Rates
+from coreml_sd.costs.network_size import NetworkSize
 from coreml_sd.models.folder.tokenizer_files import MERGES_NAME, VOCAB_NAME
-
-_FP16, _FP32 = 2, 4
-_PER_CHANNEL = 12  # int8 in a .tflite: a scale and a zero point
-TFLITE_WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "dynamic-int8": 1}
+from coreml_sd.targets.plan import Plan
+from coreml_sd.targets.registry import targets
 
 
 def bundle_bytes(plan: Plan, sizes: dict[str, NetworkSize], rates: Rates) -> int:
@@ -25,44 +21,10 @@ def bundle_bytes(plan: Plan, sizes: dict[str, NetworkSize], rates: Rates) -> int
 
 def weight_bytes(plan: Plan, component: str, size: NetworkSize) -> int:
     """Bytes of one component's weights for all targets."""
-    total = sum(target_bytes(plan, target, component, size) for target in plan.config.targets)
-    kept = 1 - (plan.config.prune or 0) if component == "unet" else 1
-    return int(total * kept)
-
-
-def target_bytes(plan: Plan, target: str, component: str, size: NetworkSize) -> int:
-    """Bytes of one component's weights for one target, nothing pruned."""
-    if target == "coreml":
-        return _coreml_bytes(plan, size)
-    assert plan.android is not None
-    return _tflite_bytes(plan.android.quantization_of(component), size)
-
-
-def _coreml_bytes(plan: Plan, size: NetworkSize) -> int:
-    from coreml_sd.compress.choose import stored_bytes
-    from coreml_sd.compress.palette import blob_bytes
-
-    layers = set(size.layers)
-    return sum(
-        stored_bytes(shape, plan.palettes)
-        if name in layers
-        else blob_bytes(_FP16 * math.prod(shape))
-        for name, shape in size.shapes.items()
-    )
-
-
-def _tflite_bytes(quantization: str, size: NetworkSize) -> int:
-    from coreml_sd.targets.tflite.quantize import stores_lookups_small
-
-    layers, total = set(size.layers), 0
-    for name, shape in size.shapes.items():
-        small = name in layers
-        if "token_embedding" in name:
-            small = stores_lookups_small(quantization)  # type: ignore[arg-type]
-        total += math.prod(shape) * (TFLITE_WEIGHT_BYTES[quantization] if small else _FP32)
-        if small and "int8" in quantization:
-            total += _PER_CHANNEL * shape[0]
-    return total
+    chosen = targets(plan.config.targets)
+    total = sum(target.weight_bytes(plan, component, size) for target in chosen)
+    pruned = plan.model.component(component).role == PRUNED_ROLE
+    return int(total * (1 - (plan.config.prune or 0))) if pruned else total
 
 
 def _program_bytes(plan: Plan, component: str, size: NetworkSize, rates: Rates) -> float:

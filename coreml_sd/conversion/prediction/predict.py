@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coreml_sd.conversion.parallel import choose_jobs, share_out
-from coreml_sd.conversion.plan import Plan
 from coreml_sd.conversion.prediction.disk import bundle_bytes
-from coreml_sd.conversion.prediction.layers import network_size
 from coreml_sd.conversion.prediction.probe import probe, slowness
 from coreml_sd.conversion.prediction.rates import Rates, rates
 from coreml_sd.conversion.prediction.work import Work, final_work, share_work
+from coreml_sd.costs.network_size import network_size
+from coreml_sd.targets.plan import Plan
 
 _COMPUTED = ("macs",)  # measures whose time goes with `compute`; all others with `interpreter`
 
@@ -91,9 +91,9 @@ def predict(
     known = known or rates()
     measured = probe() if measured is None else measured
     slower = slowness(measured, known.probe)
-    sizes = {component.name: network_size(plan, component) for component in plan.components}
-    parallel = plan.config.targets == ["coreml"]
-    shares = share_out(plan, max(1, choose_jobs(plan, jobs if parallel else 1, memory)))
+    folder = plan.model.folder
+    sizes = {each.name: network_size(folder, each) for each in plan.components}
+    shares = share_out(plan, max(1, choose_jobs(plan, jobs, memory)))
 
     def timed(work: Work) -> TimedWork:
         seconds = sum(

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from coreml_sd.conversion.prediction.predict import Prediction, TimedWork
-from coreml_sd.conversion.prediction.work import kind_of_stage, split_title
+from coreml_sd.conversion.prediction.work import kind_of_stage
+from coreml_sd.progress import Stage
 
 _TRUST = 0.2  # the part of the whole that, done, counts as much as the prediction does
 
@@ -32,18 +33,16 @@ class TimeLeft:
         self._lock = threading.Lock()
         self._shares = [_Share(share, since=clock()) for share in prediction.shares]
         self._final = _Share(prediction.final, current=-1)
-        self._targets: dict[str, str] = {}
         self._expected = self._took = _TRUST * prediction.seconds  # what was done, and the prior
 
-    def begun(self, title: str) -> None:
+    def begun(self, stage: Stage) -> None:
         """A stage has begun: what came before it in its process is over."""
-        component, stage = split_title(title)
         with self._lock:
-            if stage == "checksums" or component == "scheduler step":
+            if stage.kind == "checksums" or stage.component == "scheduler step":
                 self._end_all()
                 return
             for share in self._shares:
-                place = self._place(share, component, stage)
+                place = self._place(share, stage)
                 if place is not None and place > share.current:
                     self._move(share, place)
 
@@ -55,12 +54,10 @@ class TimeLeft:
             left = max((self._rest(share, slower, now) for share in self._shares), default=0.0)
             return left + self._rest(self._final, slower, now)
 
-    def _place(self, share: _Share, component: str, stage: str) -> int | None:
-        kind = kind_of_stage(stage, self._targets.get(component, ""))
+    def _place(self, share: _Share, stage: Stage) -> int | None:
+        kind = kind_of_stage(stage)
         for index, each in enumerate(share.work):
-            if each.work.component == component and each.work.kind.startswith(kind):
-                if kind in ("coreml", "tflite"):
-                    self._targets[component] = kind
+            if each.work.component == stage.component and each.work.kind.startswith(kind):
                 return index
         return None
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coreml_sd.conversion.plan import Plan
-from coreml_sd.conversion.prediction.layers import NetworkSize
+from coreml_sd.costs.network_size import NetworkSize
+from coreml_sd.progress import Stage
+from coreml_sd.targets.plan import Plan
+from coreml_sd.targets.registry import targets
 
 Sizes = dict[str, float]  # measure -> amount
 
@@ -43,39 +45,25 @@ def final_work(plan: Plan, sizes: dict[str, NetworkSize]) -> list[Work]:
     """What is left when all components are done."""
     total = sum(size.parameters for size in sizes.values())
     work = [Work("", "finish", {"each": 1.0, "parameters": total / 1e9})]
-    if "unet" in sizes and "tflite" in plan.config.targets:
+    if any(target.further_files(plan) for target in targets(plan.config.targets)):
         work.insert(0, Work("scheduler step", "step", {"each": 1.0}))
     return work
 
 
-def kind_of_stage(stage: str, target: str) -> str:
-    """The kind of work that a stage of `convert`'s progress belongs to.
-
-    Args:
-        stage: its title without the component.
-        target: of the component's latest export, for its proof looks the same for each.
-    """
-    if stage in ("load", "preview"):
-        return stage
-    if stage == "execute and compare":
-        return f"{target}-verify"
-    return "tflite" if stage.endswith((".tflite", " weights")) else "coreml"
-
-
-def split_title(title: str) -> tuple[str, str]:
-    """Component and stage of a title of `convert`'s progress; no component for the whole."""
-    component, colon, stage = title.partition(": ")
-    return (component, stage) if colon else ("", title)
+def kind_of_stage(stage: Stage) -> str:
+    """The kind of work that a stage of a conversion belongs to."""
+    return f"{stage.target}-verify" if stage.kind == "verify" else stage.target or stage.kind
 
 
 def measures(plan: Plan, component: str, size: NetworkSize, *, first: bool) -> Sizes:
     """The size of a component in every measure."""
     held = size.parameters / 1e9
-    int8 = plan.android is not None and plan.android.quantization_of(component) == "int8"
+    chosen = targets(plan.config.targets)
+    int8 = any(target.bytes_per_weight(plan, component) == 1 for target in chosen)
     return {
         "each": 1.0,
         "first": float(first),
-        "android": float(first and plan.android is not None),
+        "android": float(first and any(target.holds_weights for target in chosen)),
         "layers": float(len(size.layers)),
         "parameters": held,
         "palettes": held if plan.palettes else 0.0,
@@ -86,9 +74,10 @@ def measures(plan: Plan, component: str, size: NetworkSize, *, first: bool) -> S
 
 
 def _kinds(plan: Plan, component: str, verify: bool) -> list[str]:
-    kinds = ["load", *(["preview"] if component == "vae_decoder" else [])]
-    for target in plan.config.targets:
-        # With a proof a .tflite is written in fp32 first.
-        kinds.append("tflite-fp32" if verify and target == "tflite" else target)
-        kinds += [f"{target}-verify"] if verify else []
+    decodes = plan.model.component(component).role == "latent_decoder"
+    kinds = ["load", *(["preview"] if decodes else [])]
+    for target in targets(plan.config.targets):
+        # With a proof what holds weights writes them in fp32 first.
+        kinds.append(f"{target.name}-fp32" if verify and target.holds_weights else target.name)
+        kinds += [f"{target.name}-verify"] if verify else []
     return kinds

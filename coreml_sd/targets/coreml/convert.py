@@ -1,4 +1,4 @@
-"""The Core ML side of a conversion: palettes, pieces, packages and their proof."""
+"""From the mobile form to packages: palettes, pieces and their proof."""
 
 from __future__ import annotations
 
@@ -6,82 +6,75 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coreml_sd import __version__
 from coreml_sd.compress.palettization import Palettization, palettize_module
-from coreml_sd.compress.source_network import OpenedSource
 from coreml_sd.compress.verify import verify_stored
-from coreml_sd.conversion.facts import coreml_facts, mobile_options, package_facts, packages_of
-from coreml_sd.conversion.plan import Plan
+from coreml_sd.manifest.form import NetworkFile, TargetFacts
 from coreml_sd.mobile import mobile_form
 from coreml_sd.models.component import ComponentSpec, TensorSpec
+from coreml_sd.parity.checks import ComponentParity
 from coreml_sd.processes.memory import collect_garbage
-from coreml_sd.progress import Progress
+from coreml_sd.progress import Stage
 from coreml_sd.targets.coreml.chunks import Shapes
+from coreml_sd.targets.coreml.facts import coreml_facts, package_facts, packages_of
+from coreml_sd.targets.coreml.settings import mobile_options
+from coreml_sd.targets.job import ConversionJob, Converted
+from coreml_sd.targets.plan import Plan
 
-if TYPE_CHECKING:
-    from coreml_sd.parity.reference import Reference
 
-
-def convert_for_coreml(
-    plan: Plan,
-    component: ComponentSpec,
-    source: OpenedSource,
-    staging: Path,
-    verify: bool,
-    progress: Progress,
-    own: Reference | None = None,
-) -> dict[str, Any]:
-    """Write the packages of one component and prove them; returns its part of the manifest.
-
-    With `verify` they are held against `own`, the network as diffusers opens it, where it does.
+def convert_for_coreml(job: ConversionJob) -> Converted:
+    """Write the packages of one component and prove them.
 
     Palettes are solved on threads while the programs are made.
 
     Raises:
         CoremlSDError: a file fails its gates.
     """
-    mobile = mobile_form(component.form, source.network, mobile_options(plan))
+    plan, component = job.plan, job.component
+    mobile = mobile_form(component.form, job.source.network, mobile_options(plan))
     packages = packages_of(plan, component, mobile)
-    with _palettes(plan, component, mobile, source, progress) as palettization:
+    with _palettes(job, mobile) as palettization:
         files = []
         for name, piece in packages.pieces.items():
-            path, shapes = staging / name, packages.shapes
-            with progress.stage(f"{component.name}: export {name}"):
-                files.append(
-                    _export_piece(plan, component, path, piece, shapes, source, palettization)
-                )
+            with job.progress.stage(Stage("export", component.name, target="coreml", detail=name)):
+                path = job.staging / name
+                files.append(_export_piece(job, path, piece, packages.shapes, palettization))
     decided = palettization() if palettization else None
-    entry: dict[str, Any] = {"files": files, **coreml_facts(packages, mobile, decided)}
-    if verify:
-        from coreml_sd.parity.reference import reference
-        from coreml_sd.targets.coreml.proof import component_parity
+    facts = coreml_facts(packages, mobile, decided, files)
+    return Converted(facts, _proof(job, facts, decided) if job.verify else None)
 
-        collect_garbage()
-        with progress.stage(f"{component.name}: execute and compare"):
-            paths = [staging / file["path"] for file in files]
-            held = reference(component, source)
-            form = mobile_form(component.form, held.network, mobile_options(plan))
-            entry["parity"] = component_parity(component, held, form, decided, paths, own)
-    return entry
+
+def _proof(
+    job: ConversionJob, facts: TargetFacts, decided: Palettization | None
+) -> ComponentParity:
+    from coreml_sd.parity.reference import reference
+    from coreml_sd.targets.coreml.proof import component_parity
+
+    collect_garbage()
+    component = job.component
+    with job.progress.stage(Stage("verify", component.name, target="coreml")):
+        paths = [job.staging / file.path for file in facts.files]
+        source = reference(component, job.source)
+        form = mobile_form(component.form, source.network, mobile_options(job.plan))
+        return component_parity(component, source, form, decided, paths, job.own)
 
 
 @contextlib.contextmanager
-def _palettes(
-    plan: Plan, component: ComponentSpec, mobile: Any, source: OpenedSource, progress: Progress
-) -> Iterator[Callable[[], Palettization] | None]:
+def _palettes(job: ConversionJob, mobile: Any) -> Iterator[Callable[[], Palettization] | None]:
     """Begin to solve; gives what waits for the end, or None where weights stay fp16."""
-    spec = plan.palettes
+    spec, source = job.plan.palettes, job.source
     if spec is None:
         yield None
         return
 
     def solve() -> Palettization:
-        with progress.stage(f"{component.name}: {spec.bits}-bit palettes") as advance:
-            known = source.early.finish(advance) if source.early else None
+        stage = Stage("palettes", job.component.name, target="coreml", detail=f"{spec.bits}-bit")
+        with job.progress.stage(stage) as advance:
+            known = source.ahead.finish(advance) if source.ahead else None
             return palettize_module(
-                mobile, spec, advance, weights=source.weights, workers=plan.threads, known=known
+                mobile, spec, advance, weights=source.weights, workers=job.plan.threads, known=known
             )
 
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -89,34 +82,31 @@ def _palettes(
 
 
 def _export_piece(
-    plan: Plan,
-    component: ComponentSpec,
+    job: ConversionJob,
     path: Path,
     piece: Any,
     shapes: Shapes,
-    source: OpenedSource,
     palettization: Callable[[], Palettization] | None,
-) -> dict[str, Any]:
+) -> NetworkFile:
     from coreml_sd.runtimes.mil import MilPackage
     from coreml_sd.targets.coreml.export import export_package
     from coreml_sd.targets.coreml.stored_weights import stored_payloads
 
-    inputs = _piece_specs(piece.inputs, component.inputs, shapes)
-    outputs = _piece_specs(piece.outputs, component.outputs, shapes)
+    plan, component, weights = job.plan, job.component, job.source.weights
     names = export_package(
         path,
         piece,
-        inputs,
-        outputs,
+        _piece_specs(piece.inputs, component.inputs, shapes),
+        _piece_specs(piece.outputs, component.outputs, shapes),
         _metadata(plan, component),
         min_os=plan.config.min_os,
-        weights=source.weights,
+        weights=weights,
         palettization=palettization,
         workers=plan.threads,
     )
     package = MilPackage(path)
     palettes = palettization().by_parameter if palettization else {}
-    verify_stored(stored_payloads(package, names), source.weights, palettes, plan.threads)
+    verify_stored(stored_payloads(package, names), weights, palettes, plan.threads)
     return package_facts(package, piece)
 
 

@@ -10,14 +10,14 @@ import math
 import re
 from dataclasses import dataclass
 
-from coreml_sd.conversion.plan import Plan
 from coreml_sd.models.component import ComponentSpec
+from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.models.weights.values import is_layer
 
 # Parts of an autoencoder's file, told apart by the names of its tensors.
-_VAE = {
-    "vae_decoder": ("decoder.", "post_quant_conv."),
-    "vae_encoder": ("encoder.", "quant_conv."),
+_HALVES = {
+    "latent_decoder": ("decoder.", "post_quant_conv."),
+    "latent_encoder": ("encoder.", "quant_conv."),
 }
 _BLOCK = re.compile(r"(?:^|\.)(down|up)_blocks\.(\d+)\.")
 _ONE_POSITION = re.compile(r"time_emb|add_emb|text_projection")
@@ -39,13 +39,13 @@ class NetworkSize:
     activation: int
 
 
-def network_size(plan: Plan, component: ComponentSpec) -> NetworkSize:
+def network_size(folder: DiffusersFolder, component: ComponentSpec) -> NetworkSize:
     """Read the headers of a component's weight files and count.
 
     Raises:
         UserError: a file is missing or damaged.
     """
-    shapes = tensor_shapes(plan, component.name)
+    shapes = tensor_shapes(folder, component)
     layers = tuple(name for name, shape in shapes.items() if is_layer(name, shape))
     places = _Places(component, shapes)
     macs = activation = 0
@@ -58,18 +58,18 @@ def network_size(plan: Plan, component: ComponentSpec) -> NetworkSize:
     return NetworkSize(shapes, layers, sum(map(math.prod, shapes.values())), macs, activation)
 
 
-def tensor_shapes(plan: Plan, component: str) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(folder: DiffusersFolder, component: ComponentSpec) -> dict[str, tuple[int, ...]]:
     """Shapes of a component's tensors by name, from the headers alone."""
-    starts = _VAE.get(component, ("",))
-    held = plan.model.folder.tensor_shapes("vae" if component in _VAE else component)
-    return {name: shape for name, shape in held.items() if name.startswith(starts)}
+    starts = _HALVES.get(component.role, ("",))
+    shapes = folder.tensor_shapes(component.part)
+    return {name: shape for name, shape in shapes.items() if name.startswith(starts)}
 
 
 class _Places:
     """How many positions each layer of one component works on."""
 
     def __init__(self, component: ComponentSpec, shapes: dict[str, tuple[int, ...]]) -> None:
-        self._kind = component.name
+        self._role = component.role
         first = component.inputs[0].shape
         self._batch = first[0]
         self._positions = math.prod(first[2:]) if len(first) == 4 else first[-1]
@@ -100,7 +100,7 @@ class _Places:
     def _level(self, name: str) -> int:
         """Doublings (or, negative, halvings) of the sides since the input."""
         found = _BLOCK.search(name)
-        if self._kind == "vae_decoder":
+        if self._role == "latent_decoder":
             if found:
                 return int(found[2]) + ("upsamplers" in name)
             return self._last if name.endswith("conv_out.weight") else 0
@@ -111,5 +111,5 @@ class _Places:
         return int(found[2]) - self._last + ("upsamplers" in name)
 
     def _deep(self, name: str) -> bool:
-        ends = self._kind == "vae_encoder" and ("conv_out" in name or "quant_conv" in name)
+        ends = self._role == "latent_encoder" and ("conv_out" in name or "quant_conv" in name)
         return "mid_block" in name or ends

@@ -15,7 +15,7 @@ from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.parity.checks import ComponentParity
 from coreml_sd.progress import Silent
 from coreml_sd.report import measure as measuring
-from coreml_sd.report.component_checks import chained_equals_whole
+from coreml_sd.targets.coreml.compare import chained_equals_whole
 from tests.helpers.weight_records import UINT8, one_bit
 
 PROGRAM = "TextEncoder.mlpackage/Data/com.apple.CoreML/model.mlmodel"
