@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from scripts.fuzzing.change import changed_bytes, changed_json, changed_message, json_text
@@ -299,20 +300,24 @@ class Caches(Kind):
     def prepare(self, material: Material) -> Path:
         from coreml_sd.bundle import open_bundle
         from coreml_sd.config import from_dict
+        from coreml_sd.conversion.finished import FinishedComponent
         from coreml_sd.conversion.plan import plan_conversion
-        from coreml_sd.conversion.resume import Parts
+        from coreml_sd.conversion.resume import Checkpoints
+        from coreml_sd.manifest.form import Component
 
         bundle = open_bundle(material.bundle, check=False)
         plan = plan_conversion(from_dict(bundle.manifest["config"], "manifest.json"))
         self.staging = self.folder / "staging"
         destination = self.folder / "out.bundle"
-        self._parts = lambda: Parts(plan, destination, False, lambda: "0" * 64, keep=True)
-        parts = self._parts()
-        self.copy = parts.folder
+        self._checkpoints = lambda: Checkpoints(
+            plan, destination, False, lambda: "0" * 64, keep=True
+        )
+        checkpoints = self._checkpoints()
+        self.copy = checkpoints.folder
         shutil.rmtree(self.copy, ignore_errors=True)
-        entry = {**bundle.components["text_encoder"], "seconds": 1.0}
-        parts.add("text_encoder", entry, material.bundle)
-        parts.add_palettes("unet", [["a", 1]])
+        entry = msgspec.convert(bundle.components["text_encoder"], Component)
+        checkpoints.add("text_encoder", FinishedComponent(entry, 1.0), material.bundle)
+        checkpoints.add_palettes("unet", [["a", 1]])
         intact = self.folder / "intact"
         shutil.rmtree(intact, ignore_errors=True)
         shutil.move(self.copy, intact)
@@ -332,7 +337,7 @@ class Caches(Kind):
         def take() -> None:
             shutil.rmtree(self.staging, ignore_errors=True)
             self.staging.mkdir()
-            parts = self._parts()
+            parts = self._checkpoints()
             parts.take(self.staging)
             parts.palettes("unet")
 

@@ -11,9 +11,11 @@ import pytest
 
 from coreml_sd.compress.supported import PaletteSpec
 from coreml_sd.config import ConversionConfig
-from coreml_sd.conversion.facts import _file_facts, model_facts
+from coreml_sd.conversion.facts import model_facts
 from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.errors import UserError
+from coreml_sd.manifest.form import NetworkFile
+from coreml_sd.targets.coreml.facts import package_facts
 from coreml_sd.targets.plan import Plan
 from coreml_sd.targets.tflite.settings import settings_of
 
@@ -65,9 +67,6 @@ def test_the_manifest_says_which_model_it_is(sd1_folder: Path) -> None:
 
 def test_a_file_says_what_it_reads_and_gives() -> None:
     network: Any = SimpleNamespace(inputs=("a", "b"), outputs=("c",))
-    assert _file_facts(Path("folder/Unet.tflite"), "tflite", network) == {
-        "path": "Unet.tflite",
-        "target": "tflite",
-        "inputs": ["a", "b"],
-        "outputs": ["c"],
-    }
+    package: Any = SimpleNamespace(path=Path("folder/Unet.mlpackage"), weight_bytes=lambda: 7)
+    file = NetworkFile("Unet.mlpackage", "coreml", ["a", "b"], ["c"], 7)
+    assert package_facts(package, network) == file

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from coreml_sd.bundle import open_bundle
-from coreml_sd.costs.picture import PartCosts, bundle_picture_costs, picture_costs
+from coreml_sd.costs.picture import PartCosts, picture_costs
+from coreml_sd.targets.saved_files import bundle_picture_costs
 
 PARTS = {
     "text_encoder": PartCosts(10, weight_bytes=200, activation_bytes=5, batch=1),
