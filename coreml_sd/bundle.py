@@ -77,7 +77,7 @@ class Bundle:
         names: list[str] = self.manifest["config"]["targets"]
         return names
 
-    def files(self, component: str, target: str = "coreml") -> list[Path]:
+    def files(self, component: str, target: str) -> list[Path]:
         """The files of one component for one target, in running order (chunks chain).
 
         Raises:

@@ -29,7 +29,7 @@ def end_of(config: Any) -> int:
     if config.vocab_size > _CLIP_VOCABULARY:
         raise UserError(
             f"text encoder with {config.vocab_size - _CLIP_VOCABULARY} added tokens and an old end "
-            "token: give its config eos_token_id, or convert for coreml only"
+            "token: give its config eos_token_id, or convert for Core ML only"
         )
     return int(config.vocab_size) - 1
 

@@ -76,7 +76,7 @@ def _coreml(bundle: Bundle, compute_units: str) -> Runtime:
         raise UserError("the coreml runtime needs macOS; use --runtime mil here")
 
     def open_component(component: str) -> Network:
-        paths = bundle.files(component)
+        paths = bundle.files(component, "coreml")
         networks = [coreml.CoreMLNetwork(path, compute_units=compute_units) for path in paths]
         return Chain(component, networks)
 
@@ -89,7 +89,9 @@ def _mil(bundle: Bundle) -> Runtime:
     return Runtime(
         "mil",
         MilNetwork.LABEL,
-        lambda component: Chain(component, [MilNetwork(path) for path in bundle.files(component)]),
+        lambda component: Chain(
+            component, [MilNetwork(path) for path in bundle.files(component, "coreml")]
+        ),
     )
 
 

@@ -99,7 +99,7 @@ def test_the_second_family_converts_in_every_form(
 def test_auto_keeps_a_small_network_whole(sd1_folder: Path, tmp_path: Path) -> None:
     config = ConversionConfig(model=str(sd1_folder), components=["unet"])
     bundle = convert(config, tmp_path / "b", verify=False)
-    assert [path.name for path in bundle.files("unet")] == ["Unet.mlpackage"]
+    assert [path.name for path in bundle.files("unet", "coreml")] == ["Unet.mlpackage"]
     assert bundle.components["unet"]["parity"] == {}
 
 

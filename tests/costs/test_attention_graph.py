@@ -57,7 +57,7 @@ def with_unet(md_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def package_graph(folder: Path, path: Path, **config: Any) -> AttentionGraph:
     made = ConversionConfig(model=str(folder), components=["unet"], **config)
-    return attentions(*convert(made, path, verify=False, resume=False).files("unet"))
+    return attentions(*convert(made, path, verify=False, resume=False).files("unet", "coreml"))
 
 
 @pytest.mark.parametrize("attention", ["split-einsum", "split-einsum-v2", "original", "sdpa"])

@@ -13,7 +13,7 @@ from tests.helpers.kept_programs import KeptPrograms
 
 
 def package(config: ConversionConfig, path: Path) -> dict[str, bytes]:
-    (package,) = convert(config, path, verify=False).files("vae_encoder")
+    (package,) = convert(config, path, verify=False).files("vae_encoder", "coreml")
     files = (file for file in package.rglob("*") if file.is_file())
     return {file.relative_to(package).as_posix(): file.read_bytes() for file in files}
 

@@ -89,7 +89,7 @@ def evaluate(
     bundle: Bundle, folder: Path, name: str, mode: Mode
 ) -> tuple[np.ndarray, OpRange | None]:
     """What the file of a half gives, and the first op on the way that leaves fp16."""
-    (path,) = bundle.files(name)
+    (path,) = bundle.files(name, "coreml")
     network = MilNetwork(path, mode=mode, record=True)
     with np.errstate(all="ignore"):
         (output,) = network.run(

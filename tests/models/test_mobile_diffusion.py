@@ -117,7 +117,7 @@ def test_other_attention_forms_pass_their_gates(
         chunks=chunks,
     )
     bundle = convert(config, tmp_path / "b", verify=False)
-    assert len(bundle.files("unet")) == int(chunks)
+    assert len(bundle.files("unet", "coreml")) == int(chunks)
     report = measure(bundle, prompts=[])
     assert report.passed
     if int(chunks) > 1:

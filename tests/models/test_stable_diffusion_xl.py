@@ -119,7 +119,7 @@ def test_every_component_passed_its_gates(xl_bundle: Path) -> None:
 def test_chunks_chain(xl_folder: Path, tmp_path: Path) -> None:
     config = ConversionConfig(model=str(xl_folder), components=["unet"], chunks="3", palettize=6)
     bundle = convert(config, tmp_path / "b", verify=False)
-    assert len(bundle.files("unet")) == 3
+    assert len(bundle.files("unet", "coreml")) == 3
     report = measure(bundle, prompts=[])
     assert report.passed
     unet = next(entry for entry in report.components if entry.component == "unet")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RATES_FILE = Path(__file__).with_name("rates.json")
-_TYPICAL_PROGRAM = {"coreml": 5000.0, "tflite": 1000.0}  # for components that were not measured
+_TYPICAL_PROGRAM = 4000.0  # for components that were not measured
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Rates:
 
     def program_bytes(self, target: str, component: str) -> float:
         """Bytes of a target's program for each layer of a component."""
-        return self.program.get(target, {}).get(component, _TYPICAL_PROGRAM[target])
+        return self.program.get(target, {}).get(component, _TYPICAL_PROGRAM)
 
 
 @functools.cache

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import UserError
-from coreml_sd.models import mobile_diffusion
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.models.folder.files import require_safe_folder
+from coreml_sd.models.weights.network_classes import network_class
+from coreml_sd.models.weights.placeholder_network import open_network
 from coreml_sd.models.weights.seeded import SeededFolder
 from coreml_sd.models.weights.tensor_names import is_harmless
 
@@ -26,32 +27,12 @@ def load_network(folder: DiffusersFolder, part: str) -> nn.Module:
     return _load(network_class(part, folder.config(part)), folder, part)
 
 
-def network_class(part: str, config: dict[str, Any]) -> Any:
-    """The class of a network: the one that its config names where it is ours, else the one that
-    diffusers or transformers has for it."""
-    if config.get("_class_name") in mobile_diffusion.__all__:
-        return getattr(mobile_diffusion, config["_class_name"])
-    if part == "text_encoder":
-        from transformers import CLIPTextModel
-
-        return CLIPTextModel
-    if part == "text_encoder_2":
-        from transformers import CLIPTextModelWithProjection
-
-        return CLIPTextModelWithProjection
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
-    return {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
-
-
 def _load(kind: Any, folder: DiffusersFolder, part: str) -> nn.Module:
     """Load a network after its files were read and found whole.
 
     Raises:
         UserError: damaged files, NaN or inf, or weights that do not fit the config.
     """
-    from coreml_sd.models.weights.placeholder_network import open_network
-
     require_safe_folder(folder.path)
     open_network(folder, part)  # the libraries reserve what the config asks for, then compare
     folder.check_weights(part)

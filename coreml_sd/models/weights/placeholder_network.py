@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
 from coreml_sd.errors import UserError
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
-from coreml_sd.models.weights.load import network_class
+from coreml_sd.models.weights.network_classes import build_on_meta
 from coreml_sd.models.weights.seeded import SeededFolder
 from coreml_sd.models.weights.tensor_file import TensorFile
 from coreml_sd.models.weights.tensor_names import is_harmless, renamed_attentions, spellings
@@ -45,20 +43,6 @@ def open_network(folder: DiffusersFolder, part: str) -> OpenNetwork:
     module = _built(folder, part)
     places = _places(folder.path / part, module, held, len(files) == 1)
     return OpenNetwork(module, FileWeights(places))
-
-
-def build_on_meta(config: dict[str, Any], part: str) -> nn.Module:
-    """The network that a config defines, without values, in eval mode."""
-    kind = network_class(part, config)
-    with torch.device("meta"):
-        if part.startswith("text_encoder"):
-            from transformers import CLIPTextConfig
-
-            # A config may name fp16, which only some of transformers' classes heed.
-            module: nn.Module = kind(CLIPTextConfig.from_dict(config)).float()
-        else:
-            module = kind.from_config(config)
-    return module.eval().requires_grad_(False)
 
 
 def _built(folder: DiffusersFolder, part: str) -> nn.Module:

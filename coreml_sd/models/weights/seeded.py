@@ -100,7 +100,7 @@ class SeededFolder(DiffusersFolder):
 
     def tensor_shapes(self, part: str) -> dict[str, tuple[int, ...]]:
         """Of the network as its config defines it."""
-        from coreml_sd.models.weights.placeholder_network import build_on_meta
+        from coreml_sd.models.weights.network_classes import build_on_meta
 
         if part not in self._counted:
             self._counted[part] = _shapes(build_on_meta(self.config(part), part))
@@ -114,7 +114,7 @@ class SeededFolder(DiffusersFolder):
         """A network with its values in fp32."""
         import torch
 
-        from coreml_sd.models.weights.placeholder_network import build_on_meta
+        from coreml_sd.models.weights.network_classes import build_on_meta
 
         module = build_on_meta(self.config(part), part)
         weights = self.weights(part, module)
