@@ -169,7 +169,7 @@ def _open(asked: Asked) -> Any:
         from coreml_sd.runtimes.mil import MilNetwork
 
         mode: Any = asked.runtime.split()[1]
-        files = open_bundle(asked.bundle, check=False).files(asked.component)
+        files = open_bundle(asked.bundle, check=False).files(asked.component, "coreml")
         network = Chain(asked.component, [MilNetwork(path, mode=mode) for path in files])
     return lambda: network.run(given)
 
