@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Foundation
 import Testing
 
@@ -71,8 +72,7 @@ struct LimitsTests {
             "file_bytes": Double(Limits.fileBytes), "text_bytes": Double(Limits.textBytes),
             "program_bytes": Double(Limits.programBytes), "nesting": Double(Limits.nesting),
         ]
-        let url = BundleFixtures.folder.appendingPathComponent("limits.json")
-        #expect(try JSONDecoder().decode([String: Double].self, from: Data(contentsOf: url)) == here)
+        #expect(try Fixtures.load("limits", as: [String: Double].self) == here)
     }
 
     @Test("count the numbers of a shape", arguments: [

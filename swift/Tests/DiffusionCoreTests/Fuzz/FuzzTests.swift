@@ -1,7 +1,9 @@
+import DiffusionTestSupport
 import Foundation
 import Testing
 
 @testable import DiffusionCore
+@testable import ImageFiles
 
 /// A trap ends the test process: that is how a fault shows. See ``FuzzRun`` for how to find it.
 @Suite("Damaged input is used or refused, never a trap", .serialized)

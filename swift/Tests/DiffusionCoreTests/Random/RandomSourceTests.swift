@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Testing
 
 @testable import DiffusionCore
@@ -62,7 +63,7 @@ private func worst(
     private let fixture: NoiseFixture
 
     init() throws {
-        fixture = try MathFixture.load("noise")
+        fixture = try Fixtures.load("noise")
     }
 
     private func drawn(_ name: RandomSourceName) -> [NoiseFixture.Drawn] {
@@ -128,4 +129,13 @@ private func worst(
         #expect(source.normal(0).isEmpty)
         #expect(source.normal(20) == copy.normal(20))
     }
+}
+
+/// How many fp32 numbers lie between two.
+private func ulps(_ a: Float, _ b: Float) -> Int {
+    func position(_ x: Float) -> Int {
+        let bits = Int(x.bitPattern & 0x7fff_ffff)
+        return x.sign == .minus ? -bits : bits
+    }
+    return abs(position(a) - position(b))
 }

@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Testing
 
 @testable import DiffusionCore
@@ -9,7 +10,7 @@ import Testing
     private let fixture: SchedulerFixture
 
     init() throws {
-        table = try MathFixture.load("scheduler_table")
+        table = try Fixtures.load("scheduler_table")
         fixture = try SchedulerFixture.load()
     }
 
