@@ -62,7 +62,7 @@ let package = Package(
             dependencies: ["DiffusionCore", "ImageFiles", "FileDigests", "DiffusionTestSupport"],
             path: "swift/Tests/DiffusionCoreTests"),
         .testTarget(
-            name: "LiteRTDiffusionTests", dependencies: ["LiteRTDiffusion"],
+            name: "LiteRTDiffusionTests", dependencies: ["LiteRTDiffusion", "DiffusionTestSupport"],
             path: "swift/Tests/LiteRTDiffusionTests"),
         // The view model of examples/ios, with the backend that needs no models.
         .testTarget(

@@ -1,5 +1,6 @@
 #if os(Linux)
 import DiffusionCore
+import DiffusionTestSupport
 import Foundation
 import Testing
 

@@ -51,7 +51,7 @@ package struct PNGReader {
             guard count <= bytes.count - position - 12 else { throw Self.unreadable("it is cut off") }
             let body = bytes[position + 4..<position + 8 + count]
             position += 12 + count
-            guard Int(CRC32.of(body)) == Self.number(bytes[position - 4..<position]) else {
+            guard CRC32.of(body) == UInt32(bigEndianBytes: bytes[position - 4..<position]) else {
                 throw Self.unreadable("a checksum is wrong")
             }
             let type = String(decoding: body.prefix(4), as: UTF8.self)
@@ -185,7 +185,7 @@ package struct PNGReader {
     }
 
     private static func number(_ bytes: ArraySlice<UInt8>) -> Int {
-        bytes.reduce(0) { $0 << 8 | Int($1) }
+        Int(UInt32(bigEndianBytes: bytes))
     }
 
     private static func unreadable(_ reason: String) -> UnreadablePNG {

@@ -31,11 +31,11 @@ package enum PNGWriter {
 
     static func append(_ type: String, _ content: [UInt8], to file: inout [UInt8]) {
         let body = Array(type.utf8) + content
-        file += bigEndian(content.count) + body + bigEndian(Int(CRC32.of(body)))
+        file += bigEndian(content.count) + body + CRC32.of(body).bigEndianBytes
     }
 
     static func bigEndian(_ value: Int) -> [UInt8] {
-        [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: value >> $0) }
+        UInt32(truncatingIfNeeded: value).bigEndianBytes
     }
 
     /// Each row with the filter that leaves the smallest numbers, as the PNG specification advises.

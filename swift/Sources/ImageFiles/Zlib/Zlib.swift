@@ -1,9 +1,7 @@
 /// Zlib streams (RFC 1950): a header, a DEFLATE stream and a checksum of what it unpacks to.
 enum Zlib {
     static func pack(_ bytes: [UInt8], with coder: any DeflateCoder.Type = SystemDeflate.self) -> [UInt8] {
-        let sum = Adler32.of(bytes)
-        return [0x78, 0x9C] + coder.pack(bytes)
-            + [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: sum >> $0 as UInt32) }
+        [0x78, 0x9C] + coder.pack(bytes) + Adler32.of(bytes).bigEndianBytes
     }
 
     /// Bytes after the stream do not matter.
@@ -21,8 +19,7 @@ enum Zlib {
         }
         let (result, end) = try coder.unpack(bytes, from: 2, limit: limit)
         guard end + 4 <= bytes.count else { throw PackedDataError.cutOff }
-        let stored = bytes[end..<end + 4].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
-        guard stored == Adler32.of(result) else { throw PackedDataError.wrongChecksum }
+        guard UInt32(bigEndianBytes: bytes[end..<end + 4]) == Adler32.of(result) else { throw PackedDataError.wrongChecksum }
         return result
     }
 }

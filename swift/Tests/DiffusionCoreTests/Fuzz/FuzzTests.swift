@@ -10,7 +10,7 @@ import Testing
 struct FuzzTests {
     /// Neither all manifests nor none are refused: both ways are tried.
     private func expectBoth(_ opened: Int, share: Int) {
-        let all = FuzzRun.inputs * share / 100
+        let all = FuzzInputs.count * share / 100
         guard all >= 100 else { return }
         #expect(opened > all / 20 && opened < all - all / 20, "\(opened) of \(all) opened")
     }

@@ -51,16 +51,16 @@ private struct XLNetwork: Network {
 
 private enum XLBundle {
     static let interfaces: [Component: NetworkInterface] = [
-        .textEncoder: interface(
+        .textEncoder: PreviewBundle.interface(
             ["input_ids": [1, 16]], ["hidden_embeds": [1, 16, 3], "pooled_outputs": [1, 3]]),
-        .textEncoder2: interface(
+        .textEncoder2: PreviewBundle.interface(
             ["input_ids": [1, 16]], ["hidden_embeds": [1, 16, 5], "pooled_outputs": [1, 4]]),
-        .unet: interface(
+        .unet: PreviewBundle.interface(
             [
                 "sample": [2, 4, 8, 8], "timestep": [2], "encoder_hidden_states": [2, 8, 1, 16],
                 "time_ids": [2, 6], "text_embeds": [2, 4],
             ], ["noise_pred": [2, 4, 8, 8]]),
-        .vaeDecoder: interface(["z": [1, 4, 8, 8]], ["image": [1, 3, 64, 64]]),
+        .vaeDecoder: PreviewBundle.interface(["z": [1, 4, 8, 8]], ["image": [1, 3, 64, 64]]),
     ]
 
     static func pipeline(_ backend: XLBackend, zeros: Bool = true) -> DiffusionPipeline {
@@ -80,15 +80,6 @@ private enum XLBundle {
         return DiffusionPipeline(
             bundle: ModelBundle(url: URL(fileURLWithPath: "/xl"), manifest: manifest),
             backend: backend, memoryPolicy: .stageByStage, tokenizer: PreviewBundle.tokenizer)
-    }
-
-    private static func interface(
-        _ inputs: [String: [Int]], _ outputs: [String: [Int]]
-    ) -> NetworkInterface {
-        func infos(_ shapes: [String: [Int]]) -> [String: TensorInfo] {
-            shapes.mapValues { TensorInfo(shape: $0, dtype: .float32) }
-        }
-        return NetworkInterface(inputs: infos(inputs), outputs: infos(outputs))
     }
 }
 
