@@ -124,9 +124,9 @@ struct TFLiteCheckTests {
         bytes += [4, 0, 4, 0]  // no fields
         put(4)
         #expect(bytes.count == tensor + 4)
-        let begun = ContinuousClock.now
+        let start = ContinuousClock.now
         #expect(!isSound(bytes))
-        #expect(ContinuousClock.now - begun < .seconds(10))
+        #expect(ContinuousClock.now - start < .seconds(10))
     }
 }
 
@@ -149,9 +149,9 @@ struct TFLiteFuzzTests {
                 for index in 0..<4 { bytes[place + index] = UInt8(truncatingIfNeeded: word >> (8 * UInt32(index))) }
             }
             if noise.next(below: 10) == 0 { bytes.removeLast(noise.next(below: bytes.count)) }
-            let begun = ContinuousClock.now
+            let start = ContinuousClock.now
             refused += bytes.withUnsafeBytes(TFLiteCheck.isSound) ? 0 : 1
-            #expect(ContinuousClock.now - begun < .seconds(10), "input \(number)")
+            #expect(ContinuousClock.now - start < .seconds(10), "input \(number)")
         }
         #expect(refused > count / 4 && refused < count)
     }

@@ -16,8 +16,8 @@ struct PairedNormals: Sendable {
             second = nil
             return number
         }
-        let drawn = pair(&twister)
-        second = drawn.second
-        return drawn.first
+        let numbers = pair(&twister)
+        second = numbers.second
+        return numbers.first
     }
 }

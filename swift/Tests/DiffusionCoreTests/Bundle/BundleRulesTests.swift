@@ -16,11 +16,11 @@ struct BundleRulesTests {
         }
     }
 
-    private func check(_ rule: BundleRule, _ told: String?) {
-        #expect((told != nil) == rule.refused, "\(told ?? "opened")")
-        guard let told, rule.refused else { return }
-        #expect(rule.names.isEmpty || told.contains(rule.names), "\(told)")
-        #expect(!told.contains("\n") && told.count < 500)
+    private func check(_ rule: BundleRule, _ message: String?) {
+        #expect((message != nil) == rule.refused, "\(message ?? "opened")")
+        guard let message, rule.refused else { return }
+        #expect(rule.names.isEmpty || message.contains(rule.names), "\(message)")
+        #expect(!message.contains("\n") && message.count < 500)
     }
 
     private func refusal(of manifest: Data) throws -> String? {

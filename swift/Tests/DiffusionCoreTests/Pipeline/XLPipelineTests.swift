@@ -7,7 +7,7 @@ import Testing
 private actor XLBackend: ModelBackend {
     nonisolated let name = "xl"
     nonisolated let target = Target.coreml
-    private(set) var given: [(component: Component, inputs: [String: Tensor])] = []
+    private(set) var runs: [(component: Component, inputs: [String: Tensor])] = []
 
     func load(_ file: ModelFile) async throws -> any Network { XLNetwork(file: file, backend: self) }
 
@@ -18,11 +18,11 @@ private actor XLBackend: ModelBackend {
     }
 
     fileprivate func note(_ component: Component, _ inputs: [String: Tensor]) {
-        given.append((component, inputs))
+        runs.append((component, inputs))
     }
 
     func inputs(_ name: String, of component: Component) -> [Tensor] {
-        given.filter { $0.component == component }.compactMap { $0.inputs[name] }
+        runs.filter { $0.component == component }.compactMap { $0.inputs[name] }
     }
 }
 
@@ -99,7 +99,7 @@ struct XLPipelineTests {
     @Test func runsBothEncodersThenTheUNet() async throws {
         let backend = XLBackend()
         try await draw(backend, negative: "dog")
-        let order = await backend.given.map(\.component)
+        let order = await backend.runs.map(\.component)
         #expect(
             order == [.textEncoder, .textEncoder, .textEncoder2, .textEncoder2, .unet, .vaeDecoder])
     }

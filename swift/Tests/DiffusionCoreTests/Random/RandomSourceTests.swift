@@ -100,11 +100,11 @@ private func worst(
     }
 
     @Test func philoxGivesThePublishedAnswers() {
-        for known in fixture.philox {
+        for example in fixture.philox {
             let block = Philox.block(
-                counter: SIMD4(known.counter[0], known.counter[1], known.counter[2], known.counter[3]),
-                key: SIMD2(known.key[0], known.key[1]))
-            #expect([block.x, block.y, block.z, block.w] == known.answer)
+                counter: SIMD4(example.counter[0], example.counter[1], example.counter[2], example.counter[3]),
+                key: SIMD2(example.key[0], example.key[1]))
+            #expect([block.x, block.y, block.z, block.w] == example.answer)
         }
         #expect(fixture.philox.count == 3)
     }
