@@ -14,9 +14,14 @@ let package = Package(
         .executable(name: "coreml-sd-bench", targets: ["coreml-sd-bench"]),
     ],
     targets: [
+        // PNG, with Apple's Compression where it is.
+        .target(name: "ImageFiles", path: "swift/Sources/ImageFiles"),
+        // SHA-256, with Apple's CryptoKit where it is.
+        .target(name: "FileDigests", path: "swift/Sources/FileDigests"),
         // Everything that needs no runtime: builds and runs on every platform.
         .target(
             name: "DiffusionCore",
+            dependencies: ["ImageFiles", "FileDigests"],
             path: "swift/Sources/DiffusionCore",
             resources: [.copy("PrivacyInfo.xcprivacy")]
         ),
@@ -44,11 +49,20 @@ let package = Package(
         .executableTarget(
             name: "coreml-sd-bench", dependencies: ["Diffusion"],
             path: "swift/Sources/coreml-sd-bench"),
+        // What several test targets use.
+        .target(name: "DiffusionTestSupport", path: "swift/Tests/DiffusionTestSupport"),
         .testTarget(
-            name: "DiffusionCoreTests", dependencies: ["DiffusionCore"],
+            name: "ImageFilesTests", dependencies: ["ImageFiles", "DiffusionTestSupport"],
+            path: "swift/Tests/ImageFilesTests"),
+        .testTarget(
+            name: "FileDigestsTests", dependencies: ["FileDigests", "DiffusionTestSupport"],
+            path: "swift/Tests/FileDigestsTests"),
+        .testTarget(
+            name: "DiffusionCoreTests",
+            dependencies: ["DiffusionCore", "ImageFiles", "FileDigests", "DiffusionTestSupport"],
             path: "swift/Tests/DiffusionCoreTests"),
         .testTarget(
-            name: "LiteRTDiffusionTests", dependencies: ["LiteRTDiffusion"],
+            name: "LiteRTDiffusionTests", dependencies: ["LiteRTDiffusion", "DiffusionTestSupport"],
             path: "swift/Tests/LiteRTDiffusionTests"),
         // The view model of examples/ios, with the backend that needs no models.
         .testTarget(

@@ -1,4 +1,5 @@
 import DiffusionCore
+import DiffusionTestSupport
 import Foundation
 import Testing
 
@@ -17,7 +18,7 @@ struct DamagedFileTests {
     }
 
     func error(for content: Data) async throws -> DiffusionError? {
-        let file = ModelFile.of(try folder.file("Net.tflite", content))
+        let file = ModelFile.of(try folder.write("Net.tflite", content))
         do {
             await (try backend.load(file)).unload()
             return nil
@@ -123,49 +124,34 @@ struct TFLiteCheckTests {
         bytes += [4, 0, 4, 0]  // no fields
         put(4)
         #expect(bytes.count == tensor + 4)
-        let begun = ContinuousClock.now
+        let start = ContinuousClock.now
         #expect(!isSound(bytes))
-        #expect(ContinuousClock.now - begun < .seconds(10))
+        #expect(ContinuousClock.now - start < .seconds(10))
     }
 }
 
 @Suite("Damaged tables of a .tflite, from a seed")
 struct TFLiteFuzzTests {
-    /// The generator of Knuth's MMIX.
-    struct Numbers {
-        var state: UInt64
-
-        mutating func next(below bound: Int) -> Int {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return Int(state >> 33) % bound
-        }
-    }
-
-    /// `FUZZ_INPUTS` and `FUZZ_FIRST` as in DiffusionCore's tests.
-    private func variable(_ name: String, or fallback: Int) -> Int {
-        ProcessInfo.processInfo.environment[name].flatMap { Int($0) } ?? fallback
-    }
-
     @Test("are found sound or not, within the file and soon") func fuzz() throws {
         let files = try Golden.names.map { [UInt8](try Golden.named($0).file) }
-        let first = variable("FUZZ_FIRST", or: 0)
-        let count = max(1, variable("FUZZ_INPUTS", or: 2000) / 2)
+        let first = FuzzInputs.first
+        let count = max(1, FuzzInputs.count / 2)
         print("fuzz tflite: inputs \(first) to \(first + count - 1)")
         var refused = 0
         for number in first..<first + count {
-            var numbers = Numbers(state: UInt64(number) &* 0x9E37_79B9_7F4A_7C15 ^ 1)
-            var bytes = files[numbers.next(below: files.count)]
-            for _ in 0...numbers.next(below: 4) {
-                let place = numbers.next(below: bytes.count - 4) / 4 * 4
+            var noise = Noise(state: UInt64(number) &* 0x9E37_79B9_7F4A_7C15 ^ 1)
+            var bytes = files[noise.next(below: files.count)]
+            for _ in 0...noise.next(below: 4) {
+                let place = noise.next(below: bytes.count - 4) / 4 * 4
                 let odd: [UInt32] = [0, 1, 4, 0x7FFF_FFFF, 0x8000_0000, .max, .max - 3, UInt32(bytes.count), 0xFFFF]
-                let word = numbers.next(below: 3) == 0
-                    ? UInt32(truncatingIfNeeded: numbers.next(below: 1 << 31)) : odd[numbers.next(below: odd.count)]
+                let word = noise.next(below: 3) == 0
+                    ? UInt32(truncatingIfNeeded: noise.next(below: 1 << 31)) : odd[noise.next(below: odd.count)]
                 for index in 0..<4 { bytes[place + index] = UInt8(truncatingIfNeeded: word >> (8 * UInt32(index))) }
             }
-            if numbers.next(below: 10) == 0 { bytes.removeLast(numbers.next(below: bytes.count)) }
-            let begun = ContinuousClock.now
+            if noise.next(below: 10) == 0 { bytes.removeLast(noise.next(below: bytes.count)) }
+            let start = ContinuousClock.now
             refused += bytes.withUnsafeBytes(TFLiteCheck.isSound) ? 0 : 1
-            #expect(ContinuousClock.now - begun < .seconds(10), "input \(number)")
+            #expect(ContinuousClock.now - start < .seconds(10), "input \(number)")
         }
         #expect(refused > count / 4 && refused < count)
     }

@@ -1,4 +1,5 @@
 import DiffusionCore
+import DiffusionTestSupport
 import Foundation
 import Testing
 

@@ -1,4 +1,5 @@
 import DiffusionCore
+import DiffusionTestSupport
 import Foundation
 import Testing
 
@@ -37,7 +38,7 @@ struct LibraryTests {
     }
 
     @Test("is refused where it is no library") func notALibrary() throws {
-        let url = try folder.file("libLiteRt.so", Data("text".utf8))
+        let url = try folder.write("libLiteRt.so", Data("text".utf8))
         let said = reason { _ = try LiteRTBackend(library: url) }
         #expect(said?.contains("libLiteRt.so cannot be opened (") == true)
     }
@@ -72,7 +73,7 @@ struct LibraryCopyTests {
 
     init() throws {
         folder = try TemporaryFolder()
-        copy = try folder.file(
+        copy = try folder.write(
             "packages/ai_edge_litert/libLiteRt.so", Data(contentsOf: TestLibrary.url!))
     }
 
@@ -85,13 +86,13 @@ struct LibraryCopyTests {
 
     @Test("serves as well") func sound() throws {
         #expect(said() == nil)
-        _ = try folder.file("packages/ai_edge_litert-2.3.9.dist-info/METADATA", Data())
+        try folder.write("packages/ai_edge_litert-2.3.9.dist-info/METADATA", Data())
         #expect(said() == nil)
     }
 
     @Test("is refused where its wheel is of another version", arguments: ["2.2.0", "2.4.1", "2.30.0"])
     func wheel(version: String) throws {
-        _ = try folder.file("packages/ai_edge_litert-\(version).dist-info/METADATA", Data())
+        try folder.write("packages/ai_edge_litert-\(version).dist-info/METADATA", Data())
         #expect(said()?.contains("is LiteRT \(version), this package needs 2.3") == true)
     }
 
@@ -109,9 +110,7 @@ struct StubLibrary {
 
     /// Every name that is looked up, from the source itself.
     static func names() throws -> [String] {
-        var root = URL(fileURLWithPath: #filePath)
-        for _ in 0..<3 { root.deleteLastPathComponent() }
-        let folder = root.appendingPathComponent("Sources/LiteRTDiffusion/Library")
+        let folder = Fixtures.repository.appendingPathComponent("swift/Sources/LiteRTDiffusion/Library")
         let table = folder.appendingPathComponent("LiteRTLibrary.swift")
         let text = try String(contentsOf: table, encoding: .utf8)
         return text.matches(of: /"(LiteRt\w+)"/).map { String($0.1) }
@@ -119,7 +118,7 @@ struct StubLibrary {
 
     static func library(_ names: [String], in folder: TemporaryFolder) throws -> URL {
         let text = names.map { "int \($0)(void) { return 3; }\n" }.joined()
-        let source = try folder.file("stub.c", Data(text.utf8))
+        let source = try folder.write("stub.c", Data(text.utf8))
         // Each under a new name: what the loader has opened once, it gives again.
         let library = folder.url.appendingPathComponent("\(UUID().uuidString).so")
         let process = Process()

@@ -1,5 +1,6 @@
 #if os(Linux)
 import DiffusionCore
+import DiffusionTestSupport
 import Foundation
 import Testing
 
@@ -20,10 +21,10 @@ struct MemoryTests {
         weak var buffer: LiteRTBuffer?
         do {
             let found = try LibrarySearch.find(explicit: TestLibrary.url)
-            let made = try LiteRTEnvironment(found, accelerators: HardwareAccelerators.cpu)
+            let opened = try LiteRTEnvironment(found, accelerators: HardwareAccelerators.cpu)
             let url = try Golden.named("half").modelFile(in: folder).url
-            let compiled = try CompiledModel(LiteRTModel(url, in: made), accelerator: .cpu(threads: 1))
-            (environment, model, buffer) = (made, compiled.model, compiled.inputs[0])
+            let compiled = try CompiledModel(LiteRTModel(url, in: opened), accelerator: .cpu(threads: 1))
+            (environment, model, buffer) = (opened, compiled.model, compiled.inputs[0])
             #expect(environment != nil && model != nil && buffer != nil)
         }
         #expect(environment == nil && model == nil && buffer == nil)

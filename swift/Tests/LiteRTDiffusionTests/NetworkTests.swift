@@ -1,4 +1,5 @@
 import DiffusionCore
+import DiffusionTestSupport
 import Foundation
 import Testing
 
@@ -150,7 +151,7 @@ struct NetworkTests {
         await #expect(throws: DiffusionError.unusableFile(
             name: "Bad.tflite", reason: "it is no whole .tflite")
         ) {
-            try await backend.prewarm(.of(folder.file("Bad.tflite", Data("nonsense".utf8))))
+            try await backend.prewarm(.of(folder.write("Bad.tflite", Data("nonsense".utf8))))
         }
     }
 }

@@ -1,4 +1,5 @@
 import DiffusionCore
+import DiffusionTestSupport
 import Foundation
 import Testing
 
@@ -33,26 +34,6 @@ enum TestLibrary {
     }
 }
 
-/// A folder for one test, removed with it.
-final class TemporaryFolder: Sendable {
-    let url: URL
-
-    init() throws {
-        url = FileManager.default.temporaryDirectory.appendingPathComponent("litert-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-    }
-
-    deinit { try? FileManager.default.removeItem(at: url) }
-
-    func file(_ name: String, _ content: Data) throws -> URL {
-        let file = url.appendingPathComponent(name)
-        try FileManager.default.createDirectory(
-            at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
-        try content.write(to: file)
-        return file
-    }
-}
-
 /// A tiny network with what LiteRT gives for it in Python (scripts/fixtures/litert.py).
 struct Golden: Decodable {
     struct Array: Decodable {
@@ -79,16 +60,13 @@ struct Golden: Decodable {
     static let names = ["half", "lookup", "rounded", "two_outputs"]
 
     static func named(_ name: String) throws -> Golden {
-        var root = URL(fileURLWithPath: #filePath)
-        for _ in 0..<4 { root.deleteLastPathComponent() }
-        let file = root.appendingPathComponent("tests/fixtures/litert.json")
-        let all = try JSONDecoder().decode([String: Golden].self, from: Data(contentsOf: file))
+        let all = try Fixtures.load("litert", as: [String: Golden].self)
         return all[name]!
     }
 
     /// Its file on disk, as a bundle names it.
     func modelFile(in folder: TemporaryFolder, name: String = "Tiny.tflite") throws -> ModelFile {
-        .of(try folder.file(name, file))
+        .of(try folder.write(name, file))
     }
 }
 

@@ -64,7 +64,8 @@ enum PreviewBundle {
             inputs: tensors(interface.inputs), outputs: tensors(interface.outputs), files: [file])
     }
 
-    private static func interface(
+    /// Of fp32 tensors with these shapes.
+    static func interface(
         _ inputs: [String: [Int]], _ outputs: [String: [Int]]
     ) -> NetworkInterface {
         func infos(_ shapes: [String: [Int]]) -> [String: TensorInfo] {

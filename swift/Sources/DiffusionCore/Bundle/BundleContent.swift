@@ -1,3 +1,5 @@
+import FileDigests
+
 /// What the manifest says of all files at and below one path of a bundle.
 struct BundleContent {
     /// Bytes of all files together.

@@ -1,3 +1,4 @@
+import FileDigests
 import Foundation
 
 /// Compares files with what the manifest says of them.

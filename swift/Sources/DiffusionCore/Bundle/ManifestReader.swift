@@ -1,3 +1,4 @@
+import FileDigests
 import Foundation
 
 /// Reads manifest.json and refuses what makes no sense or points out of the bundle.

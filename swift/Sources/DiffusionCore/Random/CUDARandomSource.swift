@@ -15,16 +15,13 @@ public struct CUDARandomSource: RandomSource {
     }
 
     public mutating func normal(_ count: Int) -> [Float] {
-        precondition(count >= 0, "\(count) numbers asked for")
-        guard count > 0 else { return [] }
-        defer { calls &+= 1 }
-        return [Float](unsafeUninitializedCapacity: count) { out, filled in
-            for index in 0..<count {
+        defer { if count > 0 { calls &+= 1 } }
+        return [Float](normal: count) { numbers in
+            for index in numbers.indices {
                 let words = Philox.block(
                     counter: SIMD4(calls, 0, UInt32(truncatingIfNeeded: index), 0), key: SIMD2(seed, 0))
-                out[index] = normal(words.x, words.y)
+                numbers[index] = normal(words.x, words.y)
             }
-            filled = count
         }
     }
 

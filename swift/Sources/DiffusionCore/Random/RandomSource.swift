@@ -24,3 +24,16 @@ extension RandomSourceName {
         }
     }
 }
+
+extension [Float] {
+    /// As many numbers, which `fill` writes.
+    ///
+    /// - Precondition: `count` is not negative.
+    init(normal count: Int, _ fill: (UnsafeMutableBufferPointer<Float>) -> Void) {
+        precondition(count >= 0, "\(count) numbers asked for")
+        self.init(unsafeUninitializedCapacity: count) { numbers, filled in
+            fill(UnsafeMutableBufferPointer(rebasing: numbers[..<count]))
+            filled = count
+        }
+    }
+}

@@ -3,26 +3,23 @@ import Foundation
 /// `torch.randn(count, generator: torch.Generator().manual_seed(seed))` on an x86 CPU.
 ///
 /// torch has two ways: from 16 numbers on blocks of 16 by Box-Muller in fp32, below that one number
-/// after the other in double precision, with the second of each pair kept for a later short call.
+/// after the other in double precision, in pairs whose second waits for a later short call.
 public struct TorchRandomSource: RandomSource {
     private static let block = 16
 
-    private var twister: MersenneTwister
-    private var kept: Double?
+    private var normals: PairedNormals
 
     public init(seed: UInt32) {
-        twister = MersenneTwister(seed: seed)
+        normals = PairedNormals(seed: seed)
     }
 
     public mutating func normal(_ count: Int) -> [Float] {
-        precondition(count >= 0, "\(count) numbers asked for")
-        return [Float](unsafeUninitializedCapacity: count) { out, filled in
+        [Float](normal: count) { numbers in
             if count < Self.block {
-                for index in 0..<count { out[index] = Float(normal()) }
+                for index in numbers.indices { numbers[index] = Float(normals.next(Self.pair)) }
             } else {
-                fillInBlocks(UnsafeMutableBufferPointer(rebasing: out[..<count]))
+                fillInBlocks(numbers)
             }
-            filled = count
         }
     }
 
@@ -37,24 +34,19 @@ public struct TorchRandomSource: RandomSource {
         BoxMuller.transform(out, at: start)
     }
 
-    private mutating func normal() -> Double {
-        if let number = kept {
-            kept = nil
-            return number
-        }
-        let angle = 2 * Double.pi * uniformDouble()
-        let radius = (-2 * log1p(-uniformDouble())).squareRoot()
-        kept = radius * sin(angle)
-        return radius * cos(angle)
+    private static func pair(_ twister: inout MersenneTwister) -> (first: Double, second: Double) {
+        let angle = 2 * Double.pi * uniformDouble(&twister)
+        let radius = (-2 * log1p(-uniformDouble(&twister))).squareRoot()
+        return (radius * cos(angle), radius * sin(angle))
     }
 
     /// 24 random bits, from 0 up to but without 1.
     private mutating func uniformFloat() -> Float {
-        Float(twister.bits() & 0xff_ffff) * 0x1p-24
+        Float(normals.twister.bits() & 0xff_ffff) * 0x1p-24
     }
 
     /// 53 random bits, from 0 up to but without 1.
-    private mutating func uniformDouble() -> Double {
+    private static func uniformDouble(_ twister: inout MersenneTwister) -> Double {
         let high = UInt64(twister.bits())
         let low = UInt64(twister.bits())
         return Double((high << 32 | low) & 0x1f_ffff_ffff_ffff) * 0x1p-53

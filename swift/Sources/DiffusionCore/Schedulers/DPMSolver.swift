@@ -35,8 +35,7 @@ struct DPMSolver: Scheduler {
     ) -> [Float] {
         let now = Shares(sigma: sigmas[step])
         let next = Shares(sigma: sigmas[step + 1])
-        let weights = now.clean(type)
-        let clean = WeightedSum.of(weights.latent, latent, weights.prediction, prediction)
+        let clean = now.clean(type, latent, prediction)
         defer { before = clean }
         let growth = next.picture * (1 - sigmas[step + 1] / sigmas[step])
         guard let before, !(endsInFirstOrder && step == timesteps.count - 1) else {
@@ -59,7 +58,6 @@ struct DPMSolver: Scheduler {
     }
 
     func addNoise(to clean: [Float], noise: [Float], step: Int) -> [Float] {
-        let shares = Shares(sigma: sigmas[step])
-        return WeightedSum.of(shares.picture, clean, shares.noise, noise)
+        Shares(sigma: sigmas[step]).mix.of(clean, noise)
     }
 }

@@ -28,6 +28,10 @@ struct OneStepScheduler: Scheduler {
     struct Mix: Sendable {
         var clean: Double
         var noise: Double
+
+        func of(_ clean: [Float], _ fresh: [Float]) -> [Float] {
+            WeightedSum.of(self.clean, clean, noise, fresh)
+        }
     }
 
     func inputScale(step: Int) -> Float { Float(moves[step].inputScale) }
@@ -42,7 +46,7 @@ struct OneStepScheduler: Scheduler {
     }
 
     func addNoise(to clean: [Float], noise: [Float], step: Int) -> [Float] {
-        WeightedSum.of(moves[step].mix.clean, clean, moves[step].mix.noise, noise)
+        moves[step].mix.of(clean, noise)
     }
 
     private func sum(_ latent: [Float], _ prediction: [Float], _ move: Move) -> [Float] {
@@ -86,6 +90,12 @@ struct Shares: Sendable {
         case .velocity: (picture, -noise)
         case .sample: (0, 1)
         }
+    }
+
+    /// The clean latent itself.
+    func clean(_ type: PredictionType, _ latent: [Float], _ prediction: [Float]) -> [Float] {
+        let weights = clean(type)
+        return WeightedSum.of(weights.latent, latent, weights.prediction, prediction)
     }
 
     /// The noise in the latent as weights of latent and prediction.

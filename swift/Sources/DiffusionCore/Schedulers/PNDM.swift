@@ -45,8 +45,7 @@ struct PNDM: Scheduler {
     }
 
     func addNoise(to clean: [Float], noise: [Float], step: Int) -> [Float] {
-        let shares = Shares(alpha: schedule.alphas[indices[step]])
-        return WeightedSum.of(shares.picture, clean, shares.noise, noise)
+        Shares(alpha: schedule.alphas[indices[step]]).mix.of(clean, noise)
     }
 
     /// Weights of one to four predictions, the newest last.

@@ -36,8 +36,7 @@ struct UniPC: Scheduler {
     mutating func step(
         _ latent: [Float], prediction: [Float], step: Int, noise: (Int) -> [Float]
     ) -> [Float] {
-        let weights = Shares(sigma: sigmas[step]).clean(type)
-        let clean = WeightedSum.of(weights.latent, latent, weights.prediction, prediction)
+        let clean = Shares(sigma: sigmas[step]).clean(type, latent, prediction)
         let corrected = corrected(clean, step: step) ?? latent
         cleans = cleans.suffix(order - 1) + [clean]
         let highest = lowersFinalOrder ? min(order, timesteps.count - step) : order
@@ -47,8 +46,7 @@ struct UniPC: Scheduler {
     }
 
     func addNoise(to clean: [Float], noise: [Float], step: Int) -> [Float] {
-        let shares = Shares(sigma: sigmas[step])
-        return WeightedSum.of(shares.picture, clean, shares.noise, noise)
+        Shares(sigma: sigmas[step]).mix.of(clean, noise)
     }
 
     /// The latent of this step again, now that its clean latent is known; nil where that is left out.

@@ -58,23 +58,26 @@ struct FlatTable {
     }
 
     func tables(_ field: Int) throws(Damage) -> [FlatTable] {
-        let places = try vector(field, elementSize: 4)
-        try allowance.take(places.count)
-        var tables: [FlatTable] = []
-        for place in stride(from: places.lowerBound, to: places.upperBound, by: 4) {
-            tables.append(try FlatTable(bytes, at: Self.target(bytes, at: place), allowance))
+        try elements(of: field) { place throws(Damage) in
+            try FlatTable(bytes, at: Self.target(bytes, at: place), allowance)
         }
-        return tables
     }
 
     func integers(_ field: Int) throws(Damage) -> [Int] {
+        try elements(of: field) { place throws(Damage) in try Int(Self.load(Int32.self, bytes, place)) }
+    }
+
+    /// What `read` makes of the place of each element of four bytes.
+    private func elements<Element>(
+        of field: Int, _ read: (Int) throws(Damage) -> Element
+    ) throws(Damage) -> [Element] {
         let places = try vector(field, elementSize: 4)
         try allowance.take(places.count)
-        var integers: [Int] = []
+        var elements: [Element] = []
         for place in stride(from: places.lowerBound, to: places.upperBound, by: 4) {
-            integers.append(Int(try Self.load(Int32.self, bytes, place)))
+            elements.append(try read(place))
         }
-        return integers
+        return elements
     }
 
     /// Check a string: it ends with a zero.

@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Foundation
 
 @testable import DiffusionCore
@@ -70,8 +71,8 @@ struct AppleFixture {
         folder = try TemporaryFolder()
         let prefix = subfolder.isEmpty ? "" : subfolder + "/"
         for name in networks.keys {
-            try folder.write(prefix + name + "/weights/weight.bin", BundleFixtures.pattern(100))
-            try folder.write(prefix + name + "/model.mil", BundleFixtures.pattern(20))
+            try folder.write(prefix + name + "/weights/weight.bin", Fixtures.pattern(100))
+            try folder.write(prefix + name + "/model.mil", Fixtures.pattern(20))
         }
         try folder.write(prefix + "vocab.json", #"{"a":0,"<|startoftext|>":7,"<|endoftext|>":9}"#)
         try folder.write(prefix + "merges.txt", "#version: 0.2\n")

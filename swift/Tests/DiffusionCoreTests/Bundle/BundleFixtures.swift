@@ -1,43 +1,15 @@
+import DiffusionTestSupport
+import FileDigests
 import Foundation
-import Testing
 
 @testable import DiffusionCore
 
 /// Files that both languages read.
 enum BundleFixtures {
-    static let folder = URL(fileURLWithPath: #filePath)
-        .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        .deletingLastPathComponent().deletingLastPathComponent()
-        .appendingPathComponent("tests/fixtures")
-
     /// The manifest of a converted demo model.
     static func demoManifest() throws -> Data {
-        try Data(contentsOf: folder.appendingPathComponent("manifest-demo.json"))
+        try Data(contentsOf: Fixtures.folder.appendingPathComponent("manifest-demo.json"))
     }
-
-    /// Byte i is (7 i + 3) mod 251, as in scripts/fixtures/sha256.py.
-    static func pattern(_ length: Int) -> [UInt8] { (0..<length).map { UInt8((7 * $0 + 3) % 251) } }
-}
-
-/// A folder that goes away with the test.
-final class TemporaryFolder: Sendable {
-    let url: URL
-
-    init() throws {
-        url = FileManager.default.temporaryDirectory.appendingPathComponent("bundle-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-    }
-
-    deinit { try? FileManager.default.removeItem(at: url) }
-
-    func write(_ path: String, _ bytes: [UInt8]) throws {
-        let file = url.appendingPathComponent(path)
-        try FileManager.default.createDirectory(
-            at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
-        try Data(bytes).write(to: file)
-    }
-
-    func write(_ path: String, _ text: String) throws { try write(path, Array(text.utf8)) }
 }
 
 /// A small bundle on disk: a text encoder, a UNet in two chunks for Core ML and whole for TFLite.
@@ -50,10 +22,10 @@ struct SmallBundle {
         folder = try TemporaryFolder()
         let contents: [String: [UInt8]] = [
             "TextEncoder.mlpackage/Manifest.json": Array("{}".utf8),
-            "TextEncoder.mlpackage/Data/weight.bin": BundleFixtures.pattern(3000),
-            "UnetChunk1.mlpackage/Data/weight.bin": BundleFixtures.pattern(5000),
-            "UnetChunk2.mlpackage/Data/weight.bin": BundleFixtures.pattern(7000),
-            "Unet.tflite": BundleFixtures.pattern(12000),
+            "TextEncoder.mlpackage/Data/weight.bin": Fixtures.pattern(3000),
+            "UnetChunk1.mlpackage/Data/weight.bin": Fixtures.pattern(5000),
+            "UnetChunk2.mlpackage/Data/weight.bin": Fixtures.pattern(7000),
+            "Unet.tflite": Fixtures.pattern(12000),
             "vocab.json": Array("{}".utf8), "merges.txt": Array("#version: 0.2\n".utf8),
         ]
         for (path, bytes) in contents { try folder.write(path, bytes) }

@@ -1,3 +1,5 @@
+import DiffusionTestSupport
+import FileDigests
 import Foundation
 
 @testable import DiffusionCore
@@ -31,10 +33,7 @@ struct BundleRule: Decodable, Sendable {
     /// What the error's one line holds.
     var names: String
 
-    static let all: [String: BundleRule] = {
-        let url = BundleFixtures.folder.appendingPathComponent("bundle_rules.json")
-        return (try? JSONDecoder().decode([String: BundleRule].self, from: Data(contentsOf: url))) ?? [:]
-    }()
+    static let all: [String: BundleRule] = (try? Fixtures.load("bundle_rules")) ?? [:]
 
     static func named(_ kind: String) -> [String] { all.keys.filter { $0.hasPrefix(kind) }.sorted() }
 

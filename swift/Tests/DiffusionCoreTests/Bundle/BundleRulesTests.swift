@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Foundation
 import Testing
 
@@ -15,11 +16,11 @@ struct BundleRulesTests {
         }
     }
 
-    private func check(_ rule: BundleRule, _ told: String?) {
-        #expect((told != nil) == rule.refused, "\(told ?? "opened")")
-        guard let told, rule.refused else { return }
-        #expect(rule.names.isEmpty || told.contains(rule.names), "\(told)")
-        #expect(!told.contains("\n") && told.count < 500)
+    private func check(_ rule: BundleRule, _ message: String?) {
+        #expect((message != nil) == rule.refused, "\(message ?? "opened")")
+        guard let message, rule.refused else { return }
+        #expect(rule.names.isEmpty || message.contains(rule.names), "\(message)")
+        #expect(!message.contains("\n") && message.count < 500)
     }
 
     private func refusal(of manifest: Data) throws -> String? {
@@ -71,8 +72,7 @@ struct LimitsTests {
             "file_bytes": Double(Limits.fileBytes), "text_bytes": Double(Limits.textBytes),
             "program_bytes": Double(Limits.programBytes), "nesting": Double(Limits.nesting),
         ]
-        let url = BundleFixtures.folder.appendingPathComponent("limits.json")
-        #expect(try JSONDecoder().decode([String: Double].self, from: Data(contentsOf: url)) == here)
+        #expect(try Fixtures.load("limits", as: [String: Double].self) == here)
     }
 
     @Test("count the numbers of a shape", arguments: [

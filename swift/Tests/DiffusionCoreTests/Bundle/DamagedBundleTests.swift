@@ -1,3 +1,5 @@
+import DiffusionTestSupport
+import FileDigests
 import Foundation
 import Testing
 
@@ -106,7 +108,7 @@ struct DamagedBundleTests {
     @Test("with one byte changed", arguments: [0, 2500, 4999])
     func oneByte(at index: Int) throws {
         let name = "UnetChunk1.mlpackage/Data/weight.bin"
-        var bytes = BundleFixtures.pattern(5000)
+        var bytes = Fixtures.pattern(5000)
         bytes[index] ^= 1
         try small.folder.write(name, bytes)
         #expect(refusal(.checksums) == .corruptedFile(name: name))
@@ -119,7 +121,7 @@ struct DamagedBundleTests {
     @Test func withAFileCutOffOrGrown() throws {
         for length in [4999, 5001] {
             try small.folder.write(
-                "UnetChunk1.mlpackage/Data/weight.bin", BundleFixtures.pattern(length))
+                "UnetChunk1.mlpackage/Data/weight.bin", Fixtures.pattern(length))
             #expect(refusal(.sizes) == .corruptedFile(name: "UnetChunk1.mlpackage/Data/weight.bin"))
         }
     }
@@ -141,7 +143,7 @@ struct DamagedBundleTests {
 
     @Test func withALinkThatLeadsOut() throws {
         let outside = try TemporaryFolder()
-        try outside.write("weight.bin", BundleFixtures.pattern(5000))
+        try outside.write("weight.bin", Fixtures.pattern(5000))
         let inside = small.url.appendingPathComponent("UnetChunk1.mlpackage/Data/weight.bin")
         try FileManager.default.removeItem(at: inside)
         try FileManager.default.createSymbolicLink(

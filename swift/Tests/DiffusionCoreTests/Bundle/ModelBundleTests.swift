@@ -1,3 +1,4 @@
+import FileDigests
 import Foundation
 import Testing
 

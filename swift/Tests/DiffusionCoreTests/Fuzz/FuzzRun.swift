@@ -1,16 +1,13 @@
+import DiffusionTestSupport
 import Foundation
 
 @testable import DiffusionCore
 
-/// How many damaged inputs each fuzz test tries, and which.
+/// One kind of damaged inputs; ``FuzzInputs`` says how many and which.
 ///
-/// `FUZZ_INPUTS` says how many in all, `FUZZ_FIRST` the number of the first: the same number is the
-/// same input. A trap ends the process, so the number is written down before each input, to a file
+/// A trap ends the process, so the number of an input is written down before it is tried, to a file
 /// that the test names as it begins.
 struct FuzzRun {
-    static let inputs = ProcessInfo.processInfo.environment["FUZZ_INPUTS"].flatMap { Int($0) } ?? 2000
-    static let first = ProcessInfo.processInfo.environment["FUZZ_FIRST"].flatMap { Int($0) } ?? 0
-
     let name: String
     /// Of 100 inputs.
     let share: Int
@@ -19,12 +16,12 @@ struct FuzzRun {
     func callAsFunction(_ body: (inout Noise) throws -> Void) throws {
         let note = FileManager.default.temporaryDirectory.appendingPathComponent(
             "fuzz-\(name)-\(ProcessInfo.processInfo.processIdentifier).txt")
-        let count = max(1, Self.inputs * share / 100)
-        print("fuzz \(name): inputs \(Self.first) to \(Self.first + count - 1); \(note.path) names the last")
+        let count = max(1, FuzzInputs.count * share / 100)
+        print("fuzz \(name): inputs \(FuzzInputs.first) to \(FuzzInputs.first + count - 1); \(note.path) names the last")
         try Data().write(to: note)
         let file = try FileHandle(forWritingTo: note)
         defer { try? file.close() }
-        for number in Self.first..<Self.first + count {
+        for number in FuzzInputs.first..<FuzzInputs.first + count {
             try file.seek(toOffset: 0)
             try file.write(contentsOf: Data("\(number)\n".utf8))
             var noise = Noise(state: UInt64(number) &* 0x9E37_79B9_7F4A_7C15 ^ 0x5851_F42D_4C95_7F2D)

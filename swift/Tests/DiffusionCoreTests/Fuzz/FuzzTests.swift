@@ -1,14 +1,16 @@
+import DiffusionTestSupport
 import Foundation
 import Testing
 
 @testable import DiffusionCore
+@testable import ImageFiles
 
 /// A trap ends the test process: that is how a fault shows. See ``FuzzRun`` for how to find it.
 @Suite("Damaged input is used or refused, never a trap", .serialized)
 struct FuzzTests {
     /// Neither all manifests nor none are refused: both ways are tried.
     private func expectBoth(_ opened: Int, share: Int) {
-        let all = FuzzRun.inputs * share / 100
+        let all = FuzzInputs.count * share / 100
         guard all >= 100 else { return }
         #expect(opened > all / 20 && opened < all - all / 20, "\(opened) of \(all) opened")
     }

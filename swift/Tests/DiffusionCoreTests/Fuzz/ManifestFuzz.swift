@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Foundation
 
 @testable import DiffusionCore

@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Foundation
 import Testing
 
@@ -17,9 +18,7 @@ struct LatentPreviewTests {
     private let latent: Tensor
 
     init() throws {
-        let url = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-            .appendingPathComponent("../../../../tests/fixtures/latent_preview.json").standardizedFileURL
-        fixture = try JSONDecoder().decode(Fixture.self, from: Data(contentsOf: url))
+        fixture = try Fixtures.load("latent_preview")
         latent = Tensor(shape: [1, 4] + fixture.size, values: fixture.latent)
     }
 

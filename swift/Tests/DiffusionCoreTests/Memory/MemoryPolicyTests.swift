@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Foundation
 import Testing
 

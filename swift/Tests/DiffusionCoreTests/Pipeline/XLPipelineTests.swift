@@ -7,7 +7,7 @@ import Testing
 private actor XLBackend: ModelBackend {
     nonisolated let name = "xl"
     nonisolated let target = Target.coreml
-    private(set) var given: [(component: Component, inputs: [String: Tensor])] = []
+    private(set) var runs: [(component: Component, inputs: [String: Tensor])] = []
 
     func load(_ file: ModelFile) async throws -> any Network { XLNetwork(file: file, backend: self) }
 
@@ -18,11 +18,11 @@ private actor XLBackend: ModelBackend {
     }
 
     fileprivate func note(_ component: Component, _ inputs: [String: Tensor]) {
-        given.append((component, inputs))
+        runs.append((component, inputs))
     }
 
     func inputs(_ name: String, of component: Component) -> [Tensor] {
-        given.filter { $0.component == component }.compactMap { $0.inputs[name] }
+        runs.filter { $0.component == component }.compactMap { $0.inputs[name] }
     }
 }
 
@@ -51,16 +51,16 @@ private struct XLNetwork: Network {
 
 private enum XLBundle {
     static let interfaces: [Component: NetworkInterface] = [
-        .textEncoder: interface(
+        .textEncoder: PreviewBundle.interface(
             ["input_ids": [1, 16]], ["hidden_embeds": [1, 16, 3], "pooled_outputs": [1, 3]]),
-        .textEncoder2: interface(
+        .textEncoder2: PreviewBundle.interface(
             ["input_ids": [1, 16]], ["hidden_embeds": [1, 16, 5], "pooled_outputs": [1, 4]]),
-        .unet: interface(
+        .unet: PreviewBundle.interface(
             [
                 "sample": [2, 4, 8, 8], "timestep": [2], "encoder_hidden_states": [2, 8, 1, 16],
                 "time_ids": [2, 6], "text_embeds": [2, 4],
             ], ["noise_pred": [2, 4, 8, 8]]),
-        .vaeDecoder: interface(["z": [1, 4, 8, 8]], ["image": [1, 3, 64, 64]]),
+        .vaeDecoder: PreviewBundle.interface(["z": [1, 4, 8, 8]], ["image": [1, 3, 64, 64]]),
     ]
 
     static func pipeline(_ backend: XLBackend, zeros: Bool = true) -> DiffusionPipeline {
@@ -81,15 +81,6 @@ private enum XLBundle {
             bundle: ModelBundle(url: URL(fileURLWithPath: "/xl"), manifest: manifest),
             backend: backend, memoryPolicy: .stageByStage, tokenizer: PreviewBundle.tokenizer)
     }
-
-    private static func interface(
-        _ inputs: [String: [Int]], _ outputs: [String: [Int]]
-    ) -> NetworkInterface {
-        func infos(_ shapes: [String: [Int]]) -> [String: TensorInfo] {
-            shapes.mapValues { TensorInfo(shape: $0, dtype: .float32) }
-        }
-        return NetworkInterface(inputs: infos(inputs), outputs: infos(outputs))
-    }
 }
 
 @Suite("A pipeline of Stable Diffusion XL")
@@ -108,7 +99,7 @@ struct XLPipelineTests {
     @Test func runsBothEncodersThenTheUNet() async throws {
         let backend = XLBackend()
         try await draw(backend, negative: "dog")
-        let order = await backend.given.map(\.component)
+        let order = await backend.runs.map(\.component)
         #expect(
             order == [.textEncoder, .textEncoder, .textEncoder2, .textEncoder2, .unet, .vaeDecoder])
     }

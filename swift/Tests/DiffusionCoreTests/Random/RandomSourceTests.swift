@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Testing
 
 @testable import DiffusionCore
@@ -62,7 +63,7 @@ private func worst(
     private let fixture: NoiseFixture
 
     init() throws {
-        fixture = try MathFixture.load("noise")
+        fixture = try Fixtures.load("noise")
     }
 
     private func drawn(_ name: RandomSourceName) -> [NoiseFixture.Drawn] {
@@ -99,11 +100,11 @@ private func worst(
     }
 
     @Test func philoxGivesThePublishedAnswers() {
-        for known in fixture.philox {
+        for example in fixture.philox {
             let block = Philox.block(
-                counter: SIMD4(known.counter[0], known.counter[1], known.counter[2], known.counter[3]),
-                key: SIMD2(known.key[0], known.key[1]))
-            #expect([block.x, block.y, block.z, block.w] == known.answer)
+                counter: SIMD4(example.counter[0], example.counter[1], example.counter[2], example.counter[3]),
+                key: SIMD2(example.key[0], example.key[1]))
+            #expect([block.x, block.y, block.z, block.w] == example.answer)
         }
         #expect(fixture.philox.count == 3)
     }
@@ -128,4 +129,13 @@ private func worst(
         #expect(source.normal(0).isEmpty)
         #expect(source.normal(20) == copy.normal(20))
     }
+}
+
+/// How many fp32 numbers lie between two.
+private func ulps(_ a: Float, _ b: Float) -> Int {
+    func position(_ x: Float) -> Int {
+        let bits = Int(x.bitPattern & 0x7fff_ffff)
+        return x.sign == .minus ? -bits : bits
+    }
+    return abs(position(a) - position(b))
 }

@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Testing
 
 @testable import DiffusionCore
@@ -50,7 +51,7 @@ struct SchedulerFixture: Decodable {
         var begin: Int
     }
 
-    static func load() throws -> SchedulerFixture { try MathFixture.load("schedulers") }
+    static func load() throws -> SchedulerFixture { try Fixtures.load("schedulers") }
 
     func config(_ name: String, _ settings: [String: JSONValue] = [:]) throws -> SchedulerConfig {
         guard case .object(let table) = configs[name] else {

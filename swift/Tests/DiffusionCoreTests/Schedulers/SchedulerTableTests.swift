@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Testing
 
 @testable import DiffusionCore
@@ -9,7 +10,7 @@ import Testing
     private let fixture: SchedulerFixture
 
     init() throws {
-        table = try MathFixture.load("scheduler_table")
+        table = try Fixtures.load("scheduler_table")
         fixture = try SchedulerFixture.load()
     }
 
@@ -28,10 +29,10 @@ import Testing
         for pair in table.pairs where pair.name == name {
             for run in pair.runs ?? [] {
                 let scheduler = try scheduler(pair, steps: run.steps)
-                let told = Comment(rawValue: "\(name.rawValue), \(pair.config), \(run.steps) steps")
-                #expect(relativeError(scheduler.timesteps, run.timesteps) <= 1e-6, told)
+                let comment = Comment(rawValue: "\(name.rawValue), \(pair.config), \(run.steps) steps")
+                #expect(relativeError(scheduler.timesteps, run.timesteps) <= 1e-6, comment)
                 let last = fixture.trail(scheduler, seed: table.seed).last ?? []
-                #expect(relativeError(last, run.last) <= 1e-5, told)
+                #expect(relativeError(last, run.last) <= 1e-5, comment)
             }
         }
     }
@@ -40,13 +41,13 @@ import Testing
     func whatIsRefusedNamesTheSameKey(name: SchedulerName) throws {
         for pair in table.pairs where pair.name == name {
             guard let key = pair.refused else { continue }
-            let told = Comment(rawValue: "\(name.rawValue), \(pair.config)")
-            let error = #expect(throws: DiffusionError.self, told) { try scheduler(pair, steps: 5) }
+            let comment = Comment(rawValue: "\(name.rawValue), \(pair.config)")
+            let error = #expect(throws: DiffusionError.self, comment) { try scheduler(pair, steps: 5) }
             guard case .unsupportedScheduler(let reason) = error else {
-                Issue.record("\(told): \(String(describing: error))")
+                Issue.record("\(comment): \(String(describing: error))")
                 continue
             }
-            #expect(reason.hasPrefix("scheduler \(name.rawValue): the model's \(key) "), told)
+            #expect(reason.hasPrefix("scheduler \(name.rawValue): the model's \(key) "), comment)
         }
     }
 

@@ -1,3 +1,4 @@
+import DiffusionTestSupport
 import Foundation
 import Testing
 
@@ -30,9 +31,7 @@ struct TokenizerFixture: Decodable {
         }
     }
 
-    static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-        .appendingPathComponent("../../../..").standardizedFileURL
-    static let demoFolder = repository.appendingPathComponent("coreml_sd/models/demo/tokenizer")
+    static let demoFolder = Fixtures.repository.appendingPathComponent("coreml_sd/models/demo/tokenizer")
 
     /// Where `scripts/clip_vocabulary` puts OpenAI CLIP's vocabulary.
     static let clipFolder: URL = {
@@ -48,10 +47,7 @@ struct TokenizerFixture: Decodable {
         FileManager.default.fileExists(atPath: clipFolder.appendingPathComponent("vocab.json").path)
     }
 
-    static func read(_ name: String) throws -> TokenizerFixture {
-        let url = repository.appendingPathComponent("tests/fixtures/\(name).json")
-        return try JSONDecoder().decode(Self.self, from: Data(contentsOf: url))
-    }
+    static func read(_ name: String) throws -> TokenizerFixture { try Fixtures.load(name) }
 
     /// The prompts of both vocabularies.
     static func prompts() throws -> [String] {

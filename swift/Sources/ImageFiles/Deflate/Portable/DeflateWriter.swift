@@ -1,4 +1,4 @@
-/// Packs bytes into a zlib stream (RFC 1950 and 1951).
+/// Packs bytes into a DEFLATE stream (RFC 1951).
 struct DeflateWriter {
     /// Tokens of a block; each block has its own codes.
     private static let blockTokens = 16384
@@ -7,14 +7,9 @@ struct DeflateWriter {
     private var buffer: UInt64 = 0
     private var bufferedBits = 0
 
-    static func zlib(_ bytes: [UInt8]) -> [UInt8] {
+    static func deflate(_ bytes: [UInt8]) -> [UInt8] {
         var writer = DeflateWriter()
-        writer.output = [0x78, 0x9C]
         writer.writeBlocks(bytes)
-        let sum = Adler32.of(bytes)
-        for shift in [24, 16, 8, 0] as [UInt32] {
-            writer.output.append(UInt8(truncatingIfNeeded: sum >> shift))
-        }
         return writer.output
     }
 

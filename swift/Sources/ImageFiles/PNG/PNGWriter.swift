@@ -1,21 +1,22 @@
-import Foundation
-
-/// Writes 8-bit RGB as PNG.
-enum PNGWriter {
+/// Writes 8-bit RGB as PNG, the same chunks on every platform.
+///
+/// Not by ImageIO, which takes texts under a dozen keys of its own only, and gives pixels through
+/// colour spaces and premultiplied alpha. Apple's Compression does the packing.
+package enum PNGWriter {
     static let signature: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
 
-    static func png(_ picture: Picture, metadata: [String: String]) -> Data {
+    /// - Parameter texts: to go with the pixels; those whose key PNG cannot hold are left out.
+    package static func png(_ image: RGBImage, texts: [String: String]) -> [UInt8] {
         var file = signature
-        let header =
-            bigEndian(picture.size.width) + bigEndian(picture.size.height) + [8, 2, 0, 0, 0]
+        let header = bigEndian(image.width) + bigEndian(image.height) + [8, 2, 0, 0, 0]
         append("IHDR", header, to: &file)
-        for (key, value) in metadata.sorted(by: { $0.key < $1.key }) {
+        for (key, value) in texts.sorted(by: { $0.key < $1.key }) {
             guard let content = text(key: key, value: value) else { continue }
             append("iTXt", content, to: &file)
         }
-        append("IDAT", DeflateWriter.zlib(filtered(picture)), to: &file)
+        append("IDAT", Zlib.pack(filtered(image)), to: &file)
         append("IEND", [], to: &file)
-        return Data(file)
+        return file
     }
 
     /// Uncompressed, without a language. nil for a key that PNG cannot hold.
@@ -28,23 +29,23 @@ enum PNGWriter {
         return letters + [0, 0, 0, 0, 0] + Array(value.utf8)
     }
 
-    private static func append(_ type: String, _ content: [UInt8], to file: inout [UInt8]) {
+    static func append(_ type: String, _ content: [UInt8], to file: inout [UInt8]) {
         let body = Array(type.utf8) + content
-        file += bigEndian(content.count) + body + bigEndian(Int(CRC32.of(body)))
+        file += bigEndian(content.count) + body + CRC32.of(body).bigEndianBytes
     }
 
-    private static func bigEndian(_ value: Int) -> [UInt8] {
-        [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: value >> $0) }
+    static func bigEndian(_ value: Int) -> [UInt8] {
+        UInt32(truncatingIfNeeded: value).bigEndianBytes
     }
 
     /// Each row with the filter that leaves the smallest numbers, as the PNG specification advises.
-    private static func filtered(_ picture: Picture) -> [UInt8] {
-        let stride = 3 * picture.size.width
+    private static func filtered(_ image: RGBImage) -> [UInt8] {
+        let stride = 3 * image.width
         var result: [UInt8] = []
-        result.reserveCapacity(picture.rgb.count + picture.size.height)
+        result.reserveCapacity(image.rgb.count + image.height)
         var above = [UInt8](repeating: 0, count: stride)[...]
-        for y in 0..<picture.size.height {
-            let row = picture.rgb[y * stride..<(y + 1) * stride]
+        for y in 0..<image.height {
+            let row = image.rgb[y * stride..<(y + 1) * stride]
             var best: (cost: Int, filter: PNGFilter, bytes: [UInt8])?
             for filter in PNGFilter.allCases {
                 let bytes = filter.apply(to: row, above: above, pixelBytes: 3)

@@ -45,29 +45,29 @@ struct DeflateMatcher {
         var tokens: [DeflateToken] = []
         tokens.reserveCapacity(bytes.count / 2)
         var position = 0
-        var held = Match()  // at the byte before `position`
-        var isHolding = false
+        var pending = Match()  // at the byte before `position`
+        var isPending = false
         while position < bytes.count {
-            let found =
-                held.length < Self.lazyLength
-                ? longestMatch(at: position, longerThan: held.length) : Match()
+            let match =
+                pending.length < Self.lazyLength
+                ? longestMatch(at: position, longerThan: pending.length) : Match()
             insert(position)
-            if isHolding, held.length >= DeflateFormat.shortestMatch, found.length <= held.length {
+            if isPending, pending.length >= DeflateFormat.shortestMatch, match.length <= pending.length {
                 tokens.append(
-                    DeflateToken(value: UInt16(held.length), distance: UInt16(held.distance)))
-                let end = position - 1 + held.length
+                    DeflateToken(value: UInt16(pending.length), distance: UInt16(pending.distance)))
+                let end = position - 1 + pending.length
                 for place in (position + 1)..<max(position + 1, end) { insert(place) }
                 position = end
-                held = Match()
-                isHolding = false
+                pending = Match()
+                isPending = false
             } else {
-                if isHolding { tokens.append(.literal(bytes[position - 1])) }
-                held = found
-                isHolding = true
+                if isPending { tokens.append(.literal(bytes[position - 1])) }
+                pending = match
+                isPending = true
                 position += 1
             }
         }
-        if isHolding { tokens.append(.literal(bytes[position - 1])) }
+        if isPending { tokens.append(.literal(bytes[position - 1])) }
         return tokens
     }
 

@@ -1,36 +1,32 @@
 import Foundation
 
-#if canImport(CryptoKit)
-import CryptoKit
-#endif
-
 /// SHA-256 of bytes and files, in hex: the system's where it has one.
-enum SHA256Digest {
+package enum SHA256Digest {
     /// Bytes that are read at a time.
     static let chunk = 1 << 20
 
-    static func hex(of bytes: [UInt8]) -> String {
-        var hasher = Hasher()
+    package static func hex(of bytes: [UInt8]) -> String {
+        var hasher = SystemSHA256()
         bytes.withUnsafeBytes { hasher.update($0) }
-        return hasher.hex()
+        return hex(hasher.digest())
     }
 
     /// Read a file piece by piece, in constant memory.
     ///
     /// - Parameter read: told the bytes of each piece.
     /// - Throws: what opening and reading throw; `CancellationError` between pieces.
-    static func hex(ofFile url: URL, read: (Int) -> Void = { _ in }) throws -> String {
+    package static func hex(ofFile url: URL, read: (Int) -> Void = { _ in }) throws -> String {
         let file = try FileHandle(forReadingFrom: url)
         defer { try? file.close() }
-        var hasher = Hasher()
+        var hasher = SystemSHA256()
         while let count = try update(&hasher, from: file) {
             read(count)
             try Task.checkCancellation()
         }
-        return hasher.hex()
+        return hex(hasher.digest())
     }
 
-    private static func update(_ hasher: inout Hasher, from file: FileHandle) throws -> Int? {
+    private static func update(_ hasher: inout SystemSHA256, from file: FileHandle) throws -> Int? {
         try pooled {
             guard let data = try file.read(upToCount: chunk), !data.isEmpty else { return nil }
             data.withUnsafeBytes { hasher.update($0) }
@@ -47,20 +43,8 @@ enum SHA256Digest {
         #endif
     }
 
-    #if canImport(CryptoKit)
-    private struct Hasher {
-        private var state = SHA256()
-
-        mutating func update(_ bytes: UnsafeRawBufferPointer) { state.update(bufferPointer: bytes) }
-
-        func hex() -> String { lowercaseHex(state.finalize()) }
+    static func hex(_ bytes: [UInt8]) -> String {
+        let digits = Array("0123456789abcdef")
+        return String(bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
     }
-    #else
-    private typealias Hasher = PortableSHA256
-    #endif
-}
-
-func lowercaseHex(_ bytes: some Sequence<UInt8>) -> String {
-    let digits = Array("0123456789abcdef")
-    return String(bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
 }

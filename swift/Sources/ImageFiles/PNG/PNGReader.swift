@@ -1,16 +1,13 @@
-import Foundation
-
 /// Reads PNG: gray, RGB, with and without alpha at 8 bits, and gray and palettes of up to 8 bits;
 /// not interlaced. Alpha is dropped.
-struct PNGReader {
-    /// Pixels that a picture may have at most.
-    static let mostPixels = Limits.pixels * Limits.pixels
-
+package struct PNGReader {
+    /// Pixels that the picture may have at most.
+    private let mostPixels: Int
     private var header: Header?
     private var palette: [UInt8] = []
     private var packed: [UInt8] = []
     /// Key and value of texts that are not compressed.
-    private(set) var texts: [String: String] = [:]
+    package private(set) var texts: [String: String] = [:]
 
     struct Header {
         var width = 0
@@ -41,8 +38,11 @@ struct PNGReader {
     }
 
     /// Reads and checks the chunks.
-    init(_ data: Data) throws {
-        let bytes = [UInt8](data)
+    ///
+    /// - Parameter mostPixels: that the picture may have; nothing is reserved for one with more.
+    /// - Throws: ``UnreadablePNG``.
+    package init(_ bytes: [UInt8], mostPixels: Int) throws {
+        self.mostPixels = mostPixels
         guard bytes.starts(with: PNGWriter.signature) else { throw Self.unreadable("it is no PNG file") }
         var position = PNGWriter.signature.count
         while true {
@@ -51,7 +51,7 @@ struct PNGReader {
             guard count <= bytes.count - position - 12 else { throw Self.unreadable("it is cut off") }
             let body = bytes[position + 4..<position + 8 + count]
             position += 12 + count
-            guard Int(CRC32.of(body)) == Self.number(bytes[position - 4..<position]) else {
+            guard CRC32.of(body) == UInt32(bigEndianBytes: bytes[position - 4..<position]) else {
                 throw Self.unreadable("a checksum is wrong")
             }
             let type = String(decoding: body.prefix(4), as: UTF8.self)
@@ -62,7 +62,7 @@ struct PNGReader {
 
     private mutating func take(_ type: String, _ content: [UInt8]) throws {
         switch type {
-        case "IHDR": header = try Self.header(content)
+        case "IHDR": header = try checkedHeader(content)
         case "PLTE": palette = content
         case "IDAT": packed += content
         case "iTXt", "tEXt": readText(type, content)
@@ -74,24 +74,24 @@ struct PNGReader {
         }
     }
 
-    private static func header(_ content: [UInt8]) throws -> Header {
+    private func checkedHeader(_ content: [UInt8]) throws -> Header {
         guard content.count == 13, let color = Header.Color(rawValue: content[9]) else {
-            throw unreadable("its header is damaged")
+            throw Self.unreadable("its header is damaged")
         }
         let header = Header(
-            width: number(content[0..<4]), height: number(content[4..<8]), depth: Int(content[8]),
+            width: Self.number(content[0..<4]), height: Self.number(content[4..<8]), depth: Int(content[8]),
             color: color)
         guard header.width > 0, header.height > 0, content[10] == 0, content[11] == 0 else {
-            throw unreadable("its header is damaged")
+            throw Self.unreadable("its header is damaged")
         }
         guard header.width <= mostPixels, header.height <= mostPixels / header.width else {
-            throw unreadable("it has more than \(mostPixels) pixels")
+            throw Self.unreadable("it has more than \(mostPixels) pixels")
         }
         let isPacked = [1, 2, 4].contains(header.depth) && [.gray, .palette].contains(color)
         guard header.depth == 8 || isPacked else {
-            throw unreadable("it has \(header.depth) bits a channel; save it with 8")
+            throw Self.unreadable("it has \(header.depth) bits a channel; save it with 8")
         }
-        guard content[12] == 0 else { throw unreadable("it is interlaced; save it without") }
+        guard content[12] == 0 else { throw Self.unreadable("it is interlaced; save it without") }
         return header
     }
 
@@ -115,7 +115,9 @@ struct PNGReader {
     }
 
     /// The pixels.
-    func picture() throws -> Picture {
+    ///
+    /// - Throws: ``UnreadablePNG``.
+    package func image() throws -> RGBImage {
         guard let header else { throw Self.unreadable("it has no header") }
         let rows = try unfiltered(header)
         var rgb: [UInt8] = []
@@ -123,16 +125,16 @@ struct PNGReader {
         for y in 0..<header.height {
             try append(rows[y * header.stride..<(y + 1) * header.stride], header, to: &rgb)
         }
-        return Picture(size: ImageSize(height: header.height, width: header.width), rgb: rgb)
+        return RGBImage(height: header.height, width: header.width, rgb: rgb)
     }
 
     private func unfiltered(_ header: Header) throws -> [UInt8] {
         let size = header.height * (header.stride + 1)
         let stored: [UInt8]
         do {
-            stored = try InflateReader.inflate(zlib: packed, limit: size)
-        } catch let damage as InflateReader.Damage {
-            throw Self.unreadable(damage == .cutOff ? "it is cut off" : "its pixels are damaged")
+            stored = try Zlib.unpack(packed, limit: size)
+        } catch let error as PackedDataError {
+            throw Self.unreadable(error == .cutOff ? "it is cut off" : "its pixels are damaged")
         }
         guard stored.count == size else { throw Self.unreadable("rows are missing") }
         var rows: [UInt8] = []
@@ -183,10 +185,15 @@ struct PNGReader {
     }
 
     private static func number(_ bytes: ArraySlice<UInt8>) -> Int {
-        bytes.reduce(0) { $0 << 8 | Int($1) }
+        Int(UInt32(bigEndianBytes: bytes))
     }
 
-    private static func unreadable(_ reason: String) -> DiffusionError {
-        .invalidRequest(reason: "the PNG cannot be read: \(reason)")
+    private static func unreadable(_ reason: String) -> UnreadablePNG {
+        UnreadablePNG(reason: reason)
     }
+}
+
+/// A file that is no PNG, is damaged, or is of a kind that is not read.
+package struct UnreadablePNG: Error, Hashable {
+    package let reason: String
 }

@@ -24,7 +24,7 @@ struct PortableSHA256 {
         pending.append(contentsOf: rest.dropFirst(whole))
     }
 
-    func hex() -> String {
+    func digest() -> [UInt8] {
         var last = self
         // A one bit, zeros to the end of a block but 8 bytes, and the length in bits there.
         var padding: [UInt8] = [0x80]
@@ -33,9 +33,9 @@ struct PortableSHA256 {
         let bits = length &* 8
         padding.append(contentsOf: (0..<8).map { UInt8(truncatingIfNeeded: bits >> (56 - 8 * $0)) })
         padding.withUnsafeBytes { last.update($0) }
-        return lowercaseHex((0..<8).flatMap { word in
+        return (0..<8).flatMap { word in
             (0..<4).map { UInt8(truncatingIfNeeded: last.state[word] >> (24 - 8 * $0)) }
-        })
+        }
     }
 
     /// Whole blocks of 64 bytes.

@@ -1,0 +1,1 @@
+../../../Sources/FileDigests/PortableSHA256.swift
