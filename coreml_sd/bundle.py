@@ -19,7 +19,8 @@ import psutil
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.files.foreign import open_regular, parse_json, read_bytes
 from coreml_sd.files.inside_folder import file_inside
-from coreml_sd.manifest.rules import FORMAT, VERSION, check_manifest, with_defaults
+from coreml_sd.manifest.defaults import with_defaults
+from coreml_sd.manifest.rules import FORMAT, VERSION, check_manifest
 from coreml_sd.processes.stopping import when_stopped
 
 MANIFEST_NAME = "manifest.json"

@@ -1,4 +1,4 @@
-"""What a prompt gives the UNet: inputs that stay the same for all steps of a picture."""
+"""What a prompt gives the denoiser: inputs that stay the same for all steps of a picture."""
 
 from __future__ import annotations
 
@@ -7,28 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.generation.prompt import PromptEncoder
-from coreml_sd.models.stable_diffusion_xl.family import time_ids
+from coreml_sd.models.denoiser import (
+    TOKENIZERS,
+    Condition,
+    Denoiser,
+    Size,
+    Text,
+    guidance_embedding,
+    size_numbers,
+)
 from coreml_sd.runtimes.base import Array, Network
 
 _Floats = NDArray[np.float32]
-_TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
+_Outputs = dict[tuple[str, str], _Floats]  # of a component by name, a row for each prompt
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """`inputs`: the UNet's by name, two rows each: for the negative prompt, then for the prompt.
-    `cut`: the part of the prompt that did not fit."""
+    """`inputs`: the denoiser's by name, two rows each, for the negative prompt and for the prompt,
+    or one where it is told the guidance. `cut`: the part of the prompt that did not fit."""
 
     inputs: dict[str, Array]
     cut: str
 
 
 class ConditionEncoder:
-    """Encodes prompts with the text encoders of a bundle.
+    """Encodes prompts with the text encoders that the denoiser asks for.
 
     Args:
         folder: the bundle's, with `vocab.json` and `merges.txt`.
@@ -36,11 +45,18 @@ class ConditionEncoder:
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self.denoiser = msgspec.convert(facts["denoiser"], Denoiser)
         self._facts = facts
+        wanted = {
+            output.component
+            for condition in self.denoiser.conditions.values()
+            if isinstance(condition, Text)
+            for output in condition.outputs
+        }
         self._prompts = {
             encoder: PromptEncoder(folder, facts[tokenizer])
-            for encoder, tokenizer in _TOKENIZERS.items()
-            if tokenizer in facts
+            for encoder, tokenizer in TOKENIZERS.items()
+            if encoder in wanted
         }
 
     @property
@@ -52,36 +68,41 @@ class ConditionEncoder:
         self,
         negative_prompt: str,
         prompt: str,
+        guidance: float,
         network: Callable[[str], Network],
         done_with: Callable[[str], None],
     ) -> Conditions:
-        """Run every encoder on both prompts, and let go of each before the next is fetched."""
-        states, pooled, cut = [], None, ""
+        """Run every encoder on the prompts, and let go of each before the next is fetched."""
+        is_told = self.denoiser.guidance == "embedded"
+        prompts = (prompt,) if is_told else (negative_prompt, prompt)
+        outputs: _Outputs = {}
+        cut = ""
         for encoder, tokens in self._prompts.items():
-            encoded = [tokens.encode(text) for text in (negative_prompt, prompt)]
+            encoded = [tokens.encode(text) for text in prompts]
             opened = network(encoder)
-            results = [opened.run({"input_ids": each.ids}) for each in encoded]
+            results = [opened.run({"input_ids": row.ids}) for row in encoded]
             done_with(encoder)
-            states.append(_rows(results, self._states_name))
-            pooled = _rows(results, "pooled_outputs") if self._two else None
-            cut = encoded[1].cut
-        joined = np.concatenate(states, axis=2)
-        if pooled is None:
-            return Conditions({"encoder_hidden_states": _channels_first(joined)}, cut)
-        if not negative_prompt and self._facts["zeros_for_empty_prompt"]:
-            joined[0], pooled[0] = 0.0, 0.0
-        ids = np.array([time_ids(self._facts["size"])] * 2, np.float32)
-        context = _channels_first(joined)
-        inputs = {"encoder_hidden_states": context, "time_ids": ids, "text_embeds": pooled}
+            outputs |= {(encoder, name): _rows(results, name) for name in results[0]}
+            cut = encoded[-1].cut
+        if not is_told and not negative_prompt and self._facts.get("zeros_for_empty_prompt"):
+            for rows in outputs.values():
+                rows[0] = 0.0
+        inputs = {
+            name: self._input(condition, outputs, len(prompts), guidance)
+            for name, condition in self.denoiser.conditions.items()
+        }
         return Conditions(inputs, cut)
 
-    @property
-    def _two(self) -> bool:
-        return len(self._prompts) > 1
-
-    @property
-    def _states_name(self) -> str:
-        return "hidden_embeds" if self._two else "last_hidden_state"
+    def _input(
+        self, condition: Condition, outputs: _Outputs, rows: int, guidance: float
+    ) -> _Floats:
+        if isinstance(condition, Size):
+            return np.array([size_numbers(self._facts["size"])] * rows, np.float32)
+        if isinstance(condition, Text):
+            parts = [outputs[each.component, each.output] for each in condition.outputs]
+            joined = np.concatenate(parts, axis=-1)
+            return _channels_first(joined) if joined.ndim == 3 else joined
+        return np.stack([guidance_embedding(guidance, condition.width)] * rows)
 
 
 def _rows(results: list[dict[str, Array]], name: str) -> _Floats:
@@ -89,5 +110,5 @@ def _rows(results: list[dict[str, Array]], name: str) -> _Floats:
 
 
 def _channels_first(states: _Floats) -> _Floats:
-    """`(2, T, C)` to `(2, C, 1, T)`."""
+    """`(B, T, C)` to `(B, C, 1, T)`."""
     return states.transpose(0, 2, 1)[:, :, None, :]

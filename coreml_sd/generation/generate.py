@@ -28,6 +28,7 @@ from coreml_sd.schedulers.schedulers import begin, initial_noise_scale, make_sch
 if TYPE_CHECKING:
     from coreml_sd.runtimes.litert.loop import ResidentLoop
 
+_DECODER = "vae_decoder"
 StepReport = Callable[[int, int, float], None]  # step from 1, steps, seconds of this step
 
 
@@ -85,7 +86,8 @@ class Generator:
         self.bundle, self.runtime = bundle, runtime
         self.facts: dict[str, Any] = bundle.pipeline
         self._conditions = ConditionEncoder(bundle.path, self.facts)
-        networks = (*self._conditions.networks, "unet", "vae_decoder")
+        self._denoiser = self._conditions.denoiser.component
+        networks = (*self._conditions.networks, self._denoiser, _DECODER)
         policy = memory_policy or runtime.memory_policy
         self._residency = Residency(runtime.open, policy, log, networks)
         self._resident_loop: ResidentLoop | None = None
@@ -107,6 +109,7 @@ class Generator:
         conditions = self._conditions(
             request.negative_prompt,
             request.prompt,
+            request.guidance,
             self._residency.network,
             self._residency.done_with,
         )
@@ -140,15 +143,15 @@ class Generator:
             started = time.perf_counter()
             pace = (started - begun) / index if index else math.inf
             left = loop.count - index
-            self._residency.before_step("vae_decoder", pace * left, last=left == 1)
+            self._residency.before_step(_DECODER, pace * left, last=left == 1)
             loop.step(index)
             self._residency.note("step", str(index + 1))
             if on_step:
                 on_step(index + 1, loop.count, time.perf_counter() - started)
         result, seconds = loop.latent(), time.perf_counter() - begun
-        if not self._residency.keeps("unet"):
+        if not self._residency.keeps(self._denoiser):
             self._close_loop()
-            self._residency.done_with("unet")
+            self._residency.done_with(self._denoiser)
         if not np.isfinite(result).all():
             raise CoremlSDError("the latent holds NaN or inf; run `coreml-sd parity` on the bundle")
         return result, seconds / loop.count
@@ -162,12 +165,12 @@ class Generator:
         generator: torch.Generator,
     ) -> HostLoop | ResidentLoop:
         """The loop in the runtime's own buffers where there is one for this scheduler."""
-        unet = self._residency.network("unet")
+        denoiser = self._residency.network(self._denoiser)
         if self._resident_loop is None and self.runtime.resident_loop:
-            self._resident_loop = self.runtime.resident_loop(unet)
+            self._resident_loop = self.runtime.resident_loop(denoiser)
         table = linear_steps(scheduler, request.steps) if self._resident_loop else None
         if self._resident_loop is None or table is None:
-            host = HostLoop(unet, scheduler, generator)
+            host = HostLoop(denoiser, scheduler, generator)
             host.begin(latent.numpy(), conditions, request.guidance)
             return host
 
@@ -181,8 +184,8 @@ class Generator:
 
     def _decode(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
         z = latent / self.facts["scaling_factor"] + self.facts["shift_factor"]
-        image = self._residency.network("vae_decoder").run({"z": z})["image"]
-        self._residency.done_with("vae_decoder")
+        image = self._residency.network(_DECODER).run({"z": z})["image"]
+        self._residency.done_with(_DECODER)
         if not np.isfinite(image).all():
             raise CoremlSDError(
                 "the picture holds NaN or inf; run `coreml-sd parity` on the bundle"

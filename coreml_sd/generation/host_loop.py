@@ -38,7 +38,8 @@ class HostLoop:
         Args:
             latent: `(1, C, h, w)`, noise times the scheduler's first sigma.
             conditions: the UNet's inputs that stay for all steps, each of two rows: for the
-                negative prompt, then for the prompt.
+                negative prompt, then for the prompt; or of one for a UNet that is told the
+                guidance.
             guidance: 1 or less switches guidance off.
         """
         self._latent = torch.from_numpy(latent)
@@ -59,8 +60,9 @@ class HostLoop:
 
     def _predict(self, sample: NDArray[np.float32], timestep: float) -> torch.Tensor:
         """The guided prediction `(1, C, h, w)`."""
-        guided = self._guidance > 1.0
-        rows = self._rows(sample, timestep, (0, 1) if guided else (1,))
+        count = len(next(iter(self._conditions.values())))
+        guided = self._guidance > 1.0 and count > 1
+        rows = self._rows(sample, timestep, (0, 1) if guided else (count - 1,))
         if not guided:
             return rows
         unconditional, conditional = rows.chunk(2)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from coreml_sd.files.limits import LIMITS
+from coreml_sd.models.denoiser import Denoiser
 
 _Pixels = Annotated[int, Meta(ge=1, le=LIMITS.pixels)]
 _LatentPixels = Annotated[int, Meta(ge=1, le=LIMITS.latent_pixels)]
@@ -57,7 +58,7 @@ class Preview(Struct):
 
 
 class Pipeline(Struct):
-    family: Literal["stable-diffusion", "stable-diffusion-xl", "mobile-diffusion"]
+    family: _Name
     prediction_type: Literal["epsilon", "v_prediction", "sample"]
     size: tuple[_Pixels, _Pixels]
     latent_size: tuple[_LatentPixels, _LatentPixels]
@@ -73,6 +74,7 @@ class Pipeline(Struct):
     zeros_for_empty_prompt: bool | Optional = UNSET
     advice: Advice | Optional = UNSET
     preview: Preview | Optional = UNSET
+    denoiser: Denoiser | Optional = UNSET
 
 
 class Tensor(Struct):

@@ -17,17 +17,13 @@ from coreml_sd.config import TARGETS
 from coreml_sd.errors import UserError
 from coreml_sd.files.inside_folder import stays_inside
 from coreml_sd.files.limits import LIMITS, numbers_in
+from coreml_sd.manifest.defaults import OLDER_FAMILIES
 from coreml_sd.manifest.form import Component, Listed, Manifest, Pipeline
+from coreml_sd.models.denoiser import TOKENIZERS, Text
 from coreml_sd.models.folder.tokenizer_files import MERGES_NAME, VOCAB_NAME
 
 FORMAT = "coreml-sd bundle"
 VERSION = 1
-_ADVICE: dict[str, Any] = {"guidance": 7.5, "steps": 20, "prompts": []}
-_MODEL: dict[str, Any] = {"revision": None, "license": "", "author": ""}
-_TOOL: dict[str, Any] = {"name": "", "version": "", "packages": {}}
-_COMPONENT: dict[str, Any] = {
-    "description": "", "seams": [], "weights": [], "source_bytes": 0, "splits": [], "parity": {}
-}  # fmt: skip
 
 
 def check_manifest(manifest: Mapping[str, Any]) -> None:
@@ -53,26 +49,6 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
     if whole.scheduler_step is not UNSET:
         path = whole.scheduler_step.path
         _require(path in listed, "scheduler_step.path", f"{path} is not among the files")
-
-
-def with_defaults(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A checked manifest with what generation takes where it says nothing."""
-    pipeline = {"shift_factor": 0.0, **manifest["pipeline"]}
-    if "tokenizer_2" in pipeline:
-        pipeline.setdefault("zeros_for_empty_prompt", False)
-    advice = {**_ADVICE, **pipeline.get("advice", {})}
-    components = {}
-    for name, entry in manifest["components"].items():
-        files = [{"weight_bytes": 0, **file} for file in entry["files"]]
-        components[name] = {**_COMPONENT, **entry, "files": files}
-    return {
-        "notes": [],
-        **manifest,
-        "tool": {**_TOOL, **manifest.get("tool", {})},
-        "model": {**_MODEL, **manifest["model"]},
-        "pipeline": {**pipeline, "advice": advice},
-        "components": components,
-    }
 
 
 def is_inside(name: str, path: str) -> bool:
@@ -118,9 +94,25 @@ def _check_pipeline(facts: Pipeline) -> None:
     if facts.preview is not UNSET:
         rows = len(facts.preview.weights)
         _require(rows == facts.latent_channels, "pipeline.preview.weights", f"{rows} rows")
-    two = facts.family == "stable-diffusion-xl"
-    _require(not two or facts.tokenizer_2 is not UNSET, "pipeline.tokenizer_2", "missing")
+    _check_denoiser(facts)
     _check_scheduler(facts.scheduler)
+
+
+def _check_denoiser(facts: Pipeline) -> None:
+    if facts.denoiser is UNSET:
+        known = facts.family in OLDER_FAMILIES
+        _require(
+            known, "pipeline.family", f"{facts.family[:40]!r} is unknown, and no denoiser told"
+        )
+        two = facts.family == OLDER_FAMILIES[1]
+        _require(not two or facts.tokenizer_2 is not UNSET, "pipeline.tokenizer_2", "missing")
+        return
+    for name, condition in facts.denoiser.conditions.items():
+        for output in condition.outputs if isinstance(condition, Text) else ():
+            tokenizer = TOKENIZERS[output.component]
+            is_there = getattr(facts, tokenizer) is not UNSET
+            where = f"pipeline.denoiser.conditions.{name}"
+            _require(is_there, where, f"asks for {output.component} without pipeline.{tokenizer}")
 
 
 def _check_scheduler(config: dict[str, Any]) -> None:

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coreml_sd.models.component import Arrays, ComponentSpec, TensorSpec
+from coreml_sd.models.denoiser import (
+    Condition,
+    Guidance,
+    Size,
+    guidance_embedding,
+    size_numbers,
+)
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.models.pipeline import PipelineFacts
 
@@ -84,27 +91,16 @@ def _text_encoder(
 
 
 def unet_component(
-    folder: DiffusersFolder,
-    unet: dict[str, Any],
-    facts: PipelineFacts,
-    time_ids: tuple[float, ...] = (),
-    pooled_width: int = 0,
+    folder: DiffusersFolder, unet: dict[str, Any], facts: PipelineFacts, pooled_width: int = 0
 ) -> ComponentSpec:
-    """The denoising UNet; with `time_ids` one that takes these numbers for a picture of the
-    pipeline's size, and a pooled prompt of `pooled_width`."""
+    """The denoising UNet, with the conditions that its family says; `pooled_width` is that of the
+    pooled prompt, where it takes one."""
     batch, channels = facts.batch, facts.latent_channels
     latent = (batch, channels, *facts.latent_size)
-    context = (batch, unet["cross_attention_dim"], 1, facts.max_tokens)
-    pooled = (batch, pooled_width)
-    added = (
-        TensorSpec(
-            "time_ids",
-            (batch, len(time_ids)),
-            "float32",
-            "In pixels: height and width before cropping, corner of the crop, height and width",
-        ),
-        TensorSpec("text_embeds", pooled, "float16", "Pooled output of the second text encoder"),
-    )
+    conditions = [
+        _condition(name, condition, unet, facts, pooled_width)
+        for name, condition in facts.denoiser.conditions.items()
+    ]
     return ComponentSpec(
         name="unet",
         role="denoiser",
@@ -113,22 +109,37 @@ def unet_component(
         inputs=(
             TensorSpec("sample", latent, "float16", "The noisy latent, scaled by the scheduler"),
             TensorSpec("timestep", (batch,), "float32", "The timestep, the same for each sample"),
-            TensorSpec(
-                "encoder_hidden_states",
-                context,
-                "float16",
-                "Text embeddings, channels first; row 0 unguided and row 1 guided at batch 2",
-            ),
-            *(added if time_ids else ()),
+            *conditions,
         ),
         outputs=(
             TensorSpec("noise_pred", latent, "float32", f"Prediction ({facts.prediction_type})"),
         ),
         load=partial(_load, "unet", folder),
         open=partial(_open, "unet", folder),
-        published=partial(_published, "unet_xl" if time_ids else "unet"),
-        sample_inputs=partial(_sample_unet, latent, context, time_ids, pooled_width),
+        published=partial(_published_unet, tuple(facts.denoiser.conditions)),
+        sample_inputs=partial(_sample_unet, latent, tuple(conditions), facts),
     )
+
+
+def _condition(
+    name: str, condition: Condition, unet: dict[str, Any], facts: PipelineFacts, pooled_width: int
+) -> TensorSpec:
+    batch = facts.batch
+    if isinstance(condition, Size):
+        numbers = len(size_numbers(facts.size))
+        described = (
+            "In pixels: height and width before cropping, corner of the crop, height and width"
+        )
+        return TensorSpec(name, (batch, numbers), "float32", described)
+    if isinstance(condition, Guidance):
+        described = "The guidance, as sines and cosines"
+        return TensorSpec(name, (batch, condition.width), "float32", described)
+    if all(each.output == "pooled_outputs" for each in condition.outputs):
+        described = "Pooled output of the second text encoder"
+        return TensorSpec(name, (batch, pooled_width), "float16", described)
+    context = (batch, unet["cross_attention_dim"], 1, facts.max_tokens)
+    described = "Text embeddings, channels first; row 0 unguided and row 1 guided at batch 2"
+    return TensorSpec(name, context, "float16", described)
 
 
 def vae_decoder(folder: DiffusersFolder, facts: PipelineFacts) -> ComponentSpec:
@@ -186,12 +197,16 @@ def _published(form: str, network: nn.Module) -> nn.Module:
     wrappers = {
         "text_encoder": published.PublishedTextEncoder,
         "penultimate_text_encoder": published.PublishedPenultimateText,
-        "unet": published.PublishedUNet,
-        "unet_xl": published.PublishedUNetXL,
         "vae_decoder": published.PublishedVAEDecoder,
         "vae_encoder": published.PublishedVAEEncoder,
     }
     return wrappers[form](network).eval()
+
+
+def _published_unet(conditions: tuple[str, ...], network: nn.Module) -> nn.Module:
+    from coreml_sd.models.published import PublishedUNet
+
+    return PublishedUNet(network, conditions).eval()
 
 
 def _sample_tokens(length: int, vocabulary: int, text: dict[str, Any], seed: int) -> Arrays:
@@ -211,23 +226,23 @@ def _sample_tokens(length: int, vocabulary: int, text: dict[str, Any], seed: int
 
 
 def _sample_unet(
-    latent: tuple[int, ...],
-    context: tuple[int, ...],
-    time_ids: tuple[float, ...],
-    pooled_width: int,
-    seed: int,
+    latent: tuple[int, ...], conditions: tuple[TensorSpec, ...], facts: PipelineFacts, seed: int
 ) -> Arrays:
     generator = np.random.default_rng(seed)
     timestep = np.full(latent[0], generator.integers(1, _MAX_TIMESTEP))
     arrays: Arrays = {
         "sample": generator.standard_normal(latent).astype(np.float16),
         "timestep": timestep.astype(np.float32),
-        "encoder_hidden_states": generator.standard_normal(context).astype(np.float16),
     }
-    if time_ids:
-        pooled = generator.standard_normal((latent[0], pooled_width))
-        arrays["time_ids"] = np.array([time_ids] * latent[0], np.float32)
-        arrays["text_embeds"] = pooled.astype(np.float16)
+    for spec in conditions:
+        condition = facts.denoiser.conditions[spec.name]
+        if isinstance(condition, Size):
+            arrays[spec.name] = np.array([size_numbers(facts.size)] * latent[0], np.float32)
+        elif isinstance(condition, Guidance):
+            row = guidance_embedding(facts.advice.guidance, condition.width)
+            arrays[spec.name] = np.stack([row] * latent[0])
+        else:
+            arrays[spec.name] = generator.standard_normal(spec.shape).astype(np.float16)
     return arrays
 
 

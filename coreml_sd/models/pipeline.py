@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import to_builtins
+
 from coreml_sd.errors import UserError, named
 from coreml_sd.files.limits import LIMITS
 from coreml_sd.models.component import ComponentSpec, Role
+from coreml_sd.models.denoiser import Denoiser
 from coreml_sd.models.find_model import Source
 from coreml_sd.models.folder.corrections import SCHEDULER_FILE
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
@@ -72,8 +75,8 @@ def read_advice(folder: DiffusersFolder, scheduler: dict[str, Any]) -> Advice:
 class PipelineFacts:
     """What generation must know beside the networks; stored in the manifest as it stands.
 
-    `size` is the picture's (height, width) in pixels, `latent_size` the latent's. What only
-    Stable Diffusion XL has is None elsewhere and then not stored: `tokenizer_2` is as `tokenizer`
+    `size` is the picture's (height, width) in pixels, `latent_size` the latent's. What a pipeline
+    with one text encoder does not have is None and then not stored: `tokenizer_2` is as `tokenizer`
     for the second text encoder, `zeros_for_empty_prompt` whether an empty negative prompt is zeros
     instead of an encoded empty text.
     """
@@ -91,12 +94,14 @@ class PipelineFacts:
     scheduler: dict[str, Any]
     tokenizer: dict[str, Any]
     advice: Advice
+    denoiser: Denoiser
     tokenizer_2: dict[str, Any] | None = None
     zeros_for_empty_prompt: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest, what is None left out."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        facts = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return {**facts, "denoiser": to_builtins(self.denoiser)}
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,12 @@ class DiffusionModel:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of pipeline: the diffusers classes it covers and how to describe one of them."""
+    """A kind of pipeline: the diffusers classes it covers and how to describe one of them.
+
+    `describe` takes where the model is, its folder, the picture's size where one is asked for, and
+    the denoiser's batch. It says what the components are, what the denoiser takes and how it is
+    guided, the latents and the scheduler.
+    """
 
     name: str
     pipeline_classes: tuple[str, ...]

@@ -36,29 +36,29 @@ class PublishedPenultimateText(_Published):
 
 
 class PublishedUNet(_Published):
-    """sample, timestep `(B,)`, encoder_hidden_states `(B, C, 1, T)` -> noise_pred."""
+    """sample, timestep `(B,)`, then the UNet's `conditions` by name -> noise_pred.
+
+    encoder_hidden_states are `(B, C, 1, T)`, timestep_cond `(B, W)`; what Stable Diffusion XL adds
+    are time_ids `(B, 6)` and text_embeds `(B, P)`.
+    """
+
+    def __init__(
+        self, network: Any, conditions: tuple[str, ...] = ("encoder_hidden_states",)
+    ) -> None:
+        super().__init__(network)
+        self.conditions = conditions
 
     def forward(
-        self, sample: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor
+        self, sample: torch.Tensor, timestep: torch.Tensor, *conditions: torch.Tensor
     ) -> tuple[torch.Tensor]:
-        context = encoder_hidden_states.squeeze(2).transpose(1, 2)
-        return (self.network(sample, timestep, context).sample,)
-
-
-class PublishedUNetXL(_Published):
-    """As `PublishedUNet`, with time_ids `(B, 6)` and text_embeds `(B, P)` after its inputs."""
-
-    def forward(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        time_ids: torch.Tensor,
-        text_embeds: torch.Tensor,
-    ) -> tuple[torch.Tensor]:
-        context = encoder_hidden_states.squeeze(2).transpose(1, 2)
-        added = {"time_ids": time_ids, "text_embeds": text_embeds}
-        return (self.network(sample, timestep, context, added_cond_kwargs=added).sample,)
+        named = dict(zip(self.conditions, conditions, strict=True))
+        context = named.pop("encoder_hidden_states").squeeze(2).transpose(1, 2)
+        further: dict[str, Any] = {}
+        if "timestep_cond" in named:
+            further["timestep_cond"] = named.pop("timestep_cond")
+        if named:
+            further["added_cond_kwargs"] = named
+        return (self.network(sample, timestep, context, **further).sample,)
 
 
 class PublishedVAEDecoder(_Published):

@@ -19,9 +19,9 @@ from torch import nn
 
 from coreml_sd.compress.source_network import OpenedSource
 from coreml_sd.errors import UserError
-from coreml_sd.models import mobile_diffusion
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.folder.diffusers_folder import NETWORKS, DiffusersFolder
+from coreml_sd.models.own_classes import own_class
 from coreml_sd.models.pipeline import ADVICE_NAME
 from coreml_sd.models.weights.seeded import SeededFolder
 from coreml_sd.models.weights.tensor_file import TensorFile
@@ -107,9 +107,7 @@ class DiffusersSource:
         from diffusers import DiffusionPipeline
 
         index = self._folder.index
-        kind, name = DiffusionPipeline, index.get("_class_name")
-        if name in mobile_diffusion.__all__:
-            kind = getattr(mobile_diffusion, name)
+        kind = own_class(index.get("_class_name")) or DiffusionPipeline
         parts = [part for part, entry in index.items() if isinstance(entry, list)]
         left_out = {part: None for part in parts if part not in (*networks, *_SMALL)}
         variants = {name for name in self._folder.variants.values() if name}

@@ -13,7 +13,7 @@ import torch
 
 from coreml_sd.generation.prompt import PromptEncoder
 from coreml_sd.metrics import psnr_db
-from coreml_sd.models.stable_diffusion_xl.family import time_ids
+from coreml_sd.models.denoiser import guidance_embedding, size_numbers
 from coreml_sd.parity.checks import GATE_MOBILE, Check, ComponentParity, count_check
 from coreml_sd.parity.diffusers_source import DiffusersSource, quiet
 from coreml_sd.schedulers.names import named_config
@@ -159,14 +159,28 @@ def _constants(pipeline: Any, facts: dict[str, Any]) -> dict[str, tuple[Any, Any
     }
     if getattr(pipeline, "text_encoder_2", None) is not None:
         pairs["zeros_for_empty_prompt"] = pipeline.config.force_zeros_for_empty_prompt
-        size = tuple(facts["size"])
-        projection = pipeline.text_encoder_2.config.projection_dim
-        told = pipeline._get_add_time_ids(size, (0, 0), size, torch.float32, projection)
-        return {
-            **{key: (value, facts.get(key)) for key, value in pairs.items()},
-            "time_ids": (told[0].tolist(), list(time_ids(size))),
-        }
-    return {key: (value, facts.get(key)) for key, value in pairs.items()}
+    told = {key: (value, facts.get(key)) for key, value in pairs.items()}
+    return told | _conditions(pipeline, facts)
+
+
+def _conditions(pipeline: Any, facts: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The same for what the denoiser is told beside the prompt, and how it is guided."""
+    denoiser, width = facts["denoiser"], pipeline.unet.config.time_cond_proj_dim
+    told: dict[str, tuple[Any, Any]]
+    told = {"guidance": ("classifier-free" if width is None else "embedded", denoiser["guidance"])}
+    for name, condition in denoiser["conditions"].items():
+        if condition["kind"] == "size":
+            size = tuple(facts["size"])
+            projection = pipeline.text_encoder_2.config.projection_dim
+            ids = pipeline._get_add_time_ids(size, (0, 0), size, torch.float32, projection)
+            told[name] = (ids[0].tolist(), list(size_numbers(size)))
+        elif condition["kind"] == "guidance":
+            scale = torch.tensor([facts["advice"]["guidance"] - 1])
+            expected = pipeline.get_guidance_scale_embedding(scale, embedding_dim=width)[0].numpy()
+            found = guidance_embedding(facts["advice"]["guidance"], condition["width"])
+            alike = expected.shape == found.shape and psnr_db(expected, found) >= GATE_MOBILE
+            told[name] = (True, bool(alike))
+    return told
 
 
 def _same(name: str, pairs: dict[str, tuple[Any, Any]]) -> Check:

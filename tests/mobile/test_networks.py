@@ -15,7 +15,6 @@ from coreml_sd.models.published import (
     PublishedPenultimateText,
     PublishedTextEncoder,
     PublishedUNet,
-    PublishedUNetXL,
     PublishedVAEDecoder,
     PublishedVAEEncoder,
 )
@@ -33,6 +32,8 @@ XL = {
     "projection_class_embeddings_input_dim": 20 + 6 * 8,
 }
 SD2 = {"use_linear_projection": True, "attention_head_dim": [2, 4, 4]}
+
+XL_CONDITIONS = ("encoder_hidden_states", "time_ids", "text_embeds")
 
 
 def unet_inputs(batch: int = 2, size: tuple[int, int] = (8, 8), width: int = 24):
@@ -76,11 +77,11 @@ def test_unet_with_added_conditions(make_unet, attention: str) -> None:
     mobile = mobile_form("unet", source, MobileOptions(attention, query_chunk=16))
     assert mobile.inputs[-2:] == ("time_ids", "text_embeds")
     inputs = xl_inputs()
-    assert decibels(PublishedUNetXL(source), mobile, inputs) >= 100
+    assert decibels(PublishedUNet(source, XL_CONDITIONS), mobile, inputs) >= 100
     crossed = inputs[3].clone()
     crossed[0, 0], crossed[0, 1] = inputs[3][0, 1], inputs[3][0, 0]
     turned = mobile(*inputs[:3], crossed, inputs[4])
-    assert psnr_db(PublishedUNetXL(source)(*inputs)[0], turned[0]) < 100
+    assert psnr_db(PublishedUNet(source, XL_CONDITIONS)(*inputs)[0], turned[0]) < 100
 
 
 @pytest.mark.parametrize("size", [(8, 16), (12, 8), (6, 10)])

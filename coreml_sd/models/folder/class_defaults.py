@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from coreml_sd.models.own_classes import OWN_CLASSES
+
 # class -> library and the folder in it where the class is defined.
 _PLACES = {
     "UNet2DConditionModel": ("diffusers", "models/unets"),
     "AutoencoderKL": ("diffusers", "models/autoencoders"),
-    "MobileDiffusionUNet": ("coreml_sd", "models/mobile_diffusion"),
-    "MobileDiffusionVAE": ("coreml_sd", "models/mobile_diffusion"),
     "CLIPTextConfig": ("transformers", "models/clip"),
+    **{name: ("coreml_sd", f"models/{package}") for name, package in OWN_CLASSES.items()},
 }
 _SCHEDULERS = ("diffusers", "schedulers")
 

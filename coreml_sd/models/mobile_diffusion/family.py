@@ -13,7 +13,11 @@ from coreml_sd.models.folder.corrections import corrected_scheduler, scheduler_a
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.models.folder.network_configs import network_configs
 from coreml_sd.models.pipeline import DiffusionModel, Family
-from coreml_sd.models.stable_diffusion.family import check_text_to_image, pipeline_facts
+from coreml_sd.models.stable_diffusion.family import (
+    check_text_to_image,
+    denoiser,
+    pipeline_facts,
+)
 
 _CLASSES = {"unet": "MobileDiffusionUNet", "vae": "MobileDiffusionVAE"}
 
@@ -32,7 +36,9 @@ def describe(
     _check(folder, unet, vae)
     check_text_to_image(folder, unet, text["hidden_size"])
     scheduler = corrected_scheduler(scheduler_as_read(folder))
-    facts = pipeline_facts(FAMILY.name, folder, unet, vae, text, scheduler.value, size, batch)
+    facts = pipeline_facts(
+        FAMILY.name, folder, unet, vae, text, scheduler.value, denoiser(unet), size, batch
+    )
     components = (
         networks.text_encoder(folder, text),
         dataclasses.replace(

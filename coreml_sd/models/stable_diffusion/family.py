@@ -8,6 +8,7 @@ from typing import Any
 from coreml_sd.errors import UserError
 from coreml_sd.files.limits import LIMITS
 from coreml_sd.models import networks
+from coreml_sd.models.denoiser import Condition, Denoiser, Guidance, text
 from coreml_sd.models.find_model import Source
 from coreml_sd.models.folder.component_classes import SD_CLASSES, require_classes
 from coreml_sd.models.folder.corrections import (
@@ -33,16 +34,16 @@ def describe(
             is none the networks can make.
     """
     require_classes(folder, SD_CLASSES)
-    unet, vae, text = network_configs(folder, "unet", "vae", "text_encoder")
-    check_text_to_image(folder, unet, text["hidden_size"])
+    unet, vae, encoder = network_configs(folder, "unet", "vae", "text_encoder")
+    check_text_to_image(folder, unet, encoder["hidden_size"])
     scheduler = corrected_scheduler(scheduler_as_read(folder))
     side = corrected_sample_size(unet)
     facts = pipeline_facts(
-        FAMILY.name, folder, {**unet, "sample_size": side.value}, vae, text, scheduler.value,
-        size, batch,
+        FAMILY.name, folder, {**unet, "sample_size": side.value}, vae, encoder, scheduler.value,
+        denoiser(unet), size, batch,
     )  # fmt: skip
     components = (
-        networks.text_encoder(folder, text),
+        networks.text_encoder(folder, encoder),
         networks.unet_component(folder, unet, facts),
         networks.vae_decoder(folder, facts),
         networks.vae_encoder(folder, facts),
@@ -56,6 +57,18 @@ FAMILY = Family(
     pipeline_classes=("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"),
     describe=describe,
 )
+
+
+def denoiser(unet: dict[str, Any]) -> Denoiser:
+    """A UNet that takes the states of one text encoder, and the guidance where it was distilled
+    for that."""
+    conditions: dict[str, Condition] = {
+        "encoder_hidden_states": text("last_hidden_state", "text_encoder")
+    }
+    width = unet.get("time_cond_proj_dim")
+    if width is None:
+        return Denoiser("unet", "classifier-free", conditions)
+    return Denoiser("unet", "embedded", {**conditions, "timestep_cond": Guidance(width)})
 
 
 def check_text_to_image(folder: DiffusersFolder, unet: dict[str, Any], width: int) -> None:
@@ -88,6 +101,7 @@ def pipeline_facts(
     vae: dict[str, Any],
     text: dict[str, Any],
     scheduler: dict[str, Any],
+    denoiser: Denoiser,
     size: tuple[int, int] | None,
     batch: int,
 ) -> PipelineFacts:
@@ -115,6 +129,7 @@ def pipeline_facts(
         scheduler=_finite(scheduler),
         tokenizer=tokenizer_facts(folder, text["max_position_embeddings"]),
         advice=read_advice(folder, scheduler),
+        denoiser=denoiser,
     )
 
 

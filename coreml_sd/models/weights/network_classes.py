@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from coreml_sd.models import mobile_diffusion
+from coreml_sd.models.own_classes import own_class
 
 
 def network_class(part: str, config: dict[str, Any]) -> Any:
     """The class of a network: the one that its config names where it is ours, else the one that
     diffusers or transformers has for it."""
-    if config.get("_class_name") in mobile_diffusion.__all__:
-        return getattr(mobile_diffusion, config["_class_name"])
+    if own := own_class(config.get("_class_name")):
+        return own
     if part == "text_encoder":
         from transformers import CLIPTextModel
 
