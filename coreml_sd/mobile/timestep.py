@@ -64,15 +64,13 @@ class Embedding(nn.Module):
     """`TimestepEmbedding`, two layers with SiLU between them, on `(B, C, 1, 1)`.
 
     Raises:
-        UserError: an activation other than SiLU, or an extra condition.
+        UserError: an activation other than SiLU.
     """
 
     def __init__(self, source: Any) -> None:
         super().__init__()
         if type(source) is not TimestepEmbedding:
             raise UserError(f"time embedding of type {type(source).__name__} has no mobile form")
-        if source.cond_proj is not None:
-            raise UserError("time embedding with time_cond_proj_dim has no mobile form")
         if not isinstance(source.act, nn.SiLU) or source.post_act is not None:
             raise UserError("time embedding with an activation but SiLU has no mobile form")
         self.linear_1 = linear_to_conv(source.linear_1)
@@ -86,8 +84,9 @@ class Embedding(nn.Module):
 class TimeEmbedding(Embedding):
     """Timesteps `(B,)` to their embedding `(B, C, 1, 1)`.
 
-    Where it is `last`, it is what the residual blocks take: with the SiLU that each of them would
-    apply first.
+    Of a network that is told the guidance, it takes that too: `(B, W)`, projected and added to the
+    sines. Where it is `last`, it is what the residual blocks take: with the SiLU that each of them
+    would apply first.
 
     Raises:
         UserError: as `Embedding`.
@@ -97,9 +96,14 @@ class TimeEmbedding(Embedding):
         super().__init__(source)
         self.sinusoid = TimestepSinusoid(sinusoid)
         self.last = last
+        if source.cond_proj is not None:
+            self.cond_proj = linear_to_conv(source.cond_proj)
 
-    def forward(self, timestep: torch.Tensor) -> torch.Tensor:
-        hidden = self.embed(self.sinusoid(timestep))
+    def forward(self, timestep: torch.Tensor, *guidance: torch.Tensor) -> torch.Tensor:
+        waves = self.sinusoid(timestep)
+        for told in guidance:
+            waves = waves + self.cond_proj(told.reshape(*sizes(told), 1, 1))
+        hidden = self.embed(waves)
         return F.silu(hidden) if self.last else hidden
 
 
@@ -115,6 +119,8 @@ class AddedEmbedding(Embedding):
 
     def __init__(self, sinusoid: Any, source: Any) -> None:
         super().__init__(source)
+        if source.cond_proj is not None:
+            raise UserError("added embedding with a further condition has no mobile form")
         self.sinusoid = TimestepSinusoid(sinusoid, _TIME_IDS)
 
     def forward(

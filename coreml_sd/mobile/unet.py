@@ -27,6 +27,7 @@ from coreml_sd.mobile.timestep import AddedEmbedding, TimeEmbedding
 from coreml_sd.mobile.transformer import MobileTransformer
 
 _INPUTS = ("sample", "timestep", "encoder_hidden_states")
+_GUIDANCE = "timestep_cond"
 _ADDED_INPUTS = ("time_ids", "text_embeds")
 _TIME = "time_embedding"
 _PLAIN_TIME = "plain_time_embedding"
@@ -45,7 +46,6 @@ _REFUSED_OPTIONS = (
     "cross_attention_norm",
     "time_embedding_act_fn",
     "timestep_post_act",
-    "time_cond_proj_dim",
     "resnet_skip_time_act",
 )
 _REQUIRED_OPTIONS = {
@@ -58,8 +58,9 @@ _REQUIRED_OPTIONS = {
 def unet_steps(source: nn.Module, options: MobileOptions) -> StepSequence:
     """The mobile form of a `UNet2DConditionModel`.
 
-    Inputs: sample `(B, 4, h, w)`, timestep `(B,)`, encoder_hidden_states `(B, C, 1, T)`; of Stable
-    Diffusion XL (`addition_embed_type` text_time) also time_ids `(B, 6)`, text_embeds `(B, P)`.
+    Inputs: sample `(B, 4, h, w)`, timestep `(B,)`, encoder_hidden_states `(B, C, 1, T)`; with
+    `time_cond_proj_dim` W also timestep_cond `(B, W)`, the guidance; of Stable Diffusion XL
+    (`addition_embed_type` text_time) also time_ids `(B, 6)`, text_embeds `(B, P)`.
     Output: noise_pred `(B, 4, h, w)`. Tensors that may cross a cut are named after the step that
     wrote them, with underscores for dots.
 
@@ -85,7 +86,10 @@ class UNetSteps(ABC):
         self.added = source.config.get("addition_embed_type") == _ADDED
         embedding = TimeEmbedding(source.time_proj, source.time_embedding, last=not self.added)
         written = _PLAIN_TIME if self.added else _TIME
-        self.steps = [Step("time_embedding", embedding, ("timestep",), (written,))]
+        is_told = source.time_embedding.cond_proj is not None
+        self.guidance = (_GUIDANCE,) if is_told else ()
+        reads = ("timestep", *self.guidance)
+        self.steps = [Step("time_embedding", embedding, reads, (written,))]
         if self.added:
             added = AddedEmbedding(source.add_time_proj, source.add_embedding)
             self.steps.append(Step("add_embedding", added, (written, *_ADDED_INPUTS), (_TIME,)))
@@ -104,7 +108,7 @@ class UNetSteps(ABC):
         self.middle()
         self.way_up()
         self.output()
-        inputs = (*_INPUTS, *(_ADDED_INPUTS if self.added else ()))
+        inputs = (*_INPUTS, *self.guidance, *(_ADDED_INPUTS if self.added else ()))
         return StepSequence(self.steps, inputs, ("noise_pred",))
 
     @abstractmethod

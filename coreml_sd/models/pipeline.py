@@ -19,6 +19,7 @@ from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.schedulers.own import own_scheduler, require_drawable
 
 ADVICE_NAME = "coreml_sd.json"
+USUAL_ADVICE = (7.5, 20)  # guidance and steps
 _PROMPTS = ("a photo of a cat", "a red apple on a wooden table", "a lighthouse by the sea")
 
 
@@ -35,11 +36,14 @@ class Advice:
     prompts: tuple[str, ...] = _PROMPTS
 
 
-def read_advice(folder: DiffusersFolder, scheduler: dict[str, Any]) -> Advice:
+def read_advice(
+    folder: DiffusersFolder, scheduler: dict[str, Any], usual: tuple[float, int] = USUAL_ADVICE
+) -> Advice:
     """The folder's own advice, or the defaults; the default scheduler is the model's own.
 
     Args:
         scheduler: the model's scheduler config.
+        usual: guidance and steps of the family.
 
     Raises:
         UserError: a scheduler that cannot honour the config, which names the key, or advice of
@@ -51,7 +55,7 @@ def read_advice(folder: DiffusersFolder, scheduler: dict[str, Any]) -> Advice:
     if name:
         with named(own):
             require_drawable(str(name), scheduler)
-    guidance, steps = given.get("guidance", Advice.guidance), given.get("steps", Advice.steps)
+    guidance, steps = given.get("guidance", usual[0]), given.get("steps", usual[1])
     prompts = given.get("prompts", _PROMPTS)
     if isinstance(guidance, bool) or not isinstance(guidance, (int, float)):
         raise UserError(f"{own}: guidance is {guidance!r}, not a number")

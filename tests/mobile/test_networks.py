@@ -84,6 +84,16 @@ def test_unet_with_added_conditions(make_unet, attention: str) -> None:
     assert psnr_db(PublishedUNet(source, XL_CONDITIONS)(*inputs)[0], turned[0]) < 100
 
 
+def test_unet_that_is_told_the_guidance(make_unet) -> None:
+    source = make_unet(time_cond_proj_dim=8)
+    mobile = mobile_form("unet", source)
+    assert mobile.inputs == ("sample", "timestep", "encoder_hidden_states", "timestep_cond")
+    inputs = (*unet_inputs(), torch.randn(2, 8))
+    published = PublishedUNet(source, ("encoder_hidden_states", "timestep_cond"))
+    assert decibels(published, mobile, inputs) >= 100
+    assert psnr_db(published(*inputs)[0], mobile(*inputs[:3], 1.1 * inputs[3])[0]) < 100
+
+
 @pytest.mark.parametrize("size", [(8, 16), (12, 8), (6, 10)])
 def test_unet_at_other_sizes(make_unet, size: tuple[int, int]) -> None:
     source = make_unet()

@@ -19,15 +19,32 @@ from coreml_sd.models.folder.corrections import (
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.models.folder.network_configs import network_configs
 from coreml_sd.models.folder.tokenizer_files import tokenizer_facts
-from coreml_sd.models.pipeline import DiffusionModel, Family, PipelineFacts, read_advice
+from coreml_sd.models.pipeline import (
+    USUAL_ADVICE,
+    DiffusionModel,
+    Family,
+    PipelineFacts,
+    read_advice,
+)
 
+_NAME = "stable-diffusion"
 _SCALING_FACTOR = 0.18215  # where a config says null
 
 
 def describe(
-    source: Source, folder: DiffusersFolder, size: tuple[int, int] | None, batch: int
+    source: Source,
+    folder: DiffusersFolder,
+    size: tuple[int, int] | None,
+    batch: int,
+    *,
+    family: str = _NAME,
+    usual: tuple[float, int] = USUAL_ADVICE,
 ) -> DiffusionModel:
     """Describe a Stable Diffusion 1.x or 2.x folder at a picture size and UNet batch.
+
+    Args:
+        family: the name of one that has the same networks.
+        usual: the guidance and steps that it is drawn with where its folder advises none.
 
     Raises:
         UserError: a config is missing or holds something this family does not have, or the size
@@ -39,8 +56,8 @@ def describe(
     scheduler = corrected_scheduler(scheduler_as_read(folder))
     side = corrected_sample_size(unet)
     facts = pipeline_facts(
-        FAMILY.name, folder, {**unet, "sample_size": side.value}, vae, encoder, scheduler.value,
-        denoiser(unet), size, batch,
+        family, folder, {**unet, "sample_size": side.value}, vae, encoder, scheduler.value,
+        denoiser(unet), size, batch, usual,
     )  # fmt: skip
     components = (
         networks.text_encoder(folder, encoder),
@@ -53,7 +70,7 @@ def describe(
 
 
 FAMILY = Family(
-    name="stable-diffusion",
+    name=_NAME,
     pipeline_classes=("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"),
     describe=describe,
 )
@@ -104,6 +121,7 @@ def pipeline_facts(
     denoiser: Denoiser,
     size: tuple[int, int] | None,
     batch: int,
+    usual: tuple[float, int] = USUAL_ADVICE,
 ) -> PipelineFacts:
     """What generation must know, from the configs of a folder with one CLIP tokenizer or more,
     each with the defaults of its class.
@@ -124,11 +142,11 @@ def pipeline_facts(
         vae_scale_factor=scale,
         scaling_factor=vae.get("scaling_factor") or _SCALING_FACTOR,
         shift_factor=vae.get("shift_factor") or 0.0,
-        batch=batch,
+        batch=batch if denoiser.guidance == "classifier-free" else 1,
         max_tokens=text["max_position_embeddings"],
         scheduler=_finite(scheduler),
         tokenizer=tokenizer_facts(folder, text["max_position_embeddings"]),
-        advice=read_advice(folder, scheduler),
+        advice=read_advice(folder, scheduler, usual),
         denoiser=denoiser,
     )
 
