@@ -8,6 +8,7 @@ from typing import Protocol
 from coreml_sd.errors import UserError
 from coreml_sd.models.find_model import DEMO_FOLDER, Source, find_source
 from coreml_sd.models.folder.diffusers_folder import INDEX_NAME, DiffusersFolder
+from coreml_sd.models.latent_consistency import family as latent_consistency
 from coreml_sd.models.mobile_diffusion import family as mobile_diffusion
 from coreml_sd.models.mobile_diffusion.presets import PRESETS
 from coreml_sd.models.picture_size import parse_size
@@ -17,7 +18,12 @@ from coreml_sd.models.stable_diffusion_xl import family as stable_diffusion_xl
 from coreml_sd.models.weights.seeded import SeededFolder
 from coreml_sd.schedulers.own import default_scheduler
 
-FAMILIES = (stable_diffusion.FAMILY, stable_diffusion_xl.FAMILY, mobile_diffusion.FAMILY)
+FAMILIES = (
+    stable_diffusion.FAMILY,
+    stable_diffusion_xl.FAMILY,
+    latent_consistency.FAMILY,
+    mobile_diffusion.FAMILY,
+)
 
 
 class ModelChoice(Protocol):

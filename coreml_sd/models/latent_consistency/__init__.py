@@ -1,0 +1,1 @@
+"""Latent consistency models: Stable Diffusion distilled to a few steps."""
