@@ -19,6 +19,7 @@ from coreml_sd.parity.diffusers_source import DiffusersSource, quiet
 from coreml_sd.schedulers.names import named_config
 from coreml_sd.schedulers.own import default_scheduler
 from coreml_sd.schedulers.schedulers import begin, make_scheduler, scaled_input, takes_generator
+from coreml_sd.upstream.diffusers_hooks import added_time_ids
 
 PIPELINE = "pipeline"
 # What tokenizers differ in: case, punctuation, accents, emoji, marks, length.
@@ -160,8 +161,7 @@ def _constants(pipeline: Any, facts: dict[str, Any]) -> dict[str, tuple[Any, Any
     if getattr(pipeline, "text_encoder_2", None) is not None:
         pairs["zeros_for_empty_prompt"] = pipeline.config.force_zeros_for_empty_prompt
         size = tuple(facts["size"])
-        projection = pipeline.text_encoder_2.config.projection_dim
-        told = pipeline._get_add_time_ids(size, (0, 0), size, torch.float32, projection)
+        told = added_time_ids(pipeline, size)
         return {
             **{key: (value, facts.get(key)) for key, value in pairs.items()},
             "time_ids": (told[0].tolist(), list(time_ids(size))),

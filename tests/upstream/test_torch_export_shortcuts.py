@@ -12,7 +12,9 @@ from torch.fx.traceback import NodeSource, NodeSourceAction
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
-from coreml_sd.targets.tflite import distinct_calls, export, lean_export
+from coreml_sd.targets.tflite import export
+from coreml_sd.upstream import torch_distinct_calls as distinct_calls
+from coreml_sd.upstream import torch_export_shortcuts as lean_export
 from tests.helpers.tiny_tflite import exported
 
 

@@ -7,6 +7,8 @@ import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from coreml_sd.upstream import table
+
 
 @contextlib.contextmanager
 def lean_export() -> Iterator[None]:
@@ -22,22 +24,31 @@ def lean_export() -> Iterator[None]:
     from torch.fx import GraphModule
     from torch.fx.traceback import NodeSource
 
-    from coreml_sd.targets.tflite.distinct_calls import by_distinct_calls
+    from coreml_sd.upstream.torch_distinct_calls import by_distinct_calls
 
     whole = ExportedProgram.run_decompositions
-    changes: list[tuple[Any, str, Any]] = [
-        (ExportedProgram, "run_decompositions", by_distinct_calls(whole)),
-        (GraphModule, "recompile", _deferred(GraphModule.recompile)),
-        (NodeSource, "__init__", _sharing(NodeSource.__init__)),
-    ]
-    with contextlib.ExitStack() as stack:
-        for owner, name, change in changes:
-            stack.callback(setattr, owner, name, vars(owner)[name])
-            setattr(owner, name, change)
-        if gc.isenabled():
-            gc.disable()
-            stack.callback(gc.enable)
+    recompile, initialize = _deferred(GraphModule.recompile), _sharing(NodeSource.__init__)
+    with (
+        table.DISTINCT_CALLS.replaced(
+            ExportedProgram, "run_decompositions", by_distinct_calls(whole)
+        ),
+        table.DEFERRED_CODE.replaced(GraphModule, "recompile", recompile),
+        table.SHARED_ANCESTORS.replaced(NodeSource, "__init__", initialize),
+        _without_collector(),
+    ):
         yield
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    collecting = gc.isenabled() and table.EXPORT_GARBAGE.is_on
+    if collecting:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _deferred(compile_now: Callable[[Any], Any]) -> Callable[[Any], None]:
