@@ -25,6 +25,7 @@ from coreml_sd.models.folder.tokenizer_files import write_tokenizer_files
 from coreml_sd.progress import Progress, Silent
 from coreml_sd.targets.tflite.convert_scheduler_step import convert_scheduler_step
 from coreml_sd.upstream.hidden_imports import import_lean
+from coreml_sd.upstream.table import check_environment
 
 _PACKAGES = ("diffusers", "numpy", "torch", "transformers")
 _TARGET_PACKAGES = {
@@ -60,6 +61,7 @@ def convert(
     Raises:
         UserError: the user can put it right. CoremlSDError: a gate failed, or a fault of ours.
     """
+    check_environment()
     progress = progress or Silent()
     plan = plan_conversion(config)
     for note in plan.notes:

@@ -1,6 +1,6 @@
 """What ai-edge-quantizer gets wrong with large weights, tied to the versions that do.
 
-tests/upstream/test_ai_edge_quantizer_faults.py says when a newer version no longer needs a work-around.
+tests/upstream/test_ai_edge_quantizer_faults.py says when a newer version no longer needs them.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def folded_after(prepare: Callable[[Any, Callable[[], list[Any]]], bool]) -> Ite
             model_utils.passes.tfl.OptimizePass()(module)  # as it does after any other fold
         folding(self, module)
 
-    with table.CONSTANT_FOLDING.replaced(runtime_fold.RuntimeFoldPass, "_fold_module", fold):
+    with table.STAND_INS.replaced(runtime_fold.RuntimeFoldPass, "_fold_module", fold):
         yield
 
 
