@@ -95,15 +95,6 @@ DEFERRED_CODE = Patch(
     "tests/upstream/test_torch_export_shortcuts.py::test_a_graph_is_compiled_when_it_is_called",
     "GAIN",
 )
-SHARED_ANCESTORS = Patch(
-    "shared-ancestors",
-    "shortcut",
-    ("torch.fx.traceback:NodeSource.__init__",),
-    "Each node of a graph holds copies of all nodes that it was made from.",
-    _TORCH,
-    "tests/upstream/test_torch_export_shortcuts.py::test_ancestors_are_those_that_torch_copies",
-    "GAIN",
-)
 EXPORT_GARBAGE = Patch(
     "tflite-garbage",
     "shortcut",
@@ -176,7 +167,7 @@ PROGRESS_BARS = Patch(
     ("tqdm:tqdm.__init__",),
     "coremltools' own bars would be drawn over ours.",
     _COREMLTOOLS,
-    _PLAIN,
+    "tests/upstream/test_noise.py::test_bars_are_off_during_a_conversion_and_on_after_it",
 )
 PATCHES = (
     FOLDING_MARKS,
@@ -186,7 +177,6 @@ PATCHES = (
     NO_COMPILER,
     DISTINCT_CALLS,
     DEFERRED_CODE,
-    SHARED_ANCESTORS,
     EXPORT_GARBAGE,
     STAND_INS,
     ONE_CAST,
@@ -218,6 +208,13 @@ class Internal:
 
 
 INTERNALS = (
+    Internal(
+        ("logging:Logger.addFilter",),
+        "upstream/noise.py",
+        "Known harmless lines of coremltools, transformers, diffusers and torch are dropped.",
+        f"{_COREMLTOOLS}, {_TORCH}",
+        "tests/upstream/test_noise.py::test_known_lines_are_dropped_and_others_are_not",
+    ),
     Internal(
         ("coremltools:PassPipeline.DEFAULT",),
         "targets/coreml/passes.py",

@@ -13,27 +13,23 @@ from coreml_sd.upstream import table
 @contextlib.contextmanager
 def lean_export() -> Iterator[None]:
     """Calls that are equal are decomposed once; graphs become Python code only where one is called,
-    and most never are, for they are interpreted; what a node was made from is shared by those made
-    from it, not copied each time; and the garbage collector does not walk some million live
-    objects again and again.
+    and most never are, for they are interpreted; and the garbage collector does not walk some
+    million live objects again and again.
 
     The file holds the same operators on the same tensors; where two do not depend on each other,
     their order may differ.
     """
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
-    from torch.fx.traceback import NodeSource
 
     from coreml_sd.upstream.torch_distinct_calls import by_distinct_calls
 
     whole = ExportedProgram.run_decompositions
-    recompile, initialize = _deferred(GraphModule.recompile), _sharing(NodeSource.__init__)
     with (
         table.DISTINCT_CALLS.replaced(
             ExportedProgram, "run_decompositions", by_distinct_calls(whole)
         ),
-        table.DEFERRED_CODE.replaced(GraphModule, "recompile", recompile),
-        table.SHARED_ANCESTORS.replaced(NodeSource, "__init__", initialize),
+        table.DEFERRED_CODE.replaced(GraphModule, "recompile", _deferred(GraphModule.recompile)),
         _without_collector(),
     ):
         yield
@@ -66,17 +62,3 @@ def _deferred(compile_now: Callable[[Any], Any]) -> Callable[[Any], None]:
         type(module).forward = forward
 
     return recompile
-
-
-def _sharing(initialize: Callable[..., None]) -> Callable[..., None]:
-    """Of `NodeSource.__init__`, which copies the whole line of ancestors of every node."""
-
-    def share(source: Any, node: Any, pass_name: str = "", action: Any = None) -> None:
-        initialize(source, None, pass_name, action)
-        if node:
-            source.node_info = source.NodeInfo(
-                name=node.name, target=str(node.target), graph_id=id(node.graph)
-            )
-            source.from_node = list(node.meta.get("from_node", ()))
-
-    return share
