@@ -29,7 +29,7 @@ FOLDING_MARKS = Patch(
     "and no program here has one before it is written.",
     _COREMLTOOLS,
     _PLAIN,
-    "GAIN",
+    "2.0 s (5 %)",
 )
 TYPE_NAMES = Patch(
     "type-names",
@@ -38,7 +38,7 @@ TYPE_NAMES = Patch(
     "What a type is called is asked a million times of some hundred types, and looked up once.",
     _COREMLTOOLS,
     _PLAIN,
-    "GAIN",
+    "1.6 s (4 %)",
 )
 GARBAGE = Patch(
     "coreml-garbage",
@@ -47,7 +47,7 @@ GARBAGE = Patch(
     "Python's collector walks some million live objects of a program again and again.",
     _COREMLTOOLS,
     _PLAIN,
-    "GAIN",
+    "1.5 s (4 %)",
 )
 HIDDEN_IMPORTS = Patch(
     "hidden-imports",
@@ -65,7 +65,8 @@ HIDDEN_IMPORTS = Patch(
     "that only converts (`--no-verify`) needs none of them for a UNet or a VAE.",
     f"diffusers 0.42, {_COREMLTOOLS}, {_TORCH}",
     "tests/upstream/test_hidden_imports.py::test_the_networks_and_coremltools_come_alone",
-    "GAIN",
+    "3.9 s (11 %), 0.23 GB (15 %); 0.7 s in a process that converts a text encoder "
+    "too, which loads transformers",
 )
 NO_COMPILER = Patch(
     "no-compiler",
@@ -75,7 +76,7 @@ NO_COMPILER = Patch(
     _TORCH,
     "tests/upstream/test_hidden_imports.py::"
     "test_negative_controls_without_leave_the_libraries_bring_them",
-    "GAIN",
+    "1.0 s (3 %), 0.12 GB (8 %)",
 )
 DISTINCT_CALLS = Patch(
     "distinct-calls",
@@ -84,7 +85,7 @@ DISTINCT_CALLS = Patch(
     "Of 7,500 calls 830 differ; each is retraced once, and not every call three times.",
     _TORCH,
     "tests/upstream/test_torch_distinct_calls.py::test_the_file_calculates_the_same",
-    "GAIN",
+    "51 s (81 %)",
 )
 DEFERRED_CODE = Patch(
     "deferred-code",
@@ -93,7 +94,7 @@ DEFERRED_CODE = Patch(
     "Every graph becomes Python code whenever it changes, and most are never called.",
     _TORCH,
     "tests/upstream/test_torch_export_shortcuts.py::test_a_graph_is_compiled_when_it_is_called",
-    "GAIN",
+    "12 s (19 %)",
 )
 EXPORT_GARBAGE = Patch(
     "tflite-garbage",
@@ -102,7 +103,7 @@ EXPORT_GARBAGE = Patch(
     "Python's collector walks some million live objects of a graph again and again.",
     _LITERT_TORCH,
     "tests/upstream/test_torch_export_shortcuts.py::test_everything_is_put_back",
-    "GAIN",
+    "6 s (10 %)",
 )
 STAND_INS = Patch(
     "stand-ins",
@@ -115,7 +116,7 @@ STAND_INS = Patch(
     "the file is written.",
     _LITERT_TORCH,
     "tests/targets/test_placeholders.py::test_quantized_files_are_equal_byte_for_byte",
-    "GAIN",
+    "7.5 GB (10.9 where it takes 3.4)",
 )
 ONE_CAST = Patch(
     "one-cast",
@@ -124,7 +125,7 @@ ONE_CAST = Patch(
     "Every weight is cast to fp16 twice, and both are kept.",
     _QUANTIZER,
     f"{_QUANTIZER_FAULTS}::TestLargeConvolutions::test_a_newer_version_is_left_alone",
-    "GAIN",
+    "8 s (12 %), 1.6 GB (47 %)",
 )
 STREAMED_FILE = Patch(
     "streamed-file",
@@ -133,7 +134,7 @@ STREAMED_FILE = Patch(
     "A file of gigabytes is written through a mapping, weight by weight from memory.",
     _QUANTIZER,
     f"{_QUANTIZER_FAULTS}::TestLargeConvolutions::test_a_newer_version_is_left_alone",
-    "GAIN",
+    "9 s (14 %)",
 )
 LARGE_WEIGHTS = Patch(
     "large-weights",
