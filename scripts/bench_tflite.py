@@ -66,8 +66,9 @@ def _convert_plainly(folder: Path, quantization: str, out: Path) -> None:
 
     from coreml_sd.config import ConversionConfig
     from coreml_sd.models.open_model import open_model
+    from coreml_sd.targets.tflite.packed_file import write_packed
     from coreml_sd.targets.tflite.quantize import recipe
-    from coreml_sd.targets.tflite.quantizer_faults import worked_around
+    from coreml_sd.upstream.ai_edge_quantizer_faults import worked_around
 
     component = open_model(ConversionConfig(model=str(folder), targets=["tflite"])).component(
         "unet"
@@ -77,7 +78,7 @@ def _convert_plainly(folder: Path, quantization: str, out: Path) -> None:
     litert_torch.convert(network, examples, lightweight_conversion=True).export(f"{out}.fp32")
     # Linear layers of the published network are FULLY_CONNECTED in the file.
     kinds = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-    with worked_around():
+    with worked_around(write_packed):
         worker = quantizer.Quantizer(f"{out}.fp32")
         worker.load_quantization_recipe(recipe(quantization, kinds))  # type: ignore[arg-type]
         out.write_bytes(worker.quantize().quantized_model)

@@ -15,8 +15,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.mobile.meta import storage_of
 from coreml_sd.mobile.replaced_tensors import replaced_tensors
+from coreml_sd.upstream.torch_tensors import storage_of
 
 Values = Callable[[str, torch.Tensor], torch.Tensor]
 _DESCRIBING = frozenset({"shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "layout"})

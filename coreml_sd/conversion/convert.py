@@ -39,6 +39,7 @@ from coreml_sd.progress import Progress, Silent, Stage
 from coreml_sd.targets.plan import Plan
 from coreml_sd.targets.registry import targets
 from coreml_sd.upstream.hidden_imports import import_lean
+from coreml_sd.upstream.table import check_environment
 
 _PACKAGES = ("diffusers", "numpy", "torch", "transformers")
 
@@ -91,6 +92,7 @@ def convert_planned(
     resume: bool = True,
 ) -> Bundle:
     """`convert` of what was planned and predicted already."""
+    check_environment()
     progress = progress or Silent()
     for note in plan.notes:
         progress.note(note)

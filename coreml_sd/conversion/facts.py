@@ -64,7 +64,7 @@ def _tensor(spec: TensorSpec) -> Tensor:
 
 def _used_parameters(component: ComponentSpec, network: Any) -> list[Any]:
     """Parameters of the mobile form: half a VAE's belong to the other component."""
-    from coreml_sd.mobile.meta import storage_key
+    from coreml_sd.upstream.torch_tensors import storage_key
 
     unique = {storage_key(p): p for p in mobile_form(component.form, network).parameters()}
     return list(unique.values())

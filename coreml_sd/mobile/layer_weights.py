@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import UserError
-from coreml_sd.mobile.meta import storage_key
+from coreml_sd.upstream.torch_tensors import storage_key
 
 
 def shared(parameter: torch.Tensor) -> nn.Parameter:

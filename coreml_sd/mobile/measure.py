@@ -9,12 +9,12 @@ from math import prod
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from coreml_sd.mobile.meta import on_meta
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
+from coreml_sd.upstream.torch_dispatch import TorchDispatchMode
 
 _FP16_BYTES = 2
 

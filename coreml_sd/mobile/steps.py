@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.mobile.meta import storage_key
+from coreml_sd.upstream.torch_tensors import storage_key
 
 _FP16_BYTES = 2
 

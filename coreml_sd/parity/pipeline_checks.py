@@ -19,6 +19,7 @@ from coreml_sd.parity.diffusers_source import DiffusersSource, quiet
 from coreml_sd.schedulers.names import named_config
 from coreml_sd.schedulers.own import default_scheduler
 from coreml_sd.schedulers.schedulers import begin, make_scheduler, scaled_input, takes_generator
+from coreml_sd.upstream.diffusers_hooks import added_time_ids
 
 PIPELINE = "pipeline"
 # What tokenizers differ in: case, punctuation, accents, emoji, marks, length.
@@ -172,8 +173,7 @@ def _conditions(pipeline: Any, facts: dict[str, Any]) -> dict[str, tuple[Any, An
     for name, condition in denoiser["conditions"].items():
         if condition["kind"] == "size":
             size = tuple(facts["size"])
-            projection = pipeline.text_encoder_2.config.projection_dim
-            ids = pipeline._get_add_time_ids(size, (0, 0), size, torch.float32, projection)
+            ids = added_time_ids(pipeline, size)
             told[name] = (ids[0].tolist(), list(size_numbers(size)))
         elif condition["kind"] == "guidance":
             scale = torch.tensor([facts["advice"]["guidance"] - 1])

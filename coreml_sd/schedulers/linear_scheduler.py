@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from coreml_sd.schedulers.linear_step import GUIDED, LATENTS, LinearStep
 from coreml_sd.schedulers.schedulers import begin, scaled_input, takes_generator
+from coreml_sd.upstream.diffusers_hooks import drawn_by
 
 _NEGLIGIBLE = 1e-6  # relative to a step's weights, which diffusers computes in fp32
 _REPLAY_GATE = 1e-5  # relative error of the table against the scheduler itself
@@ -83,9 +82,8 @@ class _Run:
             draws += 1
             return noise  # type: ignore[no-any-return]
 
-        module = sys.modules[type(self.scheduler).__module__]
         extra = {"generator": torch.Generator()} if takes_generator(self.scheduler) else {}
-        with mock.patch.object(module, "randn_tensor", draw, create=True):
+        with drawn_by(self.scheduler, draw):
             result = self.scheduler.step(guided, timestep, latent, **extra).prev_sample
         return result, draws
 

@@ -14,6 +14,8 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from coreml_sd.upstream import table
+
 _MODULES = {
     "diffusers": (
         "diffusers.models.unets.unet_2d_condition",
@@ -46,13 +48,14 @@ def import_lean() -> None:
     adapters nor quantized weights any more. Does nothing for what is loaded already; where a
     version of a library cannot do without those packages, the ordinary import follows later.
     """
-    if not _allowed:
+    if not (_allowed and table.HIDDEN_IMPORTS.is_on):
         return
     import torch.compiler
 
     for library, names in _MODULES.items():
         if library not in sys.modules:
-            with _hidden(), _replaced(torch.compiler, "disable", _as_is):
+            hiding = table.HIDDEN_IMPORTS.replaced(torch.compiler, "disable", _as_is)
+            with _hidden(), hiding:
                 _import(library, names)
 
 
@@ -66,7 +69,8 @@ def without_compiler() -> Iterator[None]:
     """
     absent: Any = types.ModuleType(_COMPILER)
     absent.disable = _as_is
-    with _in_place_of({_COMPILER: absent} if _allowed and _COMPILER not in sys.modules else {}):
+    wanted = _allowed and table.NO_COMPILER.is_on and _COMPILER not in sys.modules
+    with _in_place_of({_COMPILER: absent} if wanted else {}):
         yield
 
 
@@ -97,16 +101,6 @@ def _in_place_of(modules: Mapping[str, types.ModuleType | None]) -> Iterator[Non
         for name in modules:
             del sys.modules[name]
         sys.modules.update(loaded)
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 def _as_is(function: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> Any:

@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Literal
 
+from coreml_sd.upstream import table
+
 # What coremltools 9 says on any machine without Core ML, or with a newer torch than it was built
 # beside. The tested versions are our own window (`coreml-sd doctor`).
 _COREMLTOOLS_NOISE = (
@@ -73,11 +75,8 @@ def quiet_conversion() -> Iterator[None]:
         kwargs["disable"] = True
         original(self, *args, **kwargs)
 
-    tqdm.tqdm.__init__ = silent
-    try:
+    with table.PROGRESS_BARS.replaced(tqdm.tqdm, "__init__", silent):
         yield
-    finally:
-        tqdm.tqdm.__init__ = original
 
 
 @contextlib.contextmanager

@@ -17,7 +17,16 @@ from scripts.mutations.verdict import BROKEN, KILLED, SURVIVED
 
 ROOT = Path(__file__).parents[2]
 MUTATIONS = read_lists()
-ROOMS = ("bundle", "compress", "conversion", "generation", "parity", "runtimes", "targets")
+ROOMS = (
+    "bundle",
+    "compress",
+    "conversion",
+    "generation",
+    "parity",
+    "runtimes",
+    "targets",
+    "upstream",
+)
 
 
 def test_every_room_has_its_list() -> None:

@@ -15,11 +15,11 @@ from coreml_sd.errors import UserError
 from coreml_sd.parity.checks import GATE_FILE, Check, ComponentParity
 from coreml_sd.parity.reference import Reference
 from coreml_sd.runtimes.litert.file import TFLiteFile
-from coreml_sd.targets.tflite import quantizer_faults
 from coreml_sd.targets.tflite.export import export_tflite
 from coreml_sd.targets.tflite.profiles import Gelu, Quantization, profile
 from coreml_sd.targets.tflite.proof import component_parity, weight_only
 from coreml_sd.targets.tflite.rewrites import AndroidForm, android_form
+from coreml_sd.upstream import ai_edge_litert_faults
 from tests.helpers.tiny_tflite import TinyFile, TinyFiles
 
 Measure = Callable[..., ComponentParity]
@@ -130,7 +130,7 @@ class TestFigures:
         self, text_encoder: TinyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As it will be stored where the GPU delegate takes it."""
-        monkeypatch.setattr(quantizer_faults, "LAST_WITHOUT_FP16_LOOKUP", (0, 0))
+        monkeypatch.setattr(ai_edge_litert_faults, "LAST_WITHOUT_FP16_LOOKUP", (0, 0))
         path = text_encoder.quantized(tmp_path / "x.tflite", "fp16")
         right = headline(measure(text_encoder, path, "fp16")).value
         monkeypatch.undo()

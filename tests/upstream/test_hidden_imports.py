@@ -93,7 +93,7 @@ def test_negative_controls_without_leave_the_libraries_bring_them() -> None:
 
 def test_a_library_that_cannot_do_without_is_loaded_as_ever() -> None:
     code = """
-from coreml_sd import lean_imports
+from coreml_sd.upstream import hidden_imports as lean_imports
 lean_imports._OPTIONAL = (*lean_imports._OPTIONAL, "numpy.fft", "huggingface_hub")
 lean_imports.allow_lean_imports()
 lean_imports.import_lean()

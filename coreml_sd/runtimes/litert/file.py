@@ -21,6 +21,7 @@ from coreml_sd.files.foreign import open_regular
 from coreml_sd.files.limits import LIMITS
 from coreml_sd.runtimes.litert.extra import require_android
 from coreml_sd.runtimes.litert.verify import require_whole
+from coreml_sd.upstream.flatbuffers_vectors import data_span
 
 _IDENTIFIER = b"TFL3"
 _NUMPY: dict[str, np.dtype[Any]] = {
@@ -203,9 +204,7 @@ class TFLiteFile:
         entry = self._model.Buffers(buffer)
         if entry.Offset() > 1:
             return int(entry.Offset()), int(entry.Size())
-        table = entry._tab
-        field = table.Offset(4)
-        return (int(table.Vector(field)), entry.DataLength()) if field else (0, 0)
+        return data_span(entry)
 
     def _graph(self, index: int) -> Graph:
         source = self._model.Subgraphs(index)

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.files.limits import LIMITS
 from coreml_sd.runtimes.mil.attention import Instruction
+from coreml_sd.upstream.torch_dispatch import TorchDispatchMode
 
 Declared = tuple[str, tuple[int, ...]]  # element and shape
 

@@ -61,7 +61,6 @@ def export_package(
     quieten()
     from coreml_sd.targets.coreml.capture import capture
     from coreml_sd.targets.coreml.layer_payloads import write_layers
-    from coreml_sd.targets.coreml.lean import lean_conversion
     from coreml_sd.targets.coreml.passes import run_passes
     from coreml_sd.targets.coreml.program_file import (
         has_sub_byte_types,
@@ -70,6 +69,7 @@ def export_package(
         write_package,
     )
     from coreml_sd.targets.coreml.weight_file import WeightFile
+    from coreml_sd.upstream.coremltools_shortcuts import lean_conversion
 
     _check_names(network, inputs, outputs)
     held = weights or ModuleWeights(network)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.upstream.coremltools_constants import put_value
 
 # The fp16 bit patterns of the stand-ins' values: normal numbers above 1, so that each is exact in
 # fp32 too and none is a zero or a one, which graph passes look for.
@@ -51,9 +52,7 @@ class StandIns:
     def keep_weightless(self, program: Any) -> None:
         """Let the program's stand-ins stay without memory when they are cast."""
         for _, op in self.constants(program):
-            weightless = op.outputs[0].val.view(_Weightless)
-            for var in (op.outputs[0], op.val):  # the second is what passes infer the first from
-                var._sym_val.val = weightless
+            put_value(op, op.outputs[0].val.view(_Weightless))
 
     def readers(self, program: Any) -> dict[str, int]:
         """How many ops read each stand-in.

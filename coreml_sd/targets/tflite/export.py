@@ -13,11 +13,12 @@ from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.mobile.steps import StepSequence
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.targets.tflite.exported import Exported
-from coreml_sd.targets.tflite.exporter_faults import contiguous_weights
-from coreml_sd.targets.tflite.lean_export import lean_export
 from coreml_sd.targets.tflite.placeholders import standing_in
 from coreml_sd.targets.tflite.unread_weights import UnreadWeights
+from coreml_sd.upstream.litert_torch_constants import module_of
+from coreml_sd.upstream.litert_torch_faults import contiguous_weights
 from coreml_sd.upstream.noise import quiet_native, quieten
+from coreml_sd.upstream.torch_export_shortcuts import lean_export
 
 
 def export_tflite(
@@ -62,7 +63,7 @@ def export(
                 model = litert_torch.signature(
                     signature, _Named(network).eval(), sample_kwargs=examples
                 ).convert(lightweight_conversion=True)
-                stand_ins.leave_out(model._exporter.module)
+                stand_ins.leave_out(module_of(model))
                 return Exported(model.model_content(), stand_ins)
         except UserError:
             raise

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from coreml_sd.targets.tflite.packed_file import write_packed
 from coreml_sd.targets.tflite.placeholders import StandIns, StoodFor
+from coreml_sd.upstream.ai_edge_quantizer_faults import buffers_of
 
 _ITEM = 4  # bytes of a value
 
@@ -49,7 +50,7 @@ class Exported:
             model.buffers[place].size = number  # empty buffers are kept apart by their sizes
         worker = quantizer.Quantizer(files.convert_object_to_bytearray(model))
         later = _later(numbered)
-        buffers = worker._float_model.buffers
+        buffers = buffers_of(worker)
         for place, buffer in enumerate(buffers):
             if buffer.data is None and buffer.size:
                 buffers[place] = later(weight=buffer.size)

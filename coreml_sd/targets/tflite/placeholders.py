@@ -20,7 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from coreml_sd.errors import CoremlSDError
-from coreml_sd.targets.tflite.unread_weights import Read, UnreadWeights, is_small
+from coreml_sd.targets.tflite.unread_weights import Read, UnreadWeights
+from coreml_sd.upstream import table
+from coreml_sd.upstream.litert_torch_constants import (
+    Lowering,
+    folded_after,
+    is_small,
+    lowered_by,
+    shared_constant,
+)
 
 _NAME = "stand_in_"
 Step = Callable[[torch.Tensor], torch.Tensor]
@@ -164,54 +172,30 @@ def _operations(operation: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def standing_in(unread: UnreadWeights) -> Iterator[StandIns]:
-    """While open, litert-torch exports large fp32 constants as stand-ins."""
-    from litert_converter.tools import model_utils
-    from litert_torch._convert import runtime_fold
-    from litert_torch.backend import inline_consts
-    from litert_torch.backend.lowerings import registry
-
+    """While open, litert-torch exports large fp32 constants as stand-ins, unless that is switched
+    off (`coreml_sd.upstream.plain`)."""
+    if not table.STAND_INS.is_on:
+        yield StandIns()
+        return
     stand_ins, uniform = StandIns(), []
-    lowerings, placeholder = registry.global_registry, inline_consts.tensor_lowering_placeholder
-    lowering, folding = lowerings.lookup(placeholder), runtime_fold.RuntimeFoldPass._fold_module
 
-    def lower(context: Any, tensor: torch.Tensor) -> Any:
+    def lower(lowering: Lowering, context: Any, tensor: torch.Tensor) -> Any:
         if tensor.dtype != torch.float32 or is_small(tensor):
             return lowering(context, tensor)
         read = unread.read(tensor)
         if unread.is_uniform(tensor):
             uniform.append(read())  # the exporter tells constants apart by their addresses
             return lowering(context, uniform[-1])
-        return _lower(stand_ins, context, tensor, read)
+        weight = StoodFor(tensor, read, tuple(tensor.shape))
+        return shared_constant(context, tensor, lambda: stand_ins.attribute(weight))
 
-    def fold(self: Any, module: Any) -> None:
+    def fold(module: Any, about_to_be_folded: Callable[[], list[Any]]) -> bool:
         found = _fold(stand_ins, module)
-        functions = [each for each in module.ops if each.name == "func.func"]
-        left = [self._extract_constants(each) for each in functions]
-        _require_none(stand_ins, [op for ops, _ in left for op in ops])
-        if found and not any(results for _, results in left):
-            model_utils.passes.tfl.OptimizePass()(module)  # as it does after any other fold
-        folding(self, module)
+        _require_none(stand_ins, about_to_be_folded())
+        return found
 
-    lowerings.register(placeholder, lower)
-    runtime_fold.RuntimeFoldPass._fold_module = fold
-    try:
+    with lowered_by(lower), folded_after(fold):
         yield stand_ins
-    finally:
-        lowerings.register(placeholder, lowering)
-        runtime_fold.RuntimeFoldPass._fold_module = folding
-
-
-def _lower(stand_ins: StandIns, context: Any, tensor: torch.Tensor, read: Read) -> Any:
-    """One constant of the program for each weight, however often it is read."""
-    from litert_converter.mlir import ir
-    from litert_torch.backend import inline_consts
-
-    shared = inline_consts.InlineConstsContext.get(context).constant_cache
-    key = inline_consts._ConstantFingerprint.from_tensor(tensor)
-    if key not in shared:
-        shared[key] = stand_ins.attribute(StoodFor(tensor, read, tuple(tensor.shape)))
-    kind = ir.RankedTensorType.get(tensor.shape, ir.F32Type.get())
-    return inline_consts._build_const(shared[key], kind)
 
 
 def _fold(stand_ins: StandIns, module: Any) -> bool:

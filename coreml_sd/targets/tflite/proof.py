@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from coreml_sd.compress.weight_streaming import Values
@@ -33,6 +32,7 @@ from coreml_sd.runtimes.litert.network import LiteRTNetwork, label
 from coreml_sd.runtimes.torch_source import SourceNetwork
 from coreml_sd.targets.tflite.profiles import Gelu, Quantization
 from coreml_sd.targets.tflite.quantize import int8_weight, stores_lookups_small
+from coreml_sd.upstream.torch_gelu import other_gelu
 
 _READS_INT8 = ("EMBEDDING_LOOKUP", "DEQUANTIZE")  # ops that turn int8 to float by themselves
 
@@ -176,14 +176,9 @@ def _gelu(network: nn.Module, gelu: Gelu) -> Iterator[None]:
     if gelu == "exact":
         yield
         return
-    exact = F.gelu
 
-    def by_tanh(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
-        return exact(x, approximate="tanh")
+    def by_tanh(exact: Any) -> Any:
+        return lambda x, approximate="none": exact(x, approximate="tanh")
 
-    holders = [m for m in network.modules() if getattr(m, "act", None) is exact]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(F, "gelu", by_tanh))
-        for holder in holders:
-            stack.enter_context(mock.patch.object(holder, "act", by_tanh))
+    with other_gelu(network, by_tanh):
         yield

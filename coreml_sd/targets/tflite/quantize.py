@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_sd.errors import CoremlSDError, UserError
+from coreml_sd.targets.tflite.packed_file import write_packed
 from coreml_sd.targets.tflite.profiles import Quantization
-from coreml_sd.targets.tflite.quantizer_faults import refuses_fp16_lookup, worked_around
+from coreml_sd.upstream.ai_edge_litert_faults import refuses_fp16_lookup
+from coreml_sd.upstream.ai_edge_quantizer_faults import worked_around
 from coreml_sd.upstream.noise import quiet_native
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def _quantize(
     quantization: Quantization,
     ops: Sequence[str],
 ) -> None:
-    with quiet_native() as noise, worked_around():
+    with quiet_native() as noise, worked_around(write_packed):
         try:
             worker = open_quantizer()
             worker.load_quantization_recipe(recipe(quantization, ops))

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from coreml_sd.mobile.meta import storage_key, storage_of
 from coreml_sd.mobile.replaced_tensors import replaced_tensors
 from coreml_sd.models.weights.values import Weights, is_finite, not_finite
+from coreml_sd.upstream import table
+from coreml_sd.upstream.litert_torch_constants import is_small, is_uniform
+from coreml_sd.upstream.torch_tensors import storage_key, storage_of
 
-_ITEM = 4  # bytes of a value
 Read = Callable[[], torch.Tensor]
 
 
@@ -72,11 +73,8 @@ class UnreadWeights:
         Raises:
             UserError: it is read from a file and holds NaN or inf.
         """
-        from litert_torch.backend import inline_consts
-
         held = self._held.get(tensor.data_ptr())
-        values = (held.checked() if held else tensor).contiguous()
-        return inline_consts._get_tensor_uniform_value(values) is not None
+        return is_uniform(held.checked() if held else tensor)
 
 
 @contextlib.contextmanager
@@ -84,7 +82,7 @@ def unread_weights(
     network: nn.Module, source: nn.Module, weights: Weights
 ) -> Iterator[UnreadWeights]:
     """While open, parameters of `network` that are on `meta` are ordinary tensors: small ones with
-    their values, large ones without.
+    their values, large ones without, unless that is switched off (`coreml_sd.upstream.plain`).
 
     Args:
         network: made from `source`, whose parameters it views.
@@ -103,17 +101,10 @@ def unread_weights(
         key = (storage_key(view), view.shape, view.stride())
         if key not in made:
             weight = _InFile(weights, names[storage_of(view)], view)
-            tensor = weight.checked().float() if is_small(view) else unread.add(weight)
+            is_read = is_small(view) or not table.STAND_INS.is_on
+            tensor = weight.checked().float() if is_read else unread.add(weight)
             made[key] = nn.Parameter(tensor, requires_grad=False)
         return made[key]
 
     with replaced_tensors(network, ordinary):
         yield unread
-
-
-def is_small(tensor: torch.Tensor) -> bool:
-    """Whether the exporter may look at the values of an fp32 constant."""
-    from litert_torch.backend import inline_consts
-
-    least = inline_consts.config.resource_constant_numel_threshold
-    return bool(tensor.numel() * _ITEM < least)

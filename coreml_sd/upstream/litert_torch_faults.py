@@ -4,8 +4,8 @@ The exporter tells constants apart by their address; of a tensor that is not con
 that of a copy, which it frees. The next copy of that size may get the same address, and then the
 file holds the first values twice, without an error. Views of a weight along its channels are such.
 
-Source: litert-torch issues 1061 and 1238. tests/targets/test_exporter_faults.py says when a newer
-version no longer needs it.
+Source: litert-torch issues 1061 and 1238. tests/upstream/test_litert_torch_faults.py says when a
+newer version no longer needs it.
 """
 
 from __future__ import annotations

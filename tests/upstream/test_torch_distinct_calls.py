@@ -13,8 +13,9 @@ from torch.export import ExportedProgram
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
-from coreml_sd.targets.tflite import distinct_calls
-from coreml_sd.targets.tflite.distinct_calls import by_distinct_calls
+from coreml_sd.upstream import plain
+from coreml_sd.upstream import torch_distinct_calls as distinct_calls
+from coreml_sd.upstream.torch_distinct_calls import by_distinct_calls
 from tests.helpers.calculation import calculation
 from tests.helpers.tiny_tflite import TinyFiles, exported
 
@@ -25,7 +26,7 @@ Counted = Callable[[nn.Module, torch.Tensor], tuple[ExportedProgram, list[int]]]
 @contextlib.contextmanager
 def every_call() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distinct_calls, "by_distinct_calls", lambda decompose: decompose)
+        patch.setenv(plain.VARIABLE, "distinct-calls")
         yield
 
 

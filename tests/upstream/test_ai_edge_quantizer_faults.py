@@ -19,9 +19,12 @@ from ai_edge_litert import schema_py_generated as schema
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.litert.gpu_gate import check_on_gpu
 from coreml_sd.runtimes.litert.vulkan import why_no_gpu
-from coreml_sd.targets.tflite import quantize, quantizer_faults
+from coreml_sd.targets.tflite import quantize
+from coreml_sd.targets.tflite.packed_file import write_packed
 from coreml_sd.targets.tflite.profiles import Quantization
 from coreml_sd.targets.tflite.quantize import int8_weight, quantize_file
+from coreml_sd.upstream import ai_edge_litert_faults
+from coreml_sd.upstream import ai_edge_quantizer_faults as quantizer_faults
 from coreml_sd.upstream.noise import quiet_native
 from tests.helpers.build_tflite import GraphWriter
 from tests.helpers.tiny_tflite import scales
@@ -100,7 +103,7 @@ class TestLargeConvolutions:
         from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor as module
 
         before = module.uniform_quantize
-        with pytest.raises(RuntimeError), quantizer_faults.worked_around():
+        with pytest.raises(RuntimeError), quantizer_faults.worked_around(write_packed):
             assert module.uniform_quantize is not before
             raise RuntimeError
         assert module.uniform_quantize is before
@@ -110,7 +113,7 @@ class TestLargeConvolutions:
 
         monkeypatch.setattr(quantizer_faults, "LAST_FAULTY", (0, 9))
         before = module.uniform_quantize
-        with quantizer_faults.worked_around():
+        with quantizer_faults.worked_around(write_packed):
             assert module.uniform_quantize is before
 
 
@@ -144,7 +147,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cast(tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file with its table in fp16, as a newer LiteRT would get it."""
-    monkeypatch.setattr(quantizer_faults, "LAST_WITHOUT_FP16_LOOKUP", (0, 0))
+    monkeypatch.setattr(ai_edge_litert_faults, "LAST_WITHOUT_FP16_LOOKUP", (0, 0))
     quantize_file(tokens, tmp_path / "cast.tflite", "fp16")
     return tmp_path / "cast.tflite"
 

@@ -1,48 +1,41 @@
-"""Work-arounds for faults of LiteRT's packages, each tied to the versions that have it.
+"""What ai-edge-quantizer gets wrong with large weights, tied to the versions that do.
 
-tests/targets/test_quantizer_faults.py says when a newer version no longer needs one.
+tests/upstream/test_ai_edge_quantizer_faults.py says when a newer version no longer needs them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
-from coreml_sd.targets.tflite.packed_file import write_packed
+from coreml_sd.upstream import table
+from coreml_sd.upstream.versions import installed_version
 
-# Up to this version of ai-edge-quantizer a weight above 32 MiB and of rank above 2 cannot be
-# quantized to integers: the data is flattened to two axes, its scales are not. And every weight is
-# cast to fp16 twice, of which both are kept. And a file is written through a mapping, which for
-# gigabytes takes up to ten times as long as writing.
+# Up to this version a weight above 32 MiB and of rank above 2 cannot be quantized to integers: the
+# data is flattened to two axes, its scales are not. And every weight is cast to fp16 twice, of
+# which both are kept. And a file is written through a mapping, which for gigabytes takes up to ten
+# times as long as writing.
 LAST_FAULTY = (0, 10)
 _LARGE = 32 * 2**20
 
-# Up to this version of ai-edge-litert the GPU delegate refuses a lookup in a table that is stored
-# in fp16: it takes the DEQUANTIZE before it for one of integers and misses their scales.
-LAST_WITHOUT_FP16_LOOKUP = (2, 3)
+# Writes a model with buffers of these sizes behind it, each asked for when it is written.
+Write = Callable[[Path, Any, Mapping[int, int], Callable[[int], memoryview]], None]
 
 
 def needs_work_around() -> bool:
     """Whether the installed quantizer fails on large convolution weights."""
-    return _version("ai-edge-quantizer") <= LAST_FAULTY
-
-
-def refuses_fp16_lookup() -> bool:
-    """Whether the GPU delegate of the installed version refuses fp16 tables of embeddings."""
-    return _version("ai-edge-litert") <= LAST_WITHOUT_FP16_LOOKUP
+    return installed_version("ai-edge-quantizer") <= LAST_FAULTY
 
 
 @contextlib.contextmanager
-def worked_around() -> Iterator[None]:
+def worked_around(write: Write) -> Iterator[None]:
     """While open, large convolution weights are quantized output channel by output channel,
-    weights are cast to fp16 once, and files are written as a stream."""
+    weights are cast to fp16 once, and files are written by `write`."""
     from ai_edge_quantizer import model_modifier
     from ai_edge_quantizer.algorithms.nonlinear_quantize import float_casting
     from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor
@@ -52,16 +45,19 @@ def worked_around() -> Iterator[None]:
         return
     slices = _in_slices(uniform_quantize_tensor)
     utilities = _CastingOnce(float_casting.tfl_flatbuffer_utils)
+    modifier = model_modifier.ModelModifier
+    streaming = _streaming(modifier._serialize_model, write)
     with (
-        mock.patch.object(uniform_quantize_tensor, "uniform_quantize", slices),
-        mock.patch.object(float_casting, "tfl_flatbuffer_utils", utilities),
-        mock.patch.object(
-            model_modifier.ModelModifier,
-            "_serialize_model",
-            _streaming(model_modifier.ModelModifier._serialize_model),
-        ),
+        table.LARGE_WEIGHTS.replaced(uniform_quantize_tensor, "uniform_quantize", slices),
+        table.ONE_CAST.replaced(float_casting, "tfl_flatbuffer_utils", utilities),
+        table.STREAMED_FILE.replaced(modifier, "_serialize_model", streaming),
     ):
         yield
+
+
+def buffers_of(worker: Any) -> Any:
+    """The buffers of the model that a quantizer has read, to put others in their places."""
+    return worker._float_model.buffers
 
 
 def _in_slices(upstream: Any) -> Callable[..., Any]:
@@ -81,7 +77,7 @@ def _in_slices(upstream: Any) -> Callable[..., Any]:
     return quantize
 
 
-def _streaming(upstream: Callable[..., Any]) -> Callable[..., Any]:
+def _streaming(upstream: Callable[..., Any], write: Write) -> Callable[..., Any]:
     """Of `ModelModifier._serialize_model`; what it returns is then only measured."""
 
     def serialize(modifier: Any, model: Any, packed: Any, serialize_to_path: Any = None) -> Any:
@@ -89,7 +85,7 @@ def _streaming(upstream: Callable[..., Any]) -> Callable[..., Any]:
             return upstream(modifier, model, packed)
         held = packed.data_for_buffer_id
         sizes = {place: len(data) for place, data in held.items()}
-        write_packed(Path(serialize_to_path), model, sizes, held.__getitem__)
+        write(Path(serialize_to_path), model, sizes, held.__getitem__)
         return range(Path(serialize_to_path).stat().st_size)  # its length is reported
 
     return serialize
@@ -115,11 +111,6 @@ class _CastOnce(np.ndarray[Any, Any]):
         if dtype not in casts:
             casts[dtype] = super().astype(dtype, *args, **kwargs).view(np.ndarray)
         return casts[dtype]
-
-
-def _version(package: str) -> tuple[int, int]:
-    major, minor, *_ = importlib.metadata.version(package).split(".")
-    return int(major), int(minor)
 
 
 def _sliced(params: Any, rows: slice) -> Any:

@@ -19,14 +19,14 @@ from coreml_sd.mobile.steps import Step, StepSequence
 from coreml_sd.models.component import TensorSpec
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.targets.tflite.export import export_tflite
-from coreml_sd.targets.tflite.exporter_faults import contiguous_weights
+from coreml_sd.upstream.litert_torch_faults import contiguous_weights
 
 PARTS = 16
 ROOT = Path(__file__).resolve().parents[2]
 _PLAIN = f"""
 import sys
 import litert_torch, torch
-from tests.targets.test_exporter_faults import cut_table
+from tests.upstream.test_litert_torch_faults import cut_table
 network = cut_table(torch.nn.Embedding(50, {4 * PARTS})).eval()
 ids = (torch.zeros(7, dtype=torch.int32),)
 model = litert_torch.signature("main", network, ids).convert(lightweight_conversion=True)

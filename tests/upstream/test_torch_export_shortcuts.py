@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
-from torch.fx.traceback import NodeSource, NodeSourceAction
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
-from coreml_sd.targets.tflite import distinct_calls, export, lean_export
+from coreml_sd.targets.tflite import export
+from coreml_sd.upstream import torch_distinct_calls as distinct_calls
+from coreml_sd.upstream import torch_export_shortcuts as lean_export
 from tests.helpers.tiny_tflite import exported
 
 
@@ -43,25 +45,17 @@ def test_negative_control_without_provenance_names_are_lost(
     assert content(sd1_folder, tmp_path) != plain
 
 
-def test_ancestors_are_those_that_torch_copies() -> None:
-    graph = torch.fx.Graph()
-    first, second = graph.placeholder("first"), graph.placeholder("second")
-    first.meta["from_node"] = [NodeSource(graph.placeholder("root"))]
-    second.meta["from_node"] = [NodeSource(first)]
-    copied = NodeSource(second, "a pass", NodeSourceAction.CREATE)
-    with lean_export.lean_export():
-        shared = NodeSource(second, "a pass", NodeSourceAction.CREATE)
-    assert shared.to_dict() == copied.to_dict()
-    assert shared.from_node[0] is second.meta["from_node"][0]
-    assert copied.from_node[0] is not second.meta["from_node"][0]
+def replaced() -> tuple[object, ...]:
+    return GraphModule.recompile, ExportedProgram.run_decompositions
 
 
 def test_everything_is_put_back() -> None:
-    before = GraphModule.recompile, NodeSource.__init__
+    before = replaced()
     with pytest.raises(ZeroDivisionError), lean_export.lean_export():
-        assert (GraphModule.recompile, NodeSource.__init__) != before and not gc.isenabled()
+        assert all(now is not own for now, own in zip(replaced(), before, strict=True))
+        assert not gc.isenabled()
         raise ZeroDivisionError
-    assert (GraphModule.recompile, NodeSource.__init__) == before and gc.isenabled()
+    assert replaced() == before and gc.isenabled()
 
 
 def test_a_graph_is_compiled_when_it_is_called() -> None:

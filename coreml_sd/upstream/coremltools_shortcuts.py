@@ -1,0 +1,60 @@
+"""Keep coremltools from work whose result nobody reads, while a program is made."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from coreml_sd.processes.memory import collect_garbage, leave_garbage
+from coreml_sd.upstream import table
+from coreml_sd.upstream.hidden_imports import only_converts
+
+_alone = threading.RLock()
+
+
+@contextlib.contextmanager
+def lean_conversion() -> Iterator[None]:
+    """What a type is called is looked up once; the mark that keeps passes from folding compressed
+    constants is not propagated, because none exists before the file is written; and the garbage
+    collector does not walk some million live objects again and again. In a process that does
+    nothing else, what is dead afterwards stays until `collect_garbage` is called.
+
+    What is changed belongs to the whole process, so that one thread at a time is inside.
+    """
+    from coremltools.converters.mil.mil import Block
+    from coremltools.converters.mil.mil.types import type_mapping
+
+    names = functools.cache(type_mapping.get_type_info)
+    with (
+        _alone,
+        table.FOLDING_MARKS.replaced(Block, "_propagate_nonreplaceable_vars", _leave),
+        table.TYPE_NAMES.replaced(type_mapping, "get_type_info", names),
+        _without_collector(),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    if not table.GARBAGE.is_on:
+        yield
+        return
+    collect_garbage()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        leave_garbage()
+        if collecting:
+            gc.enable()
+        if not only_converts():
+            collect_garbage()
+
+
+def _leave(block: Any) -> None:
+    """Of `Block._propagate_nonreplaceable_vars`."""
