@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from coreml_sd.cli.main import cli
 
