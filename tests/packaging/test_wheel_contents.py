@@ -6,7 +6,6 @@ from email import message_from_bytes
 from pathlib import Path
 
 import coreml_sd
-from coreml_sd.conversion.prediction.rates import RATES_FILE
 from coreml_sd.models.find_model import DEMO_FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +34,6 @@ def test_every_file_of_the_package_is_there(wheel: Path) -> None:
 def test_data_and_the_built_in_model_are_there(wheel: Path) -> None:
     data = [
         PACKAGE / "py.typed",
-        RATES_FILE,
         PACKAGE / "report/templates/parity.html",
         *DEMO_FOLDER.rglob("*.safetensors"),
         *DEMO_FOLDER.rglob("*.json"),

@@ -115,7 +115,7 @@ def test_every_form_has_the_macs_of_the_network(
         mobile = mobile_form(component.name, component.load())
         macs = network_costs(mobile, component.inputs).macs
         (of_tflite,) = [file_costs(file) for file in android.files(component.name, "tflite")]
-        of_coreml = [file_costs(file) for file in apple.files(component.name)]
+        of_coreml = [file_costs(file) for file in apple.files(component.name, "coreml")]
         assert of_tflite.macs == sum(costs.macs for costs in of_coreml) == macs
         parameters = sum(p.numel() for p in mobile.parameters())
         assert of_tflite.parameters == parameters + extra.get(component.name, 0)
