@@ -10,16 +10,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts.bench.document import replaced
 
+if TYPE_CHECKING:
+    from coreml_sd.costs.ablation import Total
+
 PAGE = ROOT / "docs" / "mobilediffusion.md"
 MARKER = "scripts/mobilediffusion_tables.py"
 # Millions of parameters, and G MACs of the denoiser; None where the paper's are not known.
-PAPER = {
+PAPER: dict[str, dict[str, tuple[float | None, float | None]]] = {
     "md": {"unet": (386.0, 182.0), "vae_decoder": (9.8, None), "all three": (520.0, None)},
     "md-lite": {"unet": (278.0, 153.0), "vae_decoder": (9.8, None), "all three": (None, None)},
 }
@@ -50,7 +54,7 @@ def counted() -> str:
     return "\n".join(lines)
 
 
-def _totals(parts: dict) -> tuple[tuple[str, ...], list[list[str]]]:
+def _totals(parts: dict[str, list[Total]]) -> tuple[tuple[str, ...], list[list[str]]]:
     columns = ("preset", "component", "parameters", "paper", "apart", "MACs", "paper", "apart")
     rows = []
     for name, found in parts.items():
@@ -75,7 +79,7 @@ def _against(ours: float, paper: float | None, unit: str) -> list[str]:
     return [f"{paper:g} {unit}", f"{100 * (ours / paper - 1):+.1f} %"]
 
 
-def _pictures(parts: dict) -> tuple[tuple[str, ...], list[list[str]]]:
+def _pictures(parts: dict[str, list[Total]]) -> tuple[tuple[str, ...], list[list[str]]]:
     columns = ("preset", *(f"{n} step{'s' * (n > 1)}, batch {batch}" for n, batch in STEPS))
     rows = []
     for name, found in parts.items():
@@ -84,7 +88,7 @@ def _pictures(parts: dict) -> tuple[tuple[str, ...], list[list[str]]]:
     return columns, rows
 
 
-def _picture(found: list, steps: int, batch: int) -> int:
+def _picture(found: list[Total], steps: int, batch: int) -> int:
     """MACs of a picture; those of the UNet's pass are of one row."""
     from coreml_sd.costs.picture import PartCosts, picture_costs
 

@@ -67,7 +67,7 @@ def main() -> None:
         show_reconstructions(arguments.runs, vae, latents, pictures)
         scaled = latents * scaling_factor
         chosen = [names[index] for index in np.linspace(0, len(names) - 1, 32).astype(int)]
-        shown = [captions.caption(*name, captions.NAMED[0]) for name in chosen]
+        shown = [captions.caption(name, colour, captions.NAMED[0]) for name, colour in chosen]
 
         def write_samples(modules: nn.ModuleDict, averaged: dict[str, torch.Tensor]) -> None:
             path = arguments.runs / "samples.png"

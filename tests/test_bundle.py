@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         (lambda p: edit(p, components=None), "components: missing"),
     ],
 )
-def test_damage_is_named(tmp_path: Path, damage, message: str) -> None:
+def test_damage_is_named(tmp_path: Path, damage: Any, message: str) -> None:
     path = make(tmp_path / "b")
     damage(path)
     with pytest.raises(UserError, match=message):

@@ -95,17 +95,14 @@ def command(
             f"convert the model again with --size {size}"
         )
     quieten()
-    from coreml_sd.generation.generate import GenerationRequest, Generator
+    from coreml_sd.generation.draw import choose_scheduler, request_for
+    from coreml_sd.generation.generate import Generator
     from coreml_sd.generation.memory_log import MemoryLog
     from coreml_sd.generation.picture import png_metadata, write_png
     from coreml_sd.progress import Stage
     from coreml_sd.runtimes.open_runtime import open_runtime
-    from coreml_sd.schedulers.own import OwnScheduler, default_scheduler
-    from coreml_sd.schedulers.schedulers import make_scheduler
 
-    advice = bundle.pipeline["advice"]
-    drawn_with = OwnScheduler(scheduler) if scheduler else default_scheduler(bundle.pipeline)
-    make_scheduler(drawn_with.name, bundle.pipeline["scheduler"])  # refused before loading
+    drawn_with = choose_scheduler(bundle, scheduler)
     opened = open_runtime(bundle, runtime, compute_units=compute_units, accelerator=accelerator)
     log = MemoryLog() if memory_log else None
     draw = Generator(bundle, opened, memory_policy=memory_policy, log=log)
@@ -113,13 +110,14 @@ def command(
         if drawn_with.note:
             progress.warn(drawn_with.note)
         for number in range(count):
-            request = GenerationRequest(
-                prompt=prompt,
+            request = request_for(
+                bundle,
+                prompt,
+                drawn_with,
                 negative_prompt=negative,
-                steps=steps if steps is not None else advice["steps"],
-                guidance=guidance if guidance is not None else advice["guidance"],
+                steps=steps,
+                guidance=guidance,
                 seed=seed + number,
-                scheduler=drawn_with.name,
             )
             with progress.stage(Stage("draw", detail=f"seed {request.seed}")) as advance:
                 image = draw(request, lambda step, of, _: advance(step, of))

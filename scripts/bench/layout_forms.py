@@ -33,7 +33,8 @@ class NaiveLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(x.shape[0], -1, x.shape[-1])
         moved = self.conv(rows.transpose(1, 2).unsqueeze(2))
-        return moved.squeeze(2).transpose(1, 2).reshape(*x.shape[:-1], -1)
+        back: torch.Tensor = moved.squeeze(2).transpose(1, 2)
+        return back.reshape(*x.shape[:-1], -1)
 
 
 class PublishedBlock(nn.Module):
@@ -44,7 +45,9 @@ class PublishedBlock(nn.Module):
         self.block = block
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        return self.block(x, context.squeeze(2).transpose(1, 2), return_dict=False)[0]
+        rows = context.squeeze(2).transpose(1, 2)
+        result: torch.Tensor = self.block(x, rows, return_dict=False)[0]
+        return result
 
 
 def naive(network: nn.Module) -> nn.Module:

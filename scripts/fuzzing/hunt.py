@@ -81,7 +81,7 @@ class Hunt:
             if _memory(process) > MOST_MEMORY:
                 findings.add(self.kind, number, "more than 4 GB")
                 process.kill()
-            number, begun = value, time.monotonic()
+            number, begun = int(value), time.monotonic()
             if number >= last or time.monotonic() > until:
                 _finish(process)
                 return number

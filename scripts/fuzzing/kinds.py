@@ -309,10 +309,12 @@ class Caches(Kind):
         plan = plan_conversion(from_dict(bundle.manifest["config"], "manifest.json"))
         self.staging = self.folder / "staging"
         destination = self.folder / "out.bundle"
-        self._checkpoints = lambda: Checkpoints(
-            plan, destination, False, lambda: "0" * 64, keep=True
-        )
-        checkpoints = self._checkpoints()
+
+        def begin() -> Checkpoints:
+            return Checkpoints(plan, destination, False, lambda: "0" * 64, keep=True)
+
+        self._checkpoints = begin
+        checkpoints = begin()
         self.copy = checkpoints.folder
         shutil.rmtree(self.copy, ignore_errors=True)
         entry = msgspec.convert(bundle.components["text_encoder"], Component)

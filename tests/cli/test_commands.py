@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -39,7 +40,7 @@ def truncate(model: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def poison(value: float):
+def poison(value: float) -> Any:
     def change(model: Path) -> None:
         file = weights(model, "text_encoder")
         tensors = load_file(file)
@@ -56,7 +57,7 @@ def drop_weight(model: Path) -> None:
     save_file(tensors, file)
 
 
-def set_json(relative: str, **changes: object):
+def set_json(relative: str, **changes: object) -> Any:
     def change(model: Path) -> None:
         content = json.loads((model / relative).read_text())
         (model / relative).write_text(json.dumps({**content, **changes}))
@@ -82,7 +83,7 @@ def set_json(relative: str, **changes: object):
     ],
 )
 def test_a_damaged_model_is_named(
-    run: Run, model: Path, tmp_path: Path, change, message: str
+    run: Run, model: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
     change(model)
     out = tmp_path / "out"

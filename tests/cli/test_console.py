@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -66,7 +67,7 @@ def test_a_short_command_leaves_no_line_in_a_log(monkeypatch: pytest.MonkeyPatch
 
 def test_a_stage_that_begins_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     shown(monkeypatch, terminal=False)
-    begun: list[str] = []
+    begun: list[Any] = []
     with ConsoleProgress() as progress:
         progress.begun = begun.append
         with progress.stage(Stage("load", "unet")), progress.stage(Stage("load", "vae_decoder")):

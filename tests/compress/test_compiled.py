@@ -16,7 +16,7 @@ from coreml_sd.runtimes.mil.unpacking import look_up, unpack, width_of
 
 TABLE = np.zeros(1 << 16, np.uint8)
 PATTERNS = np.zeros(100, np.uint16)
-WIDE = PATTERNS.astype(np.uint32) + (1 << 30)
+WIDE: Any = PATTERNS.astype(np.uint32) + (1 << 30)
 SUMS = np.zeros((101, 3))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -62,11 +64,12 @@ def test_no_price_gives_a_number_of_intervals_that_saves_what_the_next_one_saves
 
 def test_nearly_all_weights_are_solved_by_price(monkeypatch: pytest.MonkeyPatch) -> None:
     layered = []
-    monkeypatch.setattr(
-        kmeans,
-        "cheapest_by_layers",
-        lambda sums, k: layered.append(k) or cheapest_by_layers(sums, k),
-    )
+
+    def by_layers(sums: Any, k: int) -> Any:
+        layered.append(k)
+        return cheapest_by_layers(sums, k)
+
+    monkeypatch.setattr(kmeans, "cheapest_by_layers", by_layers)
     for seed in range(20):
         kmeans_1d(*drawn(seed, 20_000), 64)
     assert layered == []

@@ -136,7 +136,7 @@ def test_a_broken_weight_fails_for_every_caller() -> None:
 
 def test_only_fp16_is_taken() -> None:
     with pytest.raises(TypeError, match="float16"):
-        palettize(np.zeros((4, 4), np.float32), PaletteSpec(4))  # type: ignore[arg-type]
+        palettize(np.zeros((4, 4), np.float32), PaletteSpec(4))
 
 
 def test_bytes_count_alignment_and_records() -> None:

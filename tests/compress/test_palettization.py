@@ -73,6 +73,7 @@ def test_what_the_file_holds_instead_of_each_parameter(module: Small) -> None:
     weight = module.conv.weight.detach()
     expected = palettization.by_parameter["conv.weight"].decoded(weight.half().numpy())
     assert np.array_equal(palettization.decoded("conv.weight", weight), expected)
+    assert module.conv.bias is not None
     for name, parameter in (("conv.bias", module.conv.bias), ("tiny.weight", module.tiny.weight)):
         assert torch.equal(palettization.decoded(name, parameter), parameter.half())
 

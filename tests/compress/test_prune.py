@@ -4,7 +4,9 @@ import copy
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,13 +43,13 @@ FEED_FORWARD_ONLY = {"block_out_channels": (32, 32)}
 
 
 @pytest.fixture(autouse=True)
-def _inference():
+def _inference() -> Iterator[None]:
     torch.set_num_threads(1)
     with torch.no_grad():
         yield
 
 
-def make_unet(**changes) -> UNet2DConditionModel:
+def make_unet(**changes: Any) -> UNet2DConditionModel:
     torch.manual_seed(0)
     network = UNet2DConditionModel(**{**FACTS, **changes}).eval()
     for parameter in network.parameters():

@@ -1,6 +1,7 @@
 """A network run with weights that are fetched, or replaced, for the op that reads one."""
 
 import gc
+from typing import Any
 
 import pytest
 import torch
@@ -153,7 +154,8 @@ def test_the_network_is_as_it_was_afterwards_and_after_an_error() -> None:
     source = network()
     before = dict(source.named_parameters())
     with pytest.raises(RuntimeError), NetworkWeights(source).given_to(source, source, in_fp16):
-        assert torch.equal(source[0].weight + 0, before["0.weight"].half().float())
+        weight: Any = source[0].weight
+        assert torch.equal(weight + 0, before["0.weight"].half().float())
         raise RuntimeError
     after = dict(source.named_parameters())
     assert all(after[name] is parameter for name, parameter in before.items())

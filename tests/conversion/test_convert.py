@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from coreml_sd.runtimes.mil import MilPackage
 pytestmark = pytest.mark.usefixtures("quick_capture")
 
 
-def checks(bundle, component: str) -> dict[str, dict]:
+def checks(bundle: Any, component: str) -> dict[str, dict]:
     parity = bundle.components[component]["parity"]["coreml"]
     return {check["name"]: check for check in parity["checks"]}
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
     return runner(monkeypatch, capfd)
 
 
-def config(folder: Path, **changes: object) -> ConversionConfig:
+def config(folder: Path, **changes: Any) -> ConversionConfig:
     return ConversionConfig(model=str(folder), **{"targets": ["tflite"], **changes})
 
 

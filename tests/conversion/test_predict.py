@@ -1,6 +1,7 @@
 """What is predicted: disk to the byte of the plan; time and memory go with the work."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from coreml_sd.targets.plan import Plan
 STEADY = rates().probe
 
 
-def plan_of(model: object, **knobs: object) -> Plan:
+def plan_of(model: object, **knobs: Any) -> Plan:
     return plan_conversion(ConversionConfig(model=str(model), **knobs))
 
 

@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ class Warned(Silent):
         self.lines.append(message)
 
 
-def plan_of(folder: Path, **knobs) -> Plan:
+def plan_of(folder: Path, **knobs: Any) -> Plan:
     return plan_conversion(ConversionConfig(model=str(folder), **knobs))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,13 @@ COMPONENT = FinishedComponent(Component(inputs=[], outputs=[], files=[FILE]), 1.
 
 
 def make(
-    folder: Path, out: Path, *, digest: str = "d", verify: bool = True, keep: bool = True, **knobs
+    folder: Path,
+    out: Path,
+    *,
+    digest: str = "d",
+    verify: bool = True,
+    keep: bool = True,
+    **knobs: Any,
 ) -> Checkpoints:
     plan = plan_conversion(ConversionConfig(model=str(folder), **knobs))
     return Checkpoints(plan, out / "b", verify, lambda: digest, keep=keep)
@@ -155,14 +162,15 @@ def test_a_conversion_goes_on_where_it_stopped(
 
     config = ConversionConfig(model=str(sd1_folder), components=["text_encoder", "vae_encoder"])
     convert(config, tmp_path / "whole", verify=False)
-    real, converted = converting.convert_component, []
+    real = converting.convert_component
+    converted: list[str] = []
 
-    def interrupted(run, component, *rest):
+    def interrupted(run: Any, component: Any, *rest: Any) -> Any:
         if component.name == "vae_encoder" and not converted:
             raise KeyboardInterrupt
         return real(run, component, *rest)
 
-    def counted(run, component, *rest):
+    def counted(run: Any, component: Any, *rest: Any) -> Any:
         converted.append(component.name)
         return real(run, component, *rest)
 
@@ -172,7 +180,7 @@ def test_a_conversion_goes_on_where_it_stopped(
     assert {path.name for path in tmp_path.iterdir()} == {"whole", ".b.resume"}
     monkeypatch.setattr(converting, "convert_component", counted)
     bundle = convert(config, tmp_path / "b", verify=False)
-    assert converted == ["vae_encoder"] and set(bundle.seconds) == set(config.components)
+    assert converted == ["vae_encoder"] and set(bundle.seconds) == set(config.components or [])
     assert contents(tmp_path / "b") == contents(tmp_path / "whole")
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "b"}
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
@@ -209,7 +217,7 @@ def test_palettes_are_kept_before_their_component_is_finished(
     convert(config, tmp_path / "whole", verify=False)
     real = component_module.convert_component
 
-    def interrupted(run, component, ahead):
+    def interrupted(run: Any, component: Any, ahead: Any) -> None:
         ahead.finish(lambda done, of: None)
         raise KeyboardInterrupt
 
@@ -223,7 +231,7 @@ def test_palettes_are_kept_before_their_component_is_finished(
     solved = []
     real_solving = whole.solving_ahead
 
-    def counted(*args):
+    def counted(*args: Any) -> Any:
         solved.append(args)
         return real_solving(*args)
 
@@ -255,7 +263,7 @@ def test_palettes_of_another_config_are_not_taken(sd1_folder: Path, tmp_path: Pa
     assert changed.palettes("unet") is None
 
 
-def reseal(file: Path, change) -> None:
+def reseal(file: Path, change: Any) -> None:
     """Change a record and its seal, which anyone can reckon."""
     record = json.loads(file.read_text().partition("\n")[2])
     change(record)
@@ -277,7 +285,9 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("change", RECORDS.values(), ids=RECORDS)
-def test_a_record_of_another_kind_is_not_taken(sd1_folder: Path, tmp_path: Path, change) -> None:
+def test_a_record_of_another_kind_is_not_taken(
+    sd1_folder: Path, tmp_path: Path, change: Any
+) -> None:
     checkpoints = make(sd1_folder, tmp_path)
     kept = fill(checkpoints, tmp_path)
     (tmp_path / "x").write_bytes(b"weights")
@@ -321,7 +331,9 @@ LINES = {
 
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
-def test_palettes_of_another_kind_are_not_taken(sd1_folder: Path, tmp_path: Path, line) -> None:
+def test_palettes_of_another_kind_are_not_taken(
+    sd1_folder: Path, tmp_path: Path, line: Any
+) -> None:
     checkpoints = make(sd1_folder, tmp_path, palettize=1)
     checkpoints.add_palettes("unet", [LINE])
     assert checkpoints.palettes("unet") == [LINE]  # negative control

@@ -28,7 +28,7 @@ run = pytest.fixture(runner)
 
 def entry() -> dict[str, Any]:
     """What the manifest says of a UNet for Android."""
-    names = {"inputs": [], "outputs": []}
+    names: dict[str, Any] = {"inputs": [], "outputs": []}
     file = {"path": "Unet.tflite", "target": "tflite", "quantization": "fp32", **names}
     given = {"name": "x", "shape": [1, 4, 4, 8], "dtype": "float32", "description": ""}
     kept = {"splits": [SPLIT], "seams": [], "weights": []}

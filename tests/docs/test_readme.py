@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from coreml_sd import config
 from coreml_sd.models.open_model import FAMILIES
@@ -11,7 +12,7 @@ from coreml_sd.schedulers.schedulers import NAMES
 ROOT = Path(__file__).parents[2]
 
 
-def listed(items) -> str:
+def listed(items: Any) -> str:
     return ", ".join(str(item) for item in items)
 
 

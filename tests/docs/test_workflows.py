@@ -2,12 +2,13 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from coreml_sd.cli.main import cli
 
@@ -31,7 +32,8 @@ def commands(content: dict[Any, Any]) -> list[list[str]]:
 
 def after(command: list[str], name: str) -> list[str] | None:
     """The words behind the name of a program, where a command line runs it."""
-    return command[command.index(name) + 1 :] if name in command else None
+    programs = [Path(word).name if word.startswith(".venv/") else word for word in command]
+    return command[programs.index(name) + 1 :] if name in programs else None
 
 
 def flags(words: list[str]) -> set[str]:
@@ -86,6 +88,40 @@ def test_every_script_and_product_exists(path: Path) -> None:
     schemes = {line[line.index("-scheme") + 1] for line in lines if "-scheme" in line}
     package = (ROOT / "Package.swift").read_text(encoding="utf-8")
     assert schemes <= set(re.findall(r'\.library\(name: "(\w+)"', package))
+
+
+def absent(line: list[str]) -> set[str]:
+    """Folders and files of tests that a command line names and that are not there."""
+    return {word for word in line if word.startswith("tests/") and not (ROOT / word).exists()}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_every_test_that_is_named_exists(path: Path) -> None:
+    assert [found for line in commands(workflow(path)) if (found := absent(line))] == []
+    assert absent(shlex.split("pytest -q tests/docs tests/dosc")) == {"tests/dosc"}
+
+
+def test_linux_checks_tests_and_tries_both_ends_of_the_versions() -> None:
+    jobs = workflow(ROOT / ".github/workflows/linux.yml")["jobs"]
+    lines = {name: commands({"jobs": {name: job}}) for name, job in jobs.items()}
+    assert lines["check"] == [["scripts/check"]] and lines["test"] == [["scripts/test"]]
+    assert jobs["versions"]["strategy"]["matrix"]["resolution"] == ["lowest-direct", "highest"]
+    (installed,) = [line for line in lines["versions"] if "--resolution" in line]
+    assert "constraints.txt" not in installed
+    used = [words[0] for line in lines["versions"] if (words := line[:1])]
+    assert {".venv/bin/pytest", ".venv/bin/coreml-sd"} <= set(used)
+
+
+def test_linux_runs_the_oldest_python() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    jobs = workflow(ROOT / ".github/workflows/linux.yml")["jobs"].values()
+    versions = {
+        step["with"]["python-version"]
+        for job in jobs
+        for step in job["steps"]
+        if "setup-python" in step.get("uses", "")
+    }
+    assert versions == {project["requires-python"].removeprefix(">=")}
 
 
 def test_pictures_and_reports_that_are_kept_are_written() -> None:

@@ -212,8 +212,8 @@ def test_schedules_are_diffusers_own(android_bundle: Callable[[int], Path], tmp_
         for steps in STEPS
         for end in ends
     ]
-    demo = open_bundle(android_bundle(2)).pipeline["scheduler"]
-    cases += [(name, 20, config) for name in SCHEDULERS for config in (demo, {})]
+    configs = [open_bundle(android_bundle(2)).pipeline["scheduler"], {}]
+    cases += [(name, 20, config) for name in SCHEDULERS for config in configs]
     questions = [schedule(*case) for case in cases]
     answers = ask(tmp_path, android_bundle(2), schedules=questions)["schedules"]
     for question, answer in zip(questions, answers, strict=True):
@@ -355,7 +355,7 @@ def small_bundle(parent: Path) -> Path:
         "merges.txt": "#version: 0.2\n",
     }
     manifest = json.loads(edited({"edits": []}))
-    unet = {"inputs": [], "outputs": []}
+    unet: dict[str, Any] = {"inputs": [], "outputs": []}
     networks = {"Unet.mlpackage": "coreml", "Unet.tflite": "tflite"}
     entries = [{"path": path, "target": target, **unet} for path, target in networks.items()]
     manifest["components"] = {"unet": {**unet, "files": entries}}

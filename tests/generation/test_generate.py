@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,12 @@ def test_a_latent_is_scaled_and_shifted_back(sd1_bundle: Path, shift: float) -> 
     seen: dict[str, Any] = {}
 
     class Decoder:
-        def run(self, given: dict[str, Any]) -> dict[str, Any]:
-            seen.update(given)
+        def __init__(self) -> None:
+            self.inputs: dict[str, Any] = {}
+            self.outputs: dict[str, Any] = {}
+
+        def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+            seen.update(inputs)
             return {"image": np.zeros((1, 3, 16, 16), np.float32)}
 
         def close(self) -> None:
@@ -295,7 +300,7 @@ def test_requests_have_limits() -> None:
         {"seed": -(1 << 63) - 1},
     ):
         with pytest.raises(UserError, match=f"{next(iter(wrong))} = "):
-            GenerationRequest("a cat", **wrong)  # type: ignore[arg-type]
+            GenerationRequest("a cat", **wrong)
 
 
 def test_the_command_asks_for_what_its_flags_say(

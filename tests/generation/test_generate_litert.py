@@ -19,6 +19,7 @@ from coreml_sd.generation.generate import GenerationRequest, Generator
 from coreml_sd.metrics import psnr_db
 from coreml_sd.report import measure as report
 from coreml_sd.report.html import render
+from coreml_sd.report.parity_report import ParityReport
 from coreml_sd.runtimes.litert.file import TFLiteFile
 from coreml_sd.runtimes.open_runtime import open_runtime
 from tests.helpers.command import Run, runner
@@ -126,21 +127,21 @@ class TestAccelerators:
 
 
 @pytest.fixture(scope="module")
-def measured(both_bundle: Path) -> report.ParityReport:
+def measured(both_bundle: Path) -> ParityReport:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "measure_memory", lambda *_: None)  # tests/memory
         return report.measure(open_bundle(both_bundle), prompts=["a cat", "a dog"])
 
 
 class TestReport:
-    def test_every_component_has_a_row_for_each_target(self, measured: report.ParityReport) -> None:
+    def test_every_component_has_a_row_for_each_target(self, measured: ParityReport) -> None:
         assert measured.passed
         rows = [(entry.component, entry.target) for entry in measured.compared]
         names = ("text_encoder", "unet", "vae_decoder", "vae_encoder")
         files = [(name, target) for name in names for target in ("coreml", "tflite")]
         assert rows == [("bundle", "manifest"), ("pipeline", "diffusers"), *files]
 
-    def test_every_picture_is_drawn_three_ways(self, measured: report.ParityReport) -> None:
+    def test_every_picture_is_drawn_three_ways(self, measured: ParityReport) -> None:
         """From the source by torch, from the Core ML files by mil, from the TFLite files."""
         assert [runtime.name for runtime in measured.runtimes] == ["mil", "litert"]
         assert [row.request.prompt for row in measured.pictures] == ["a cat", "a dog"]
@@ -149,13 +150,13 @@ class TestReport:
             assert row.converted.keys() == {"mil", "litert"}
             assert row.psnr("litert") > 50 and row.psnr("mil") > 40
 
-    def test_the_json_holds_all_of_it(self, measured: report.ParityReport) -> None:
+    def test_the_json_holds_all_of_it(self, measured: ParityReport) -> None:
         facts = json.loads(json.dumps(measured.to_json()))
         assert facts["runtimes"].keys() == {"mil", "litert"}
         assert all(row["psnr_db"].keys() == {"mil", "litert"} for row in facts["pictures"])
         assert "tflite has no palettes: --palettize 6 becomes int8 weights" in facts["notes"]
 
-    def test_the_html_shows_all_of_it(self, measured: report.ParityReport) -> None:
+    def test_the_html_shows_all_of_it(self, measured: ParityReport) -> None:
         html = render(measured)
         assert html.count("data:image/png;base64,") == 2 * (1 + 2 * 2)
         for said in ("unet, coreml", "unet, tflite", "becomes int8 weights", "run by LiteRT"):
@@ -201,7 +202,11 @@ def swap(path: Path, first: str, second: str) -> None:
     file = TFLiteFile(path)
     ops = [op for op in file.graphs[0].ops if op.kind == "DEQUANTIZE"]
     weights = [
-        next(file.data(op.inputs[0]).tobytes() for op in ops if op.layer.endswith(layer))
+        next(
+            file.data(given).tobytes()
+            for op in ops
+            if op.layer.endswith(layer) and (given := op.inputs[0])
+        )
         for layer in (first, second)
     ]
     data = path.read_bytes()

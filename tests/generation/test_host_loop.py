@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,9 +26,9 @@ class UNet:
     def __init__(self, batch: int) -> None:
         self.inputs = {"sample": TensorInfo("sample", (batch, *SHAPE[1:]), "float32")}
         self.outputs: dict[str, TensorInfo] = {}
-        self.given: list[dict[str, Array]] = []
+        self.given: list[Mapping[str, Array]] = []
 
-    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self.given.append(inputs)
         ones = np.ones_like(inputs["sample"])
         return {"noise_pred": ones * inputs["context"][:, :, None, None]}

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,10 @@ class Block:
     def __init__(self, component: str) -> None:
         self.values: np.ndarray | None = np.ones(MEGABYTES[component] * 125_000)
         self.thread = threading.get_ident()
-        self.inputs = self.outputs = {}
+        self.inputs: dict[str, Any] = {}
+        self.outputs: dict[str, Any] = {}
 
-    def run(self, inputs):
+    def run(self, inputs: Any) -> Any:
         return {}
 
     def close(self) -> None:

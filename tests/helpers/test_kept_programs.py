@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -36,7 +37,7 @@ def test_its_bytes_are_those_of_a_captured_one(config: ConversionConfig, tmp_pat
 
 @pytest.mark.parametrize("change", [{"min_os": "iOS18"}, {"size": "24x16"}])
 def test_another_program_is_not_taken(
-    config: ConversionConfig, tmp_path: Path, change: dict[str, str]
+    config: ConversionConfig, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     programs = KeptPrograms()
     with programs.in_use():

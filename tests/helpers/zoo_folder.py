@@ -36,10 +36,10 @@ def write_zoo_folder(name: str, folder: Path) -> Path:
         for file in ("vocab.json", "merges.txt"):
             shutil.copyfile(CLIP_VOCABULARY / file, tokenizer / file)
     for size, relative in _listed(folder):
-        file = folder / relative
-        if not file.exists() and not relative.endswith("README.md"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(_POINTER.format(size, 1 << 30), "utf-8")
+        listed = folder / relative
+        if not listed.exists() and not relative.endswith("README.md"):
+            listed.parent.mkdir(parents=True, exist_ok=True)
+            listed.write_text(_POINTER.format(size, 1 << 30), "utf-8")
     for seed, part in enumerate(("text_encoder", "text_encoder_2", "unet", "vae")):
         if (folder / part).is_dir():
             _write_network(folder / part, part, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,9 @@ def cut(bundle: Path) -> list[object]:
         (lambda bundle: [bundle, "--android-profile", "nokia"], "choose from cpu, gpu"),
     ],
 )
-def test_a_mistake_is_named_with_status_2(run: Run, bundle: Path, prepare, message: str) -> None:
+def test_a_mistake_is_named_with_status_2(
+    run: Run, bundle: Path, prepare: Any, message: str
+) -> None:
     done = run(*prepare(bundle))
     assert done.status == 2, done.out
     assert message in done.err and "Traceback" not in done.err

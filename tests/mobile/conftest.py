@@ -1,5 +1,8 @@
 """Tiny source networks with random weights, made from configs."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -7,14 +10,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 
 @pytest.fixture(autouse=True)
-def _inference():
+def _inference() -> Iterator[None]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     with torch.no_grad():
         yield
 
 
-def randomised(module):
+def randomised(module: Any) -> Any:
     """Random affine parameters too: fresh norms (1 and 0) would hide a swapped weight."""
     generator = torch.Generator().manual_seed(1)
     for _, parameter in module.named_parameters():
@@ -37,8 +40,8 @@ SD1 = {
 
 
 @pytest.fixture
-def make_unet():
-    def make(**changes):
+def make_unet() -> Any:
+    def make(**changes: Any) -> Any:
         torch.manual_seed(0)
         return randomised(UNet2DConditionModel(**{**SD1, **changes}))
 
@@ -46,8 +49,8 @@ def make_unet():
 
 
 @pytest.fixture
-def make_vae():
-    def make(**changes):
+def make_vae() -> Any:
+    def make(**changes: Any) -> Any:
         torch.manual_seed(0)
         config = {
             "block_out_channels": (16, 32, 32),
@@ -61,8 +64,8 @@ def make_vae():
 
 
 @pytest.fixture
-def make_text_encoder():
-    def make(projected=False, **changes):
+def make_text_encoder() -> Any:
+    def make(projected: Any = False, **changes: Any) -> Any:
         torch.manual_seed(0)
         config = {
             "vocab_size": 49408,

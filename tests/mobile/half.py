@@ -1,5 +1,7 @@
 """Arithmetic in fp16 as a phone does it, emulated on fp32 tensors."""
 
+from typing import Any
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -9,7 +11,9 @@ class HalfRounding(TorchDispatchMode):
 
     finite = True
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor) and result.is_floating_point():
             result = result.half().float()
@@ -20,7 +24,9 @@ class HalfRounding(TorchDispatchMode):
 class HalfSums(HalfRounding):
     """Also holds the sum inside every mean in fp16, as the Android GPU delegate does."""
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if function is not torch.ops.aten.mean.dim:
             return super().__torch_dispatch__(function, types, args, kwargs)
         x, axes = args[:2]

@@ -1,6 +1,7 @@
 """Batched attention: no score tensor above the limit, the same numbers in however many pieces."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -56,17 +57,20 @@ def cases() -> list[tuple[int, int, int, int]]:
     ]
 
 
-def tensors(batch: int = 2, size: tuple[int, int] = (7, 11), keys: int = 77):
+def tensors(
+    batch: int = 2, size: tuple[int, int] = (7, 11), keys: int = 77
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     channels = HEADS * WIDTH
-    maps = [torch.randn(batch, channels, *size)]
-    maps += [torch.randn(batch, channels, 1, keys) for _ in range(2)]
-    return [4 * each for each in maps]  # sharp scores: a softmax that is not an average
+    query = torch.randn(batch, channels, *size)
+    key, value = (torch.randn(batch, channels, 1, keys) for _ in range(2))
+    # Sharp scores: a softmax that is not an average.
+    return 4 * query, 4 * key, 4 * value
 
 
-def published(query, key, value, mask=None):
+def published(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
     """torch's own attention of the same tensors, one head at a time."""
 
-    def heads(x):
+    def heads(x: Any) -> Any:
         return x.flatten(2).unflatten(1, (HEADS, WIDTH)).transpose(2, 3)
 
     mixed = F.scaled_dot_product_attention(heads(query), heads(key), heads(value), attn_mask=mask)
@@ -81,7 +85,9 @@ class Scores(TorchDispatchMode):
         self.shapes: list[tuple[int, ...]] = []
         self.sums: list[tuple[int, int]] = []
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         if function is torch.ops.aten._softmax.default:
             self.shapes.append(tuple(result.shape))
@@ -131,5 +137,5 @@ class TestNegativeControls:
         assert psnr_db(published(*given, shifted), attended(*given, mask=mask)) < 60
 
 
-def attended(query, key, value, mask=None):
+def attended(query: Any, key: Any, value: Any, mask: Any = None) -> Any:
     return batched_attention(query, key, value, HEADS, mask, 4 * 2 * HEADS * 20 * 77)

@@ -1,5 +1,7 @@
 """Cut tables of embeddings: bit-equal to the source, no part above the limit, and as few as fit."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ ANDROID = MobileOptions("batched", layout="channels-last", pooled=False)
 ROWS = 500
 
 
-def text_encoder(make_text_encoder, width: int = 32) -> tuple[nn.Module, StepSequence]:
+def text_encoder(make_text_encoder: Any, width: int = 32) -> tuple[nn.Module, StepSequence]:
     source = make_text_encoder(
         vocab_size=ROWS, hidden_size=width, eos_token_id=ROWS - 1, pad_token_id=ROWS - 1
     )
@@ -49,7 +51,7 @@ class TestExactness:
             assert parameter.untyped_storage().data_ptr() == storage
 
     @pytest.mark.parametrize("limit", [channels(16), channels(12), channels(4)])
-    def test_a_text_encoder_gives_the_same_bits(self, make_text_encoder, limit: int) -> None:
+    def test_a_text_encoder_gives_the_same_bits(self, make_text_encoder: Any, limit: int) -> None:
         _, network = text_encoder(make_text_encoder)
         ids = torch.randint(0, ROWS, (1, 77))
         (expected,) = network(ids)
@@ -57,16 +59,16 @@ class TestExactness:
         assert isinstance(table_of(network), CutEmbedding)
         assert torch.equal(network(ids)[0], expected)
 
-    def test_negative_control_parts_in_another_order(self, make_text_encoder) -> None:
+    def test_negative_control_parts_in_another_order(self, make_text_encoder: Any) -> None:
         _, network = text_encoder(make_text_encoder)
         ids = torch.randint(0, ROWS, (1, 77))
         (expected,) = network(ids)
         cut_tables(network, channels(16))
-        table = table_of(network)
+        table: Any = table_of(network)
         table.parts = nn.ModuleList([table.parts[1], table.parts[0]])
         assert not torch.allclose(network(ids)[0], expected, atol=0.1)
 
-    def test_the_source_is_not_changed(self, make_text_encoder) -> None:
+    def test_the_source_is_not_changed(self, make_text_encoder: Any) -> None:
         source, network = text_encoder(make_text_encoder)
         before = {name: value.clone() for name, value in source.state_dict().items()}
         cut_tables(network, channels(16))
@@ -92,7 +94,9 @@ class TestHowManyParts:
             (channels(4), [4] * 8),
         ],
     )
-    def test_the_fewest_that_fit(self, make_text_encoder, limit: int, expected: list[int]) -> None:
+    def test_the_fewest_that_fit(
+        self, make_text_encoder: Any, limit: int, expected: list[int]
+    ) -> None:
         _, network = text_encoder(make_text_encoder)
         cut_tables(network, limit)
         assert widths(network) == expected
@@ -111,14 +115,14 @@ class TestHowManyParts:
         cut_tables(network, 128 * 2**20)
         assert widths(network) == [width // parts] * parts
 
-    def test_positions_stay_whole(self, make_text_encoder) -> None:
+    def test_positions_stay_whole(self, make_text_encoder: Any) -> None:
         _, network = text_encoder(make_text_encoder)
         cut_tables(network, channels(4))
         assert [n for n, _ in network.named_parameters() if "position_embedding" in n] == [
             "embeddings.position_embedding.weight"
         ]
 
-    def test_it_is_named_where_no_cut_fits(self, make_text_encoder) -> None:
+    def test_it_is_named_where_no_cut_fits(self, make_text_encoder: Any) -> None:
         _, network = text_encoder(make_text_encoder)
         with pytest.raises(UserError, match="table of 500 tokens does not fit, however it is cut"):
             cut_tables(network, channels(4) - 1)
@@ -128,7 +132,7 @@ class TestTheSum:
     """Tokens and positions are added in halves of the channels where channels are kept last."""
 
     @pytest.mark.parametrize("width", [32, 12, 9])
-    def test_both_layouts_give_the_same_bits(self, make_text_encoder, width: int) -> None:
+    def test_both_layouts_give_the_same_bits(self, make_text_encoder: Any, width: int) -> None:
         heads = 1 if width % 2 else 2
         source = make_text_encoder(
             vocab_size=ROWS, hidden_size=width, num_attention_heads=heads, eos_token_id=ROWS - 1

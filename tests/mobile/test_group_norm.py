@@ -1,6 +1,7 @@
 """Group norm stays inside fp16 where the plain form leaves it."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def norm() -> nn.GroupNorm:
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, 2e4])
 @pytest.mark.parametrize("shape", [(2, 16, 8, 8), (1, 16, 128, 96)])
-def test_it_equals_group_norm(norm: nn.GroupNorm, scale: float, shape) -> None:
+def test_it_equals_group_norm(norm: nn.GroupNorm, scale: float, shape: Any) -> None:
     x = scale * torch.randn(shape)
     assert psnr_db(norm(x), SafeGroupNorm(norm, MobileOptions())(x)) >= 100
 

@@ -9,6 +9,7 @@ from diffusers import UNet2DConditionModel
 from coreml_sd.errors import UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import MobileOptions, mobile_form
+from coreml_sd.mobile.options import Attention
 from coreml_sd.models.published import PublishedUNet, PublishedVAEDecoder, PublishedVAEEncoder
 from tests.helpers.tiny_md import SWITCHED_BACK, TINY, tiny_unet, tiny_vae
 
@@ -38,7 +39,7 @@ def decibels(source: Any, mobile: Any, given: tuple[torch.Tensor, ...]) -> float
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_every_attention_form_equals_the_source(attention: str) -> None:
+def test_every_attention_form_equals_the_source(attention: Attention) -> None:
     source = tiny_unet()
     mobile = mobile_form(FORM, source, MobileOptions(attention, query_chunk=16))
     assert decibels(source, mobile, inputs()) >= 100
@@ -122,7 +123,7 @@ def test_attention_by_relu_has_the_size_of_attention_by_softmax(keys: int) -> No
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("changes", [{}, {"light_decoder": False, "latent_channels": 4}])
-def test_vae(attention: str, changes: dict[str, Any]) -> None:
+def test_vae(attention: Attention, changes: dict[str, Any]) -> None:
     source, options = tiny_vae(**changes), MobileOptions(attention)
     torch.manual_seed(4)
     z, x = torch.randn(1, source.config.latent_channels, 6, 4), torch.randn(1, 3, 24, 16)

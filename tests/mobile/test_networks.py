@@ -1,6 +1,7 @@
 """Whole networks in the mobile form: equal to diffusers, cuttable anywhere, at most four axes."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import MobileOptions, mobile_form
 from coreml_sd.mobile.attention import attend, causal_mask, fp16_factors
+from coreml_sd.mobile.options import Attention
 from coreml_sd.models.published import (
     PublishedPenultimateText,
     PublishedTextEncoder,
@@ -36,7 +38,7 @@ SD2 = {"use_linear_projection": True, "attention_head_dim": [2, 4, 4]}
 XL_CONDITIONS = ("encoder_hidden_states", "time_ids", "text_embeds")
 
 
-def unet_inputs(batch: int = 2, size: tuple[int, int] = (8, 8), width: int = 24):
+def unet_inputs(batch: int = 2, size: tuple[int, int] = (8, 8), width: int = 24) -> Any:
     torch.manual_seed(3)
     return (
         torch.randn(batch, 4, *size),
@@ -45,34 +47,34 @@ def unet_inputs(batch: int = 2, size: tuple[int, int] = (8, 8), width: int = 24)
     )
 
 
-def xl_inputs(batch: int = 2):
+def xl_inputs(batch: int = 2) -> Any:
     inputs = unet_inputs(batch)
     ids = torch.tensor([[1024.0, 768.0, 0.0, 16.0, 1032.0, 776.0]]).repeat(batch, 1)
     return (*inputs, ids, torch.randn(batch, 20))
 
 
-def text_inputs(vocabulary: int = 49408):
+def text_inputs(vocabulary: int = 49408) -> Any:
     torch.manual_seed(3)
     ids = torch.randint(1, vocabulary - 2, (1, 77))
     ids[0, 0], ids[0, 9:] = vocabulary - 2, vocabulary - 1
     return (ids.float(),)
 
 
-def decibels(published, mobile, inputs) -> float:
+def decibels(published: Any, mobile: Any, inputs: Any) -> float:
     pairs = zip(published(*inputs), mobile(*inputs), strict=True)
     return min(psnr_db(expected, actual) for expected, actual in pairs)
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("changes", [{}, SD2], ids=["sd1", "sd2"])
-def test_unet(make_unet, attention: str, changes: dict) -> None:
+def test_unet(make_unet: Any, attention: Attention, changes: dict) -> None:
     source = make_unet(**changes)
     mobile = mobile_form("unet", source, MobileOptions(attention, query_chunk=16))
     assert decibels(PublishedUNet(source), mobile, unet_inputs()) >= 100
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_unet_with_added_conditions(make_unet, attention: str) -> None:
+def test_unet_with_added_conditions(make_unet: Any, attention: Attention) -> None:
     source = make_unet(**XL)
     mobile = mobile_form("unet", source, MobileOptions(attention, query_chunk=16))
     assert mobile.inputs[-2:] == ("time_ids", "text_embeds")
@@ -84,7 +86,7 @@ def test_unet_with_added_conditions(make_unet, attention: str) -> None:
     assert psnr_db(PublishedUNet(source, XL_CONDITIONS)(*inputs)[0], turned[0]) < 100
 
 
-def test_unet_that_is_told_the_guidance(make_unet) -> None:
+def test_unet_that_is_told_the_guidance(make_unet: Any) -> None:
     source = make_unet(time_cond_proj_dim=8)
     mobile = mobile_form("unet", source)
     assert mobile.inputs == ("sample", "timestep", "encoder_hidden_states", "timestep_cond")
@@ -95,7 +97,7 @@ def test_unet_that_is_told_the_guidance(make_unet) -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 16), (12, 8), (6, 10)])
-def test_unet_at_other_sizes(make_unet, size: tuple[int, int]) -> None:
+def test_unet_at_other_sizes(make_unet: Any, size: tuple[int, int]) -> None:
     source = make_unet()
     inputs = unet_inputs(1, size)
     assert decibels(PublishedUNet(source), mobile_form("unet", source), inputs) >= 100
@@ -117,14 +119,14 @@ def test_unet_at_other_sizes(make_unet, size: tuple[int, int]) -> None:
     ],
     ids=lambda changes: "-".join(changes),
 )
-def test_distilled_and_other_block_lists(make_unet, changes: dict) -> None:
+def test_distilled_and_other_block_lists(make_unet: Any, changes: dict) -> None:
     source = make_unet(**changes)
     assert decibels(PublishedUNet(source), mobile_form("unet", source), unet_inputs()) >= 100
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
-def test_text_encoder(make_text_encoder, attention: str, activation: str) -> None:
+def test_text_encoder(make_text_encoder: Any, attention: Attention, activation: str) -> None:
     source = make_text_encoder(hidden_act=activation)
     mobile = mobile_form("text_encoder", source, MobileOptions(attention))
     assert decibels(PublishedTextEncoder(source), mobile, text_inputs()) >= 100
@@ -140,7 +142,7 @@ def test_text_encoder(make_text_encoder, attention: str, activation: str) -> Non
     ],
     ids=["plain", "projected", "old end token"],
 )
-def test_text_encoder_of_xl(make_text_encoder, attention: str, changes: dict) -> None:
+def test_text_encoder_of_xl(make_text_encoder: Any, attention: Attention, changes: dict) -> None:
     source = make_text_encoder(**changes)
     mobile = mobile_form("penultimate_text_encoder", source, MobileOptions(attention))
     assert mobile.outputs == ("hidden_embeds", "pooled_outputs")
@@ -152,7 +154,7 @@ def test_text_encoder_of_xl(make_text_encoder, attention: str, changes: dict) ->
 
 
 @pytest.mark.parametrize("end", [49407, 2])
-def test_pooling_by_lookup(make_text_encoder, end: int) -> None:
+def test_pooling_by_lookup(make_text_encoder: Any, end: int) -> None:
     """Of several end tokens the first; the argmax is the reference."""
     source = make_text_encoder(projected=True, projection_dim=20, eos_token_id=end)
     plain = mobile_form("penultimate_text_encoder", source)
@@ -169,7 +171,7 @@ def test_pooling_by_lookup(make_text_encoder, end: int) -> None:
         mobile_form("penultimate_text_encoder", grown, MobileOptions(pooled=False))
 
 
-def test_text_encoder_with_the_old_end_token(make_text_encoder) -> None:
+def test_text_encoder_with_the_old_end_token(make_text_encoder: Any) -> None:
     source = make_text_encoder(eos_token_id=2)
     mobile = mobile_form("text_encoder", source)
     assert decibels(PublishedTextEncoder(source), mobile, text_inputs()) >= 100
@@ -177,7 +179,7 @@ def test_text_encoder_with_the_old_end_token(make_text_encoder) -> None:
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("changes", [{}, {"use_quant_conv": False, "use_post_quant_conv": False}])
-def test_vae(make_vae, attention: str, changes: dict) -> None:
+def test_vae(make_vae: Any, attention: Attention, changes: dict) -> None:
     source = make_vae(**changes)
     torch.manual_seed(4)
     options = MobileOptions(attention)
@@ -187,7 +189,7 @@ def test_vae(make_vae, attention: str, changes: dict) -> None:
     assert decibels(PublishedVAEEncoder(source), encoder, (torch.randn(1, 3, 24, 16),)) >= 100
 
 
-def test_every_cut_chains_bit_for_bit(make_unet) -> None:
+def test_every_cut_chains_bit_for_bit(make_unet: Any) -> None:
     mobile = mobile_form("unet", make_unet())
     inputs = unet_inputs()
     whole = mobile(*inputs)[0]
@@ -206,7 +208,9 @@ class Ranks(TorchDispatchMode):
 
     largest = 0
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, torch.Tensor):
@@ -217,7 +221,7 @@ class Ranks(TorchDispatchMode):
 # torch.einsum itself works on five axes; the exported op is checked in tests/targets.
 @pytest.mark.parametrize("attention", ["original", "sdpa"])
 def test_no_tensor_has_more_than_four_axes(
-    make_unet, make_text_encoder, make_vae, attention: str
+    make_unet: Any, make_text_encoder: Any, make_vae: Any, attention: Attention
 ) -> None:
     options = MobileOptions(attention)
     cases = [
@@ -232,7 +236,7 @@ def test_no_tensor_has_more_than_four_axes(
         assert ranks.largest == 4
 
 
-def test_weights_are_shared_and_keep_their_names(make_unet) -> None:
+def test_weights_are_shared_and_keep_their_names(make_unet: Any) -> None:
     source = make_unet()
     mobile = dict(mobile_form("unet", source).named_parameters())
     for name, parameter in source.named_parameters():
@@ -240,14 +244,14 @@ def test_weights_are_shared_and_keep_their_names(make_unet) -> None:
 
 
 class TestNegativeControls:
-    def test_swapped_key_and_value(self, make_unet) -> None:
+    def test_swapped_key_and_value(self, make_unet: Any) -> None:
         source = make_unet()
         mobile = mobile_form("unet", source)
         attention = mobile.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1")
         attention.to_k, attention.to_v = attention.to_v, attention.to_k
         assert decibels(PublishedUNet(source), mobile, unet_inputs()) < 100
 
-    def test_a_changed_order_of_channels(self, make_unet) -> None:
+    def test_a_changed_order_of_channels(self, make_unet: Any) -> None:
         source = make_unet()
         mobile = mobile_form("unet", source)
         inputs = unet_inputs()
@@ -269,12 +273,12 @@ class TestNegativeControls:
         ({"dual_cross_attention": True}, "dual_cross_attention|no mobile form"),
     ],
 )
-def test_what_is_not_understood_is_refused(make_unet, changes: dict, message: str) -> None:
+def test_what_is_not_understood_is_refused(make_unet: Any, changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         mobile_form("unet", make_unet(**changes))
 
 
-def test_unknown_components_and_options_are_refused(make_unet) -> None:
+def test_unknown_components_and_options_are_refused(make_unet: Any) -> None:
     with pytest.raises(UserError, match="no mobile form: known are"):
         mobile_form("denoiser", make_unet())
     with pytest.raises(UserError, match="unknown attention"):
@@ -291,7 +295,7 @@ def test_the_scale_survives_being_stored_in_fp16(width: int) -> None:
     assert len(factors) == (1 if width in (16, 64) else 2)
 
 
-def test_an_attention_of_another_processor_is_refused(make_unet) -> None:
+def test_an_attention_of_another_processor_is_refused(make_unet: Any) -> None:
     source = make_unet()
     source.set_attn_processor(SlicedAttnProcessor(1))
     with pytest.raises(UserError, match="SlicedAttnProcessor has no mobile form"):

@@ -1,6 +1,7 @@
 """Serialized convolutions: split only where a profile asks, in as few parts, with equal numbers."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import mobile_form
 from coreml_sd.mobile.serialized_conv import (
+    Along,
     SerializedConv,
     SplitRecord,
     even_split,
@@ -47,7 +49,7 @@ class TestExactness:
     @pytest.mark.parametrize(
         ("along", "sizes"), [("input", (16, 20, 12)), ("output", (4, 16)), ("output", (8, 8, 4))]
     )
-    def test_equals_the_source(self, along: str, sizes: tuple[int, ...], bias: bool) -> None:
+    def test_equals_the_source(self, along: Along, sizes: tuple[int, ...], bias: bool) -> None:
         source = nn.Conv2d(48, 20, 3, padding=1, bias=bias)
         x = torch.randn(2, 48, 7, 5)
         assert psnr_db(source(x), SerializedConv(source, sizes, along)(x)) >= 100
@@ -58,7 +60,7 @@ class TestExactness:
         assert psnr_db(source(x), SerializedConv(source, (4, 4))(x)) >= 100
 
     @pytest.mark.parametrize("along", ["input", "output"])
-    def test_the_parts_view_the_weights_of_the_source(self, along: str) -> None:
+    def test_the_parts_view_the_weights_of_the_source(self, along: Along) -> None:
         source = nn.Conv2d(8, 8, 3)
         for parameter in SerializedConv(source, (4, 4), along).parameters():
             owner = source.weight if parameter.ndim == 4 else source.bias
@@ -68,12 +70,13 @@ class TestExactness:
     def test_negative_control_the_bias_added_with_every_part(self) -> None:
         source = nn.Conv2d(8, 8, 3)
         split = SerializedConv(source, (4, 4))
+        assert source.bias is not None
         split.parts[1].bias = source.bias
         x = torch.randn(1, 8, 6, 6)
         assert psnr_db(source(x), split(x)) < 60
 
     @pytest.mark.parametrize("along", ["input", "output"])
-    def test_negative_control_parts_in_another_order(self, along: str) -> None:
+    def test_negative_control_parts_in_another_order(self, along: Along) -> None:
         source = nn.Conv2d(8, 8, 3, bias=False)
         split = SerializedConv(source, (4, 4), along)
         split.parts = nn.ModuleList([split.parts[1], split.parts[0]])
@@ -94,7 +97,7 @@ class TestHowManyParts:
     output."""
 
     @pytest.mark.parametrize(("along", "parts"), [("input", (960,) * 2), ("output", (80,) * 8)])
-    def test_the_case_of_the_paper(self, along: str, parts: tuple[int, ...]) -> None:
+    def test_the_case_of_the_paper(self, along: Along, parts: tuple[int, ...]) -> None:
         network, specs = one_conv(nn.Conv2d(1920, 640, 3, padding=1, device="meta"), 1920, 32)
         network.to_empty(device="cpu")
         records = serialize_convolutions(network, specs, ADRENO, along)
@@ -152,7 +155,7 @@ class TestWholeNetworks:
         assert len(asked) == 49 + 2
 
     @pytest.mark.parametrize("along", ["input", "output"])
-    def test_a_split_network_gives_the_same_numbers(self, make_unet, along: str) -> None:
+    def test_a_split_network_gives_the_same_numbers(self, make_unet: Any, along: Along) -> None:
         network = mobile_form("unet", make_unet())
         specs = unet_specs()
         inputs = random_inputs(specs)
@@ -176,7 +179,7 @@ class TestWholeNetworks:
             pool.update(zip(piece.outputs, results, strict=True))
         assert psnr_db(expected, pool["noise_pred"]) >= 100
 
-    def test_nothing_is_split_where_all_fit(self, make_unet) -> None:
+    def test_nothing_is_split_where_all_fit(self, make_unet: Any) -> None:
         network = mobile_form("unet", make_unet())
         before = dict(network.named_modules())
         assert serialize_convolutions(network, unet_specs(), ADRENO) == []
@@ -194,10 +197,15 @@ class TestWholeNetworks:
         network = StepSequence(steps, ["x0"], [f"x{len(kinds)}"])
         specs = [TensorSpec("x0", (1, 8, 12, 20), "float32", "")]
         asked = []
-        serialize_convolutions(network, specs, lambda *shape: asked.append(shape) or True)
+
+        def fits(*shape: int) -> bool:
+            asked.append(shape)
+            return True
+
+        serialize_convolutions(network, specs, fits)
         assert asked == [(8, 8, 6, 10)]
 
-    def test_the_source_network_is_not_changed(self, make_unet) -> None:
+    def test_the_source_network_is_not_changed(self, make_unet: Any) -> None:
         source = make_unet()
         before = copy.deepcopy(source.state_dict())
         serialize_convolutions(mobile_form("unet", source), unet_specs(), lambda i, *_: i <= 24)

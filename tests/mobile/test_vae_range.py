@@ -49,7 +49,7 @@ def loud_folder(xl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def config(folder: Path, **knobs) -> ConversionConfig:
+def config(folder: Path, **knobs: Any) -> ConversionConfig:
     return ConversionConfig(model=str(folder), components=VAES, **knobs)
 
 
@@ -74,7 +74,7 @@ def test_what_is_forgotten_is_noticed(name: str) -> None:
     """Negative control: without the epsilons the output of a quiet stream changes."""
     torch.manual_seed(0)
     vae = randomize(tiny_xl_vae())
-    network = vae.decoder if name == "vae_decoder" else vae.encoder
+    network: Any = vae.decoder if name == "vae_decoder" else vae.encoder
     x = torch.randn(1, 4, 6, 4) if name == "vae_decoder" else torch.randn(1, 3, 12, 8)
     with torch.no_grad():
         before = network(x)

@@ -184,7 +184,8 @@ def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_preset_converts_to_the_same_bytes_twice_and_another_to_others(
     tiny_presets: None, tmp_path: Path
 ) -> None:
-    sums, parts = [], ["text_encoder", "vae_decoder", "vae_encoder"]
+    sums: list[dict[str, Any]] = []
+    parts = ["text_encoder", "vae_decoder", "vae_encoder"]
     for model in ("md", "md", "md-lite"):
         config = ConversionConfig(model=model, components=parts, palettize=6)
         bundle = convert(config, tmp_path / str(len(sums)), verify=False, resume=False)

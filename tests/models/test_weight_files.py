@@ -64,7 +64,7 @@ def sharded(
                 tensors = {name: tensor + 0.25 for name, tensor in tensors.items()}
             else:
                 weights(model, part).unlink()
-            places = {}
+            places: dict[str, str] = {}
             for number in (1, 2):
                 name = shard.replace("*", STEMS[part]).format(number) + ".safetensors"
                 held = dict(list(tensors.items())[number - 1 :: 2])

@@ -1,6 +1,7 @@
 """All kinds of compressed weights, against coremltools' own decompression."""
 
 from pathlib import Path
+from typing import Any
 
 import coremltools as ct
 import coremltools.optimize.coreml as cto
@@ -14,24 +15,24 @@ from coreml_sd.runtimes.mil import MilNetwork, MilPackage
 X = torch.randn(1, 8, 6, 6, generator=torch.Generator().manual_seed(1))
 
 
-def palettes(**options):
+def palettes(**options: Any) -> Any:
     return lambda m: cto.palettize_weights(
         m, cto.OptimizationConfig(cto.OpPalettizerConfig(weight_threshold=64, **options))
     )
 
 
-def linear(**options):
+def linear(**options: Any) -> Any:
     return lambda m: cto.linear_quantize_weights(
         m, cto.OptimizationConfig(cto.OpLinearQuantizerConfig(weight_threshold=64, **options))
     )
 
 
-def pruned(m):
+def pruned(m: Any) -> Any:
     config = cto.OpMagnitudePrunerConfig(target_sparsity=0.5, weight_threshold=64)
     return cto.prune_weights(m, cto.OptimizationConfig(config))
 
 
-def pruned_then(second_config):
+def pruned_then(second_config: Any) -> Any:
     return lambda m: second_config(pruned(m))
 
 

@@ -1,7 +1,7 @@
 """The coreml runtime against a recorded fake of MLModel (Core ML itself exists on macOS alone)."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> type[FakeMLModel]:
     return FakeMLModel
 
 
-def test_a_prediction_has_the_types_of_the_file(mac, sd1_bundle: Path) -> None:
+def test_a_prediction_has_the_types_of_the_file(mac: Any, sd1_bundle: Path) -> None:
     network = coreml.CoreMLNetwork(sd1_bundle / "VAEDecoder.mlpackage", compute_units="cpu-and-ne")
     assert network.inputs["z"].shape == (1, 4, 8, 8)
     image = network.run({"z": np.zeros((1, 4, 8, 8), np.float32)})["image"]
@@ -44,19 +44,19 @@ def test_a_prediction_has_the_types_of_the_file(mac, sd1_bundle: Path) -> None:
     assert mac.calls[1] == ("predict", {"z": "float16"})
 
 
-def test_a_function_is_asked_for_by_name(mac, sd1_bundle: Path) -> None:
+def test_a_function_is_asked_for_by_name(mac: Any, sd1_bundle: Path) -> None:
     with pytest.raises(UserError, match="no function large"):
         coreml.CoreMLNetwork(sd1_bundle / "VAEDecoder.mlpackage", function="large")
 
 
-def test_wrong_inputs_never_reach_core_ml(mac, sd1_bundle: Path) -> None:
+def test_wrong_inputs_never_reach_core_ml(mac: Any, sd1_bundle: Path) -> None:
     network = coreml.CoreMLNetwork(sd1_bundle / "VAEDecoder.mlpackage")
     with pytest.raises(UserError, match="has shape"):
         network.run({"z": np.zeros((1, 4, 4, 4))})
     assert [call[0] for call in mac.calls] == ["load"]
 
 
-def test_a_refusal_of_core_ml_is_one_line(mac, sd1_bundle: Path, tmp_path: Path) -> None:
+def test_a_refusal_of_core_ml_is_one_line(mac: Any, sd1_bundle: Path, tmp_path: Path) -> None:
     import shutil
 
     copy = shutil.copytree(sd1_bundle / "VAEDecoder.mlpackage", tmp_path / "damaged.mlpackage")
@@ -69,7 +69,7 @@ def test_unknown_compute_units(sd1_bundle: Path) -> None:
         coreml.CoreMLNetwork(sd1_bundle / "VAEDecoder.mlpackage", compute_units="tpu")
 
 
-def test_auto_picks_core_ml_where_it_exists(mac, sd1_bundle: Path) -> None:
+def test_auto_picks_core_ml_where_it_exists(mac: Any, sd1_bundle: Path) -> None:
     from coreml_sd.bundle import open_bundle
     from coreml_sd.runtimes.open_runtime import open_runtime
 
@@ -80,7 +80,9 @@ def test_auto_picks_core_ml_where_it_exists(mac, sd1_bundle: Path) -> None:
     assert [call[1] for call in loads] == ["UnetChunk1.mlpackage", "UnetChunk2.mlpackage"]
 
 
-def test_without_core_ml_auto_is_the_evaluator(sd1_bundle: Path, monkeypatch) -> None:
+def test_without_core_ml_auto_is_the_evaluator(
+    sd1_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from coreml_sd.bundle import open_bundle
     from coreml_sd.runtimes.open_runtime import open_runtime
 

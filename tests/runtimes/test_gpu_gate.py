@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,7 +123,8 @@ def test_ids_are_looked_up_on_the_gpu(folder: Path) -> None:
 @needs_gpu
 def test_given_inputs_are_used(conv: Path, tmp_path: Path) -> None:
     (name,) = TFLiteFile(conv).signatures[0].inputs
-    np.savez(tmp_path / "x.npz", **{name: np.ones((1, 4, 8, 8), np.float32)})
+    given: dict[str, Any] = {name: np.ones((1, 4, 8, 8), np.float32)}
+    np.savez(tmp_path / "x.npz", **given)
     assert check_on_gpu(conv, inputs=tmp_path / "x.npz").ok
     np.savez(tmp_path / "x.npz", other=np.ones(3, np.float32))
     assert not check_on_gpu(conv, inputs=tmp_path / "x.npz").ok

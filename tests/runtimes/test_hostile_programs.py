@@ -4,6 +4,7 @@ before it is computed, in one line."""
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,15 +219,15 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, manifest: str) -> None:
         MilPackage(path)
 
 
-def block_of(function):
+def block_of(function: Any) -> Any:
     return function.block_specializations["CoreML7"]
 
 
-def first_op(function):
+def first_op(function: Any) -> Any:
     return block_of(function).operations[0]
 
 
-def result_type(function):
+def result_type(function: Any) -> Any:
     return first_op(function).outputs[0].type
 
 
@@ -268,7 +269,7 @@ CHANGES = {
 }
 
 
-def change(path: Path, how) -> None:
+def change(path: Path, how: Any) -> None:
     model = Model_pb2.Model.FromString((path / "Data" / MODEL).read_bytes())
     how(model.mlProgram.functions["main"])
     (path / "Data" / MODEL).write_bytes(model.SerializeToString())

@@ -1,7 +1,10 @@
 """Full-size networks in little memory: weights decoded on use, attention in blocks, rounding in
 place. Each gives what the plain way gives."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import coremltools as ct
 import numpy as np
@@ -62,7 +65,7 @@ class TestWeights:
             calls.append(slot)
             return np.full(10, slot, np.float16)
 
-        makers = {slot: lambda slot=slot: maker(slot) for slot in range(3)}
+        makers: dict[int, Callable[[], Any]] = {slot: partial(maker, slot) for slot in range(3)}
         return Weights(allowed, makers), calls
 
     def test_as_many_stay_as_are_allowed(self) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import coremltools as ct
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.runtimes.mil import MilNetwork, MilPackage
+from coreml_sd.runtimes.mil.network import Mode
 from tests.helpers.mil_program import Op, write_package
 
 SPEC = "Data/com.apple.CoreML/model.mlmodel"
@@ -37,7 +39,7 @@ class Network(nn.Module):
 X = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def save(path: Path, precision: str, module: nn.Module | None = None, **options) -> Path:
+def save(path: Path, precision: str, module: nn.Module | None = None, **options: Any) -> Path:
     traced = torch.jit.trace((module or Network()).eval(), X)
     ct.convert(
         traced,
@@ -67,7 +69,7 @@ def reference() -> np.ndarray:
         return Network().eval()(X).numpy()
 
 
-def decibels(path: Path, reference: np.ndarray, mode: str = "fp32") -> float:
+def decibels(path: Path, reference: np.ndarray, mode: Mode = "fp32") -> float:
     return psnr_db(reference, MilNetwork(path, mode=mode).run({"x": X.numpy()})["y"])
 
 
@@ -76,24 +78,24 @@ def copy(package: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(package, tmp_path / "copy.mlpackage"))
 
 
-def edit(path: Path, change) -> None:
+def edit(path: Path, change: Any) -> None:
     model = Model_pb2.Model.FromString((path / SPEC).read_bytes())
     function = model.mlProgram.functions["main"]
     change(function.block_specializations[function.opset].operations)
     (path / SPEC).write_bytes(model.SerializeToString())
 
 
-def patch_weights(path: Path, change) -> None:
+def patch_weights(path: Path, change: Any) -> None:
     data = bytearray((path / WEIGHTS).read_bytes())
     change(data)
     (path / WEIGHTS).write_bytes(bytes(data))
 
 
-def test_a_float32_package_computes_what_torch_computes(exact: Path, reference) -> None:
+def test_a_float32_package_computes_what_torch_computes(exact: Path, reference: np.ndarray) -> None:
     assert decibels(exact, reference) >= 105
 
 
-def test_fp16_rounds_and_fp32_mode_does_not(package: Path, reference) -> None:
+def test_fp16_rounds_and_fp32_mode_does_not(package: Path, reference: np.ndarray) -> None:
     assert 50 <= decibels(package, reference, "fp16") < decibels(package, reference, "fp32")
 
 
@@ -152,7 +154,7 @@ class TestNegativeControls:
         assert self.gate(package) >= 85
 
     def test_swapped_key_and_value(self, copy: Path) -> None:
-        def swap(operations) -> None:
+        def swap(operations: Any) -> None:
             weights = [
                 op.attributes["val"].blobFileValue
                 for op in operations
@@ -174,7 +176,7 @@ class TestNegativeControls:
         assert self.gate(copy) < 85
 
     def test_a_changed_permutation(self, copy: Path) -> None:
-        def straighten(operations) -> None:  # the transposed matrix is square, so shapes agree
+        def straighten(operations: Any) -> None:  # the transposed matrix is square, so shapes agree
             name = next(
                 op.inputs["perm"].arguments[0].name for op in operations if op.type == "transpose"
             )
@@ -197,7 +199,7 @@ class TestDamage:
             MilNetwork(copy)
 
     def test_a_wrong_offset(self, copy: Path) -> None:
-        def move(operations) -> None:
+        def move(operations: Any) -> None:
             for op in operations:
                 value = op.attributes["val"] if op.type == "const" else None
                 if value is not None and value.WhichOneof("value") == "blobFileValue":
@@ -209,7 +211,7 @@ class TestDamage:
             MilNetwork(copy)
 
     def test_another_record(self, copy: Path) -> None:
-        def redirect(operations) -> None:
+        def redirect(operations: Any) -> None:
             blobs = [
                 op.attributes["val"].blobFileValue
                 for op in operations
@@ -223,7 +225,7 @@ class TestDamage:
             MilNetwork(copy)
 
     def test_an_unknown_op(self, copy: Path) -> None:
-        def rename(operations) -> None:
+        def rename(operations: Any) -> None:
             next(op for op in operations if op.type == "softmax").type = "hardmax"
 
         edit(copy, rename)
@@ -231,7 +233,7 @@ class TestDamage:
             MilNetwork(copy)
 
     def test_a_wrong_declared_shape(self, copy: Path) -> None:
-        def stretch(operations) -> None:
+        def stretch(operations: Any) -> None:
             op = next(op for op in operations if op.type == "softmax")
             op.outputs[0].type.tensorType.dimensions[1].constant.size = 63
 

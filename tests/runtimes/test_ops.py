@@ -1,5 +1,7 @@
 """Every op against coremltools' own value inference where it has one, else against torch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -192,7 +194,7 @@ BIAS = torch.linspace(-1, 1, 6)
         ),
     ],
 )
-def test_conv(parameters: dict, expected) -> None:
+def test_conv(parameters: dict, expected: Any) -> None:
     got = OPS["conv"].function(x=X, weight=W, bias=BIAS, groups=2, **parameters)
     torch.testing.assert_close(got, expected())
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coreml_sd.targets.tflite.profiles import Quantization
+
 pytest.importorskip("ai_edge_litert", reason="the extra `android` is not installed")
 
 from coreml_sd.errors import UserError
@@ -53,7 +55,7 @@ def packed() -> int:
 
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
 def test_the_numbers_are_the_same_bit_for_bit(
-    tiny_files: TinyFiles, sd1_folder: Path, tmp_path: Path, quantization: str
+    tiny_files: TinyFiles, sd1_folder: Path, tmp_path: Path, quantization: Quantization
 ) -> None:
     path = tiny_files(sd1_folder, "unet").quantized(tmp_path / "x.tflite", quantization)
     scratch = tmp_path / "scratch"

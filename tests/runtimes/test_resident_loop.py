@@ -89,6 +89,7 @@ def by_host(bundle: Bundle, request: GenerationRequest) -> Drawn:
 def in_buffers(
     loop: ResidentLoop, bundle: Bundle, request: GenerationRequest, context: np.ndarray
 ) -> np.ndarray:
+    assert request.scheduler is not None
     scheduler = make_scheduler(request.scheduler, bundle.pipeline["scheduler"])
     table = linear_steps(scheduler, request.steps)
     assert table is not None
@@ -165,7 +166,9 @@ def test_the_host_reads_nothing_before_the_end(
     for way in ("read", "write"):
         original = getattr(LiteRTNetwork, way)
 
-        def watched(self: Any, name: str, *given: Any, way=way, original=original) -> Any:
+        def watched(
+            self: Any, name: str, *given: Any, way: Any = way, original: Any = original
+        ) -> Any:
             moved.append((way, name))
             return original(self, name, *given)
 
@@ -253,7 +256,8 @@ def test_without_a_step_or_on_another_runtime_the_host_loops(
 ) -> None:
     old = {key: value for key, value in bundle.manifest.items() if key != "scheduler_step"}
     assert open_resident_loop(Bundle(bundle.path, old), unet) is None
-    assert open_resident_loop(bundle, Watched(unet, [])) is None
+    watched: Any = Watched(unet, [])
+    assert open_resident_loop(bundle, watched) is None
 
 
 def test_the_bundle_describes_the_step(bundle: Bundle) -> None:

@@ -133,5 +133,5 @@ def test_the_picture_says_how_it_was_made_and_json_tells_how_it_goes(
     assert all(0 <= e["fraction"] <= 1 for e in events if e["event"] == "loading")
     assert events[-1]["event"] == "finished" and events[-1]["path"] == str(target)
     assert events[-1]["report"]["backend"] == "litert"
-    text = Image.open(target).text  # type: ignore[attr-defined]
+    text = Image.open(target).text
     assert (text["prompt"], text["seed"], text["runtime"]) == ("a cat", "5", "litert")

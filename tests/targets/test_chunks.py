@@ -22,6 +22,7 @@ class Network:
 
 def cuts(count: str, **seams: int) -> chunks.CutPlan:
     """`seams`: elements that cross a cut, `at_2`; 1 elsewhere."""
+    shapes: dict[str, tuple[int, ...]]
     shapes = {f"seam {cut}": (seams.get(f"at_{cut}", 1),) for cut in range(5)}
     network: Any = Network()
     return plan_cuts(network, lambda: shapes, count)

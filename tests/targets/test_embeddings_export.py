@@ -1,6 +1,7 @@
 """Tokens and positions of an exported text encoder: added with as many axes on both sides."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,8 @@ def test_both_have_four_axes(tmp_path: Path, width: int, parts: int) -> None:
 def test_negative_control_a_reshape_that_only_adds_axes_is_dropped(tmp_path: Path) -> None:
     """Where this fails, the converter no longer does so, and the halves are not needed."""
     network = wide_text_encoder(TOKENS, 768, table_limit=2**30)
-    network.get_submodule("embeddings").halved = False
+    embeddings: Any = network.get_submodule("embeddings")
+    embeddings.halved = False
     file = export_text_encoder(network, tmp_path / "x.tflite")
     total = sum_of_embeddings(file)
     assert [t.shape for t in total.inputs if t is not None] == [(77, 768), (1, 77, 768)]

@@ -1,6 +1,7 @@
 """Exported programs hold the ops they should, and the numbers of their source at FLOAT32."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.metrics import psnr_db
 from coreml_sd.mobile import MobileOptions, mobile_form
 from coreml_sd.mobile.measure import network_costs, tensor_shapes
+from coreml_sd.mobile.options import Attention
 from coreml_sd.models.open_model import open_model
 from coreml_sd.runtimes.mil import MilNetwork, MilPackage
 from coreml_sd.targets.coreml.chunks import plan_cuts
@@ -22,11 +24,13 @@ METADATA = PackageMetadata("author", "licence", "description", "1", {"key": "val
 
 
 @pytest.fixture(scope="module")
-def model(sd1_folder: Path):
+def model(sd1_folder: Path) -> Any:
     return open_model(ConversionConfig(model=str(sd1_folder)))
 
 
-def export(path: Path, model, name: str, attention: str = "split-einsum", **options) -> Path:
+def export(
+    path: Path, model: Any, name: str, attention: Attention = "split-einsum", **options: Any
+) -> Path:
     component = model.component(name)
     mobile = mobile_form(name, component.load(), MobileOptions(attention))
     arguments = {"min_os": "iOS17", **options}
@@ -36,7 +40,7 @@ def export(path: Path, model, name: str, attention: str = "split-einsum", **opti
 
 @pytest.mark.parametrize("name", ["text_encoder", "unet", "vae_decoder", "vae_encoder"])
 def test_float32_packages_compute_what_the_source_computes(
-    model, tmp_path: Path, name: str
+    model: Any, tmp_path: Path, name: str
 ) -> None:
     component = model.component(name)
     path = export(tmp_path / "exact.mlpackage", model, name, precision="float32")
@@ -50,13 +54,13 @@ def test_float32_packages_compute_what_the_source_computes(
         assert psnr_db(reference, actual[spec.name]) >= 105
 
 
-def test_a_split_einsum_program_has_no_linear_and_no_matmul(model, tmp_path: Path) -> None:
+def test_a_split_einsum_program_has_no_linear_and_no_matmul(model: Any, tmp_path: Path) -> None:
     ops = MilPackage(export(tmp_path / "u.mlpackage", model, "unet")).op_histogram()
     assert not {"linear", "matmul", "scaled_dot_product_attention", "shape"} & ops.keys()
     assert ops["einsum"] > 0
 
 
-def test_an_sdpa_program_has_one_fused_op_per_attention(model, tmp_path: Path) -> None:
+def test_an_sdpa_program_has_one_fused_op_per_attention(model: Any, tmp_path: Path) -> None:
     path = export(tmp_path / "u.mlpackage", model, "unet", "sdpa", min_os="iOS18")
     ops = MilPackage(path).op_histogram()
     assert ops["scaled_dot_product_attention"] == 8  # self and cross in four transformers
@@ -73,7 +77,7 @@ def test_an_sdpa_program_has_one_fused_op_per_attention(model, tmp_path: Path) -
     ],
 )
 def test_at_most_four_axes_and_no_infinite_constant(
-    model, tmp_path: Path, name: str, attention: str
+    model: Any, tmp_path: Path, name: str, attention: Attention
 ) -> None:
     package = MilPackage(export(tmp_path / "p.mlpackage", model, name, attention))
     for op in package.programs[0].operations():
@@ -83,14 +87,14 @@ def test_at_most_four_axes_and_no_infinite_constant(
             assert np.isfinite(value).all(), constant
 
 
-def test_the_sinusoid_stays_in_fp32(model, tmp_path: Path) -> None:
+def test_the_sinusoid_stays_in_fp32(model: Any, tmp_path: Path) -> None:
     package = MilPackage(export(tmp_path / "u.mlpackage", model, "unet"))
     waves = [op for op in package.programs[0].operations() if op.type in ("sin", "cos")]
     assert len(waves) == 2
     assert all(op.outputs[0][1] == "float32" for op in waves)
 
 
-def test_names_must_match(model, tmp_path: Path) -> None:
+def test_names_must_match(model: Any, tmp_path: Path) -> None:
     component = model.component("unet")
     mobile = mobile_form("unet", component.load())
     with pytest.raises(CoremlSDError, match="do not match"):
@@ -102,29 +106,31 @@ def test_names_must_match(model, tmp_path: Path) -> None:
 
 class TestCuts:
     @pytest.fixture
-    def unet(self, model):
+    def unet(self, model: Any) -> Any:
         component = model.component("unet")
         return mobile_form("unet", component.load()), component.inputs
 
     @pytest.mark.parametrize("count", [1, 2, 3, 5])
-    def test_any_number_of_chunks(self, unet, count: int) -> None:
+    def test_any_number_of_chunks(self, unet: Any, count: int) -> None:
         mobile, inputs = unet
         plan = plan_cuts(mobile, lambda: tensor_shapes(mobile, inputs), str(count))
         assert len(plan.weight_bytes) == count and min(plan.weight_bytes) > 0
         assert sum(plan.weight_bytes) == sum(mobile.step_bytes())
 
-    def test_one_piece_asks_for_no_shapes(self, unet) -> None:
+    def test_one_piece_asks_for_no_shapes(self, unet: Any) -> None:
         mobile, _ = unet
         for chunks in ("1", "auto"):
             plan = plan_cuts(mobile, lambda: pytest.fail("nothing is cut"), chunks)
             assert plan.weight_bytes == (sum(mobile.step_bytes()),) and plan.boundaries == ()
 
-    def test_two_chunks_share_the_weight(self, unet) -> None:
+    def test_two_chunks_share_the_weight(self, unet: Any) -> None:
         mobile, inputs = unet
         plan = plan_cuts(mobile, lambda: tensor_shapes(mobile, inputs), "2")
         assert max(plan.weight_bytes) < 0.7 * sum(plan.weight_bytes)
 
-    def test_auto_cuts_what_is_over_the_limit(self, unet, monkeypatch) -> None:
+    def test_auto_cuts_what_is_over_the_limit(
+        self, unet: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from coreml_sd.targets.coreml import chunks
 
         mobile, inputs = unet
@@ -137,7 +143,7 @@ class TestCuts:
         with pytest.raises(UserError, match="one layer alone"):
             plan_cuts(mobile, lambda: shapes, "auto")
 
-    def test_shapes_are_found_without_running(self, unet) -> None:
+    def test_shapes_are_found_without_running(self, unet: Any) -> None:
         mobile, inputs = unet
         shapes = tensor_shapes(mobile, inputs)
         assert shapes["noise_pred"] == (2, 4, 8, 8)

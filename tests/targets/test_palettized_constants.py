@@ -49,7 +49,7 @@ class Net(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         x = self.table(ids.int()).transpose(1, 2).unsqueeze(2)
         x = self.point(self.deep(torch.relu(self.wide(x))))
-        return self.head(x.squeeze(2).transpose(1, 2))  # type: ignore[no-any-return]
+        return self.head(x.squeeze(2).transpose(1, 2))
 
 
 Export = Callable[..., tuple[Path, Palettization, dict[str, str]]]

@@ -94,7 +94,8 @@ def test_the_unquantized_file_runs_alike(lean: Path, plain: Path) -> None:
         network = LiteRTNetwork(path)
         results.append(network.run(given)["y"])
         network.close()
-    np.testing.assert_array_equal(*results)
+    ours, theirs = results
+    np.testing.assert_array_equal(ours, theirs)
     want = Small()(torch.from_numpy(given["x"])).detach().numpy()
     np.testing.assert_allclose(results[0], want, atol=1e-5)
 

@@ -115,13 +115,13 @@ def test_a_converter_that_computes_with_a_weight_is_refused(
     """A stand-in that something folds would go into the file instead of the weight."""
     component = open_model(ConversionConfig(model=str(sd1_folder))).component("vae_decoder")
     network = mobile_form("vae_decoder", component.load())
-    conv = network.get_submodule("decoder.conv_in")
+    conv: Any = network.get_submodule("decoder.conv_in")
     forward = conv.forward
-    conv.forward = lambda x: conv._conv_forward(x, conv.weight * 2, conv.bias)  # type: ignore[method-assign]
+    conv.forward = lambda x: conv._conv_forward(x, conv.weight * 2, conv.bias)
     specs = component.inputs, component.outputs
     with pytest.raises(CoremlSDError, match=r"decoder\.conv_in\.weight is used by mul"):
         export_package(tmp_path / "a.mlpackage", network, *specs, METADATA, min_os="iOS17")
-    conv.forward = forward  # type: ignore[method-assign]
+    conv.forward = forward
 
 
 def test_a_fold_behind_the_layers_back_is_refused(
@@ -131,8 +131,8 @@ def test_a_fold_behind_the_layers_back_is_refused(
     monkeypatch.setattr(passes, "_BEFORE_CAST", (*passes._BEFORE_CAST, "common::fuse_conv_scale"))
     component = open_model(ConversionConfig(model=str(sd1_folder))).component("vae_decoder")
     network = mobile_form("vae_decoder", component.load())
-    conv = network.get_submodule("decoder.conv_in")
-    conv.forward = lambda x: conv._conv_forward(x, conv.weight, conv.bias) * 0.5  # type: ignore[method-assign]
+    conv: Any = network.get_submodule("decoder.conv_in")
+    conv.forward = lambda x: conv._conv_forward(x, conv.weight, conv.bias) * 0.5
     specs = component.inputs, component.outputs
     with pytest.raises(CoremlSDError, match=r"decoder\.conv_in\.weight: the converter computed"):
         export_package(tmp_path / "a.mlpackage", network, *specs, METADATA, min_os="iOS17")

@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,11 +55,11 @@ def test_a_file_that_differs_from_the_module_is_not_kept(
     unet = open_model(ConversionConfig(model=str(sd1_folder))).component("unet")
     proven, forward = converter._proven, SchedulerStep.forward
 
-    def changed(self, *tensors):
+    def changed(self: Any, *tensors: Any) -> Any:
         latent, guided, sample = forward(self, *tensors)
         return latent * 1.0001, guided, sample
 
-    def proven_late(path, unet):
+    def proven_late(path: Any, unet: Any) -> Any:
         monkeypatch.setattr(SchedulerStep, "forward", changed)
         return proven(path, unet)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def quantized(graph: GraphWriter, *shape: int) -> int:
 
 
 def only_op(
-    path: Path, kind: str, *shapes: tuple[int, ...], out: tuple[int, ...], **options
+    path: Path, kind: str, *shapes: tuple[int, ...], out: tuple[int, ...], **options: Any
 ) -> FileCosts:
     graph = GraphWriter()
     reads = [graph.input(shape) for shape in shapes]
@@ -48,7 +49,7 @@ def only_op(
 
 
 def test_macs_of_every_kind(tmp_path: Path) -> None:
-    def macs(kind: str, *shapes: tuple[int, ...], out: tuple[int, ...], **options) -> int:
+    def macs(kind: str, *shapes: tuple[int, ...], out: tuple[int, ...], **options: Any) -> int:
         return only_op(tmp_path, kind, *shapes, out=out, **options).macs
 
     grouped = (16, 3, 3, 4)  # two groups of four channels
@@ -114,7 +115,7 @@ def test_every_form_has_the_macs_of_the_network(
         mobile = mobile_form(component.name, component.load())
         macs = network_costs(mobile, component.inputs).macs
         (of_tflite,) = [file_costs(file) for file in android.files(component.name, "tflite")]
-        of_coreml = [file_costs(file) for file in apple.files(component.name)]
+        of_coreml = [file_costs(file) for file in apple.files(component.name, "coreml")]
         assert of_tflite.macs == sum(costs.macs for costs in of_coreml) == macs
         parameters = sum(p.numel() for p in mobile.parameters())
         assert of_tflite.parameters == parameters + extra.get(component.name, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def written(path: Path, build: Build) -> Path:
     return graph.write(path / "net.tflite", [build(graph)])
 
 
-def unary(kind: str, shape: tuple[int, ...] = MAP, **options) -> Build:
+def unary(kind: str, shape: tuple[int, ...] = MAP, **options: Any) -> Build:
     return lambda g: g.op(kind, [g.input(shape)], shape, **options)
 
 

@@ -290,6 +290,7 @@ def change(
     if not given.is_constant:
         (maker,) = [each for each in ops if given in each.outputs]
         (given,) = maker.inputs
+        assert given is not None
     before = file.data(given).ravel().copy()
     data = path.read_bytes()
     assert data.count(before.tobytes()) == 1

@@ -158,6 +158,11 @@ def test_what_differs_a_little_is_told_apart(counted: Counted, make: Any) -> Non
 def test_what_depends_on_more_is_left_to_torch(counted: Counted, make: Any) -> None:
     program = torch.export.export(Made(make), (torch.randn(8, 8),))
     given: list[ExportedProgram] = []
-    by_distinct_calls(lambda each, table: given.append(each) or WHOLE(each, table))(program, None)
+
+    def noted(each: ExportedProgram, table: Any) -> ExportedProgram:
+        given.append(each)
+        return WHOLE(each, table)
+
+    by_distinct_calls(noted)(program, None)
     counted(Made(make), torch.randn(8, 8))
     assert program in given

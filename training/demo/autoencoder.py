@@ -1,6 +1,7 @@
 """Train the VAE: all renders to latents and back, with weight on the edges."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ def train_vae(
             spread = latent.detach().std()
             latent = latent + LATENT_NOISE * spread * torch.randn_like(latent)
             decoded = vae.decode(latent).sample
-        return reconstruction_loss(decoded.float(), wanted) + 1e-6 * posterior.kl().mean()
+        kl: torch.Tensor = posterior.kl().mean()
+        return reconstruction_loss(decoded.float(), wanted) + 1e-6 * kl
 
     loop.run(loss)
     modules.load_state_dict(loop.ema_state())
@@ -78,8 +80,9 @@ def _start_from(checkpoint: Path, modules: nn.ModuleDict) -> None:
 def encode_all(vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> torch.Tensor:
     """Latent means of all pictures, unscaled: `[n, 4, h, w]`."""
     device = next(vae.parameters()).device
-    batches = torch.split(to_tensor(pictures), 64)
-    return torch.cat([vae.encode(batch.to(device)).latent_dist.mean.cpu() for batch in batches])
+    whole: Any = to_tensor(pictures)  # torch has no types for `split`
+    means = [vae.encode(batch.to(device)).latent_dist.mean.cpu() for batch in whole.split(64)]
+    return torch.cat(means)
 
 
 def cached_latents(folder: Path, vae: AutoencoderKL, pictures: NDArray[np.uint8]) -> torch.Tensor:
@@ -97,7 +100,8 @@ def cached_latents(folder: Path, vae: AutoencoderKL, pictures: NDArray[np.uint8]
 def reconstruct(vae: AutoencoderKL, latents: torch.Tensor) -> NDArray[np.uint8]:
     """Decode unscaled latents to `[n, h, w, 3]` uint8."""
     device = next(vae.parameters()).device
-    decoded = torch.cat([vae.decode(batch.to(device)).sample.cpu() for batch in latents.split(64)])
+    whole: Any = latents
+    decoded = torch.cat([vae.decode(batch.to(device)).sample.cpu() for batch in whole.split(64)])
     pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).numpy()
 

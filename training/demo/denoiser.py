@@ -23,7 +23,8 @@ def loss_weights(scheduler: DDPMScheduler) -> torch.Tensor:
     """Min-SNR weights per timestep for v-prediction (2303.09556): `[timesteps]`."""
     signal = scheduler.alphas_cumprod
     snr = signal / (1 - signal)
-    return snr.clamp(max=SNR_LIMIT) / (snr + 1)
+    weights: torch.Tensor = snr.clamp(max=SNR_LIMIT) / (snr + 1)
+    return weights
 
 
 def train_denoiser(
@@ -62,7 +63,8 @@ def train_denoiser(
             context = modules["text_encoder"](tokens).last_hidden_state
             predicted = modules["unet"](noisy, timesteps, context).sample
         errors = (predicted.float() - wanted).square().mean(dim=(1, 2, 3))
-        return (errors * weights[timesteps]).mean()
+        weighted: torch.Tensor = errors * weights[timesteps]
+        return weighted.mean()
 
     loop.run(loss, lambda averaged: on_sample(modules, averaged))
     modules.load_state_dict(loop.ema_state())

@@ -74,4 +74,5 @@ def closest_pairs(glyphs: NDArray[np.float32]) -> NDArray[np.float32]:
     cross = flat @ flat.T / flat.shape[1]
     distance = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * cross, 0))
     np.fill_diagonal(distance, np.inf)
-    return distance.min(axis=1).astype(np.float32)
+    nearest: NDArray[np.float32] = distance.min(axis=1).astype(np.float32)
+    return nearest
