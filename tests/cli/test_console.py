@@ -72,7 +72,7 @@ def test_a_stage_that_begins_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.begun = begun.append
         with progress.stage(Stage("load", "unet")), progress.stage(Stage("load", "vae_decoder")):
             pass
-    assert begun == ["unet: load", "vae_decoder: load"]
+    assert begun == [Stage("load", "unet"), Stage("load", "vae_decoder")]
 
 
 def test_memory_counts_what_was_started() -> None:

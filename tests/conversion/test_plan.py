@@ -62,7 +62,7 @@ def test_the_manifest_says_which_model_it_is(sd1_folder: Path) -> None:
     model = dataclasses.replace(plan.model, source=source)
     facts = model_facts(dataclasses.replace(plan, model=model), "digest")
     assert (facts.revision, facts.sha256) == ("abc", "digest")
-    assert facts["config_digest"] == plan.config.digest
+    assert facts.config_digest == plan.config.digest
 
 
 def test_a_file_says_what_it_reads_and_gives() -> None:
