@@ -70,7 +70,7 @@ def command(
     from coreml_sd.conversion.plan import plan_conversion
     from coreml_sd.conversion.prediction.predict import predict
     from coreml_sd.conversion.prediction.probe import probe
-    from coreml_sd.upstream.hidden_imports import allow_lean_imports
+    from coreml_sd.upstream.hidden_imports import allow_hiding
     from coreml_sd.upstream.noise import quieten
 
     config = config_from_flags(model, file, flags)
@@ -99,7 +99,7 @@ def command(
 
     left = TimeLeft(prediction)
     if runs_beside(plan) and no_verify:
-        allow_lean_imports()  # the proof opens diffusers' own pipeline, which needs all of it
+        allow_hiding()  # the proof opens diffusers' own pipeline, which needs all of it
     with ConsoleProgress() as progress:
         progress.begun, progress.left = left.begun, left.seconds
         bundle = convert_planned(

@@ -38,7 +38,7 @@ from coreml_sd.models.folder.tokenizer_files import write_tokenizer_files
 from coreml_sd.progress import Progress, Silent, Stage
 from coreml_sd.targets.plan import Plan
 from coreml_sd.targets.registry import targets
-from coreml_sd.upstream.hidden_imports import import_lean
+from coreml_sd.upstream.hidden_imports import import_libraries
 from coreml_sd.upstream.table import check_environment
 
 _PACKAGES = ("diffusers", "numpy", "torch", "transformers")
@@ -134,10 +134,10 @@ def _convert_components(
     with (
         _in_background(functools.partial(checkpoints.add, staging=run.staging)) as finished,
         _solving_ahead(left, shares, checkpoints) as ahead,
-        working(shared, shares[1:], finished) as workers,
+        working(shared, shares[1:], finished) as processes,
     ):
         # These load torch, which takes seconds: the other processes are at work by then.
-        import_lean()
+        import_libraries()
         from coreml_sd.conversion.component import convert_component
         from coreml_sd.conversion.preflight import preflight
 
@@ -149,8 +149,8 @@ def _convert_components(
                 result = convert_component(shared, component, ahead.get(component.name))
                 finished(component.name, result)
                 done[component.name] = result
-        for worker in workers:
-            done |= worker.finish()
+        for process in processes:
+            done |= process.finish()
     return {component.name: done[component.name] for component in run.plan.components}, read
 
 
@@ -177,7 +177,7 @@ def _read_as_diffusers_does(run: ConversionRun) -> dict[str, Any]:
 @contextlib.contextmanager
 def _in_background(work: Callable[[str, FinishedComponent], None]) -> Iterator[Finished]:
     """Gives `work` to a thread of its own, where one call comes after the other: callers, such as
-    readers of what a worker tells, do not wait. It has ended when the block has."""
+    readers of what a process tells, do not wait. It has ended when the block has."""
     calls = []
     with ThreadPoolExecutor(max_workers=1) as pool:
         yield lambda name, component: calls.append(pool.submit(work, name, component))
@@ -200,9 +200,9 @@ def _solving_ahead(
     if kept is not None:
         yield {component: KeptPalettes(kept)}
         return
-    workers = max(1, (os.cpu_count() or 1) - len(shares))
+    processes = max(1, (os.cpu_count() or 1) - len(shares))
     keep = functools.partial(checkpoints.add_palettes, component)
-    with solving_ahead(files, plan.palettes, workers, keep) as ahead:
+    with solving_ahead(files, plan.palettes, processes, keep) as ahead:
         yield {component: ahead}
 
 

@@ -91,7 +91,7 @@ def component_ahead(
     return name if worth and room >= _EARLY_BYTES and (os.cpu_count() or 1) > 1 else None
 
 
-class Worker:
+class ComponentProcess:
     """One process that converts a share of the components."""
 
     def __init__(
@@ -123,7 +123,7 @@ class Worker:
         """Wait; gives its components.
 
         Raises:
-            CoremlSDError: what the worker failed with (a `UserError` or `OSError` as such).
+            CoremlSDError: what the process failed with (a `UserError` or `OSError` as such).
         """
         status = self._child.wait()
         self._close_stages()
@@ -132,7 +132,7 @@ class Worker:
         if status or set(self.components) != set(self.names):
             reason = f"signal {-status}" if status < 0 else f"status {status}"
             advice = "; out of memory? try --jobs 1" if status == -signal.SIGKILL else ""
-            raise KilledError(f"{', '.join(self.names)}: the worker ended ({reason}){advice}")
+            raise KilledError(f"{', '.join(self.names)}: the process ended ({reason}){advice}")
         return self.components
 
     def kill(self) -> None:
@@ -176,22 +176,22 @@ def working(
     run: ConversionRun,
     shares: Sequence[Sequence[str]],
     finished: Finished = lambda name, component: None,
-) -> Iterator[list[Worker]]:
+) -> Iterator[list[ComponentProcess]]:
     """Workers for the given shares; none is left when the block ends, however it ends."""
-    workers: list[Worker] = []
+    processes: list[ComponentProcess] = []
 
     def kill() -> None:
-        for worker in list(workers):
-            worker.kill()
+        for process in list(processes):
+            process.kill()
 
     try:
         with when_stopped(kill):
             for names in shares:
-                workers.append(Worker(run, names, finished))
-            yield workers
+                processes.append(ComponentProcess(run, names, finished))
+            yield processes
     finally:
-        for worker in workers:
-            worker.stop()
+        for process in processes:
+            process.stop()
 
 
 def _weight_bytes(plan: Plan) -> int:

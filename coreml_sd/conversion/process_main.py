@@ -15,7 +15,7 @@ from msgspec import to_builtins
 from coreml_sd.errors import CoremlSDError, is_out_of_memory
 from coreml_sd.processes.child import Send, serve
 from coreml_sd.progress import Advance, Stage
-from coreml_sd.upstream.hidden_imports import allow_lean_imports, import_lean
+from coreml_sd.upstream.hidden_imports import allow_hiding, import_libraries
 from coreml_sd.upstream.noise import quieten
 
 
@@ -65,8 +65,8 @@ def _tell(error: Exception, send: Send) -> None:
 def _convert(request: dict[str, Any], progress: LineProgress) -> None:
     quieten()
     if not request["verify"]:  # the proof opens diffusers' own pipeline, which needs all of it
-        allow_lean_imports()
-    import_lean()
+        allow_hiding()
+    import_libraries()
     from coreml_sd.config import from_dict
     from coreml_sd.conversion.component import convert_component
     from coreml_sd.conversion.plan import plan_conversion

@@ -56,9 +56,9 @@ def reference(component: ComponentSpec, opened: OpenedSource) -> Reference:
     """
     if opened.pruning is not None or opened.rescaling is not None:
         return Reference(opened.network)
-    lean = component.open()
-    if _filled(lean.module):
-        return Reference(lean.module, ReferenceValues(lean.weights))
+    opened = component.open()
+    if _filled(opened.module):
+        return Reference(opened.module, ReferenceValues(opened.weights))
     return Reference(opened.network if opened.in_memory else component.load())
 
 

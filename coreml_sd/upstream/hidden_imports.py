@@ -30,21 +30,21 @@ _UNUSED = "coremltools.optimize.torch"  # compression while a network is trained
 _allowed = False
 
 
-def allow_lean_imports() -> None:
+def allow_hiding() -> None:
     """Say that this process does nothing but convert, before any of the libraries is loaded."""
     global _allowed
     _allowed = True
 
 
 def only_converts() -> bool:
-    """Whether this process does nothing but convert (`allow_lean_imports` was called)."""
+    """Whether this process does nothing but convert (`allow_hiding` was called)."""
     return _allowed
 
 
-def import_lean() -> None:
+def import_libraries() -> None:
     """Import both as if the optional packages were not installed.
 
-    Only where `allow_lean_imports` was called: in such a process diffusers can load neither
+    Only where `allow_hiding` was called: in such a process diffusers can load neither
     adapters nor quantized weights any more. Does nothing for what is loaded already; where a
     version of a library cannot do without those packages, the ordinary import follows later.
     """
@@ -64,7 +64,7 @@ def without_compiler() -> Iterator[None]:
     """While open, torch does not load its compiler in vain.
 
     The first op on a `meta` tensor asks the compiler to leave that op alone, and loading it for
-    that takes two seconds. Only where `allow_lean_imports` was called, and the compiler is not
+    that takes two seconds. Only where `allow_hiding` was called, and the compiler is not
     loaded already.
     """
     absent: Any = types.ModuleType(_COMPILER)

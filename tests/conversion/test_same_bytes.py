@@ -8,7 +8,7 @@ import pytest
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.conversion.convert import convert
-from coreml_sd.conversion.parallel import PROCESS_BYTES, Worker, choose_jobs, share_out
+from coreml_sd.conversion.parallel import PROCESS_BYTES, ComponentProcess, choose_jobs, share_out
 from coreml_sd.conversion.plan import plan_conversion
 from coreml_sd.conversion.run import ConversionRun
 from coreml_sd.errors import CoremlSDError, UserError
@@ -92,8 +92,10 @@ def test_a_mistake_found_by_a_worker_is_told_as_one(
 
 
 def test_a_worker_that_dies_is_noticed(tmp_path: Path, config: ConversionConfig) -> None:
-    worker = Worker(ConversionRun(plan_conversion(config), tmp_path, False, Silent()), ["unet"])
+    worker = ComponentProcess(
+        ConversionRun(plan_conversion(config), tmp_path, False, Silent()), ["unet"]
+    )
     worker.kill()
-    with pytest.raises(CoremlSDError, match=r"unet: the worker ended.*--jobs 1"):
+    with pytest.raises(CoremlSDError, match=r"unet: the process ended.*--jobs 1"):
         worker.finish()
     worker.stop()

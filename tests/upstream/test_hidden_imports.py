@@ -27,9 +27,9 @@ print(json.dumps({{"loaded": loaded, "result": result}}))
 
 
 ALLOWED = """
-from coreml_sd.upstream.hidden_imports import allow_lean_imports, import_lean
-allow_lean_imports()
-import_lean()
+from coreml_sd.upstream.hidden_imports import allow_hiding, import_libraries
+allow_hiding()
+import_libraries()
 """
 
 
@@ -79,7 +79,7 @@ def test_negative_controls_without_leave_the_libraries_bring_them() -> None:
     """torch itself loads the compiler, and diffusers' ordinary import the rest."""
     code = (
         f"HEAVY, result = {HEAVY!r}, []\n"
-        + "from coreml_sd.upstream.hidden_imports import import_lean\nimport_lean()\n"
+        + "from coreml_sd.upstream.hidden_imports import import_libraries\nimport_libraries()\n"
         + "result.append('diffusers' in sys.modules)\n"
         + ON_META
         + NOTE
@@ -95,8 +95,8 @@ def test_a_library_that_cannot_do_without_is_loaded_as_ever() -> None:
     code = """
 from coreml_sd.upstream import hidden_imports as lean_imports
 lean_imports._OPTIONAL = (*lean_imports._OPTIONAL, "numpy.fft", "huggingface_hub")
-lean_imports.allow_lean_imports()
-lean_imports.import_lean()
+lean_imports.allow_hiding()
+lean_imports.import_libraries()
 before = "diffusers" in sys.modules
 from diffusers import UNet2DConditionModel
 result = [before, UNet2DConditionModel.__name__]

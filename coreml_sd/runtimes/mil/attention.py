@@ -9,43 +9,18 @@ is rounded or recorded, torch's fused attention computes the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from coreml_sd.runtimes.mil.instruction import Instruction
 
 _SCORES = ("bkhc,bchq->bkhq", "bchq,bkhc->bkhq")
 _RESULTS = ("bchk,bkhq->bchq", "bkhq,bchk->bchq")
 _BLOCK = 1 << 21  # scores of one block, 8 MB: the cores' shared cache holds it
 
 Seen = Callable[[int, Tensor], None]
-
-
-@dataclass
-class Instruction:
-    """One call: parameters by name, each a slot, a list of slots, or a fixed value.
-
-    `inner` are the ops whose results are made and used block by block within this call.
-    """
-
-    op: Any
-    function: Callable[..., Any]
-    fixed: dict[str, Any]
-    slots: dict[str, int | list[int]]
-    results: list[int]
-    rounds: list[bool]
-    shapes: list[tuple[int, ...]]
-    layer: str
-    dead: list[int] = field(default_factory=list)
-    inner: tuple[Instruction, ...] = ()
-
-    @property
-    def used(self) -> list[int]:
-        """Every slot it reads."""
-        entries = self.slots.values()
-        return [s for entry in entries for s in (entry if isinstance(entry, list) else [entry])]
 
 
 def attend(keys: Tensor, queries: Tensor, values: Tensor, seen: Seen | None) -> Tensor:

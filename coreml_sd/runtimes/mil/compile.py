@@ -13,7 +13,8 @@ from torch import Tensor
 
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.runtimes.base import TensorInfo
-from coreml_sd.runtimes.mil.attention import Instruction, in_blocks
+from coreml_sd.runtimes.mil.attention import in_blocks
+from coreml_sd.runtimes.mil.instruction import Instruction
 from coreml_sd.runtimes.mil.large_constants import Weights, to_tensor
 from coreml_sd.runtimes.mil.ops import OPS
 from coreml_sd.runtimes.mil.package import MilPackage, Operation, Program, is_constant

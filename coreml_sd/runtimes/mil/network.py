@@ -12,8 +12,9 @@ from torch import Tensor
 
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.runtimes.base import Array, TensorInfo, check_inputs
-from coreml_sd.runtimes.mil.attention import Instruction, Seen
+from coreml_sd.runtimes.mil.attention import Seen
 from coreml_sd.runtimes.mil.compile import Compiled, compile_function
+from coreml_sd.runtimes.mil.instruction import Instruction
 from coreml_sd.runtimes.mil.large_constants import KEPT_BYTES, Weights, to_tensor
 from coreml_sd.runtimes.mil.package import MilPackage
 from coreml_sd.runtimes.mil.trace import NumericTrace

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.files.limits import LIMITS
-from coreml_sd.runtimes.mil.attention import Instruction
+from coreml_sd.runtimes.mil.instruction import Instruction
 from coreml_sd.upstream.torch_dispatch import TorchDispatchMode
 
 Declared = tuple[str, tuple[int, ...]]  # element and shape

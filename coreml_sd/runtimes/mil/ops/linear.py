@@ -10,7 +10,9 @@ from coreml_sd.errors import CoremlSDError
 from coreml_sd.runtimes.mil.ops.registry import op
 
 _Ints = tuple[int, ...]
-_TURNED = {"bkhc,bchq->bkhq": "bchq,bkhc->bkhq", "bchk,bkhq->bchq": "bkhq,bchk->bchq"}
+# Scores and results of split-einsum attention; the same with the operands the other way round.
+_BATCHED = ("bchq,bkhc->bkhq", "bkhq,bchk->bchq")
+_TURNED = {"bkhc,bchq->bkhq": _BATCHED[0], "bchk,bkhq->bchq": _BATCHED[1]}
 
 
 @op("conv", static=("strides", "pad_type", "pad", "dilations", "groups"))
@@ -90,11 +92,7 @@ def einsum(values: list[Tensor], equation: str) -> Tensor:
     if equation in _TURNED:
         values, equation = values[::-1], _TURNED[equation]
     first, second = values
-    if equation == "bchq,bkhc->bkhq":
-        if first.shape[2] == 1:
-            return (second[:, :, 0] @ first[:, :, 0]).unsqueeze(2)
-        return (second.transpose(1, 2) @ first.transpose(1, 2)).transpose(1, 2)
-    if equation == "bkhq,bchk->bchq":
+    if equation in _BATCHED:
         if first.shape[2] == 1:
             return (second[:, :, 0] @ first[:, :, 0]).unsqueeze(2)
         return (second.transpose(1, 2) @ first.transpose(1, 2)).transpose(1, 2)
