@@ -200,9 +200,9 @@ def _solving_ahead(
     if kept is not None:
         yield {component: KeptPalettes(kept)}
         return
-    processes = max(1, (os.cpu_count() or 1) - len(shares))
+    threads = max(1, (os.cpu_count() or 1) - len(shares))
     keep = functools.partial(checkpoints.add_palettes, component)
-    with solving_ahead(files, plan.palettes, processes, keep) as ahead:
+    with solving_ahead(files, plan.palettes, threads, keep) as ahead:
         yield {component: ahead}
 
 

@@ -56,9 +56,9 @@ def reference(component: ComponentSpec, opened: OpenedSource) -> Reference:
     """
     if opened.pruning is not None or opened.rescaling is not None:
         return Reference(opened.network)
-    opened = component.open()
-    if _filled(opened.module):
-        return Reference(opened.module, ReferenceValues(opened.weights))
+    unread = component.open()
+    if _filled(unread.module):
+        return Reference(unread.module, ReferenceValues(unread.weights))
     return Reference(opened.network if opened.in_memory else component.load())
 
 

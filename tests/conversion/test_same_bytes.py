@@ -91,11 +91,11 @@ def test_a_mistake_found_by_a_worker_is_told_as_one(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_worker_that_dies_is_noticed(tmp_path: Path, config: ConversionConfig) -> None:
+def test_a_process_that_dies_is_noticed(tmp_path: Path, config: ConversionConfig) -> None:
     worker = ComponentProcess(
         ConversionRun(plan_conversion(config), tmp_path, False, Silent()), ["unet"]
     )
     worker.kill()
     with pytest.raises(CoremlSDError, match=r"unet: the process ended.*--jobs 1"):
-        worker.finish()
-    worker.stop()
+        process.finish()
+    process.stop()
