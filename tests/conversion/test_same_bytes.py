@@ -92,10 +92,9 @@ def test_a_mistake_found_by_a_worker_is_told_as_one(
 
 
 def test_a_process_that_dies_is_noticed(tmp_path: Path, config: ConversionConfig) -> None:
-    worker = ComponentProcess(
-        ConversionRun(plan_conversion(config), tmp_path, False, Silent()), ["unet"]
-    )
-    worker.kill()
+    run = ConversionRun(plan_conversion(config), tmp_path, False, Silent())
+    process = ComponentProcess(run, ["unet"])
+    process.kill()
     with pytest.raises(CoremlSDError, match=r"unet: the process ended.*--jobs 1"):
         process.finish()
     process.stop()
