@@ -19,8 +19,11 @@ ROOMS = (
 LOOSE = {"__init__", "bundle", "config", "errors", "metrics", "progress"}
 TARGETS = ("coreml", "tflite")
 # Where a target's name may stand: its own rooms, those of the runtimes that execute its files, the
-# knobs, and what the command says of itself.
-NAMES_TARGETS = ("config.py", "cli/", "runtimes/", *(f"targets/{name}/" for name in TARGETS))
+# knobs, what the command says of itself, and the table that names files of its room.
+NAMES_TARGETS = (
+    "config.py", "cli/", "runtimes/", "upstream/table.py",
+    *(f"targets/{name}/" for name in TARGETS),
+)  # fmt: skip
 FAMILIES = ("stable-diffusion", "stable-diffusion-xl", "mobile-diffusion")
 # A family is named by itself, and once for manifests that tell no more than its name.
 NAMES_FAMILIES = ("models/", "manifest/defaults.py")
