@@ -36,11 +36,11 @@ def encode(android_bundle: Callable[[int], Path]) -> Callable[..., Conditions]:
     """The demo's conditions with changes to its facts."""
     bundle = open_bundle(android_bundle(2))
 
-    def encoded(guidance: float = 4.0, negative: str = "dog", **changes: Any) -> Conditions:
+    def encoded(scale: float = 4.0, negative: str = "dog", **changes: Any) -> Conditions:
         denoiser = {**bundle.pipeline["denoiser"], **changes}
         encoder = ConditionEncoder(bundle.path, {**bundle.pipeline, "denoiser": denoiser})
         network: Any = Encoder()
-        return encoder(negative, "cat", guidance, lambda _: network, lambda _: None)
+        return encoder(negative, "cat", scale, lambda _: network, lambda _: None)
 
     return encoded
 
