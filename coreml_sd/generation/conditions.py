@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_sd.errors import UserError
 from coreml_sd.generation.prompt import PromptEncoder
 from coreml_sd.models.denoiser import (
     TOKENIZERS,
@@ -18,6 +19,7 @@ from coreml_sd.models.denoiser import (
     Denoiser,
     Size,
     Text,
+    TextOutput,
     guidance_embedding,
     size_numbers,
 )
@@ -99,14 +101,31 @@ class ConditionEncoder:
         if isinstance(condition, Size):
             return np.array([size_numbers(self._facts["size"])] * rows, np.float32)
         if isinstance(condition, Text):
-            parts = [outputs[each.component, each.output] for each in condition.outputs]
-            joined = np.concatenate(parts, axis=-1)
+            joined = _joined(condition, outputs)
             return _channels_first(joined) if joined.ndim == 3 else joined
         return np.stack([guidance_embedding(guidance, condition.width)] * rows)
 
 
 def _rows(results: list[dict[str, Array]], name: str) -> _Floats:
     return np.concatenate([result[name] for result in results]).astype(np.float32)
+
+
+def _joined(condition: Text, outputs: _Outputs) -> _Floats:
+    """States `(B, T, C)` or pooled outputs `(B, P)`, side by side."""
+    parts = [_found(each, outputs) for each in condition.outputs]
+    if len({part.shape[:-1] for part in parts}) > 1:
+        told = " and ".join(f"{each.component}'s {each.output}" for each in condition.outputs)
+        raise UserError(f"{told} do not go side by side; convert again")
+    return np.concatenate(parts, axis=-1)
+
+
+def _found(wanted: TextOutput, outputs: _Outputs) -> _Floats:
+    encoder = wanted.component
+    given = {name: rows for (component, name), rows in outputs.items() if component == encoder}
+    if wanted.output not in given:
+        names = ", ".join(given)
+        raise UserError(f"{encoder} gives {names}, not {wanted.output}; convert again")
+    return given[wanted.output]
 
 
 def _channels_first(states: _Floats) -> _Floats:

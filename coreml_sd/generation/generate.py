@@ -166,7 +166,8 @@ class Generator:
     ) -> HostLoop | ResidentLoop:
         """The loop in the runtime's own buffers where there is one for this scheduler."""
         denoiser = self._residency.network(self._denoiser)
-        if self._resident_loop is None and self.runtime.resident_loop:
+        combines = self._conditions.denoiser.guidance == "classifier-free"  # as that loop does
+        if self._resident_loop is None and self.runtime.resident_loop and combines:
             self._resident_loop = self.runtime.resident_loop(denoiser)
         table = linear_steps(scheduler, request.steps) if self._resident_loop else None
         if self._resident_loop is None or table is None:

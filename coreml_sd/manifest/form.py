@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from coreml_sd.files.limits import LIMITS
-from coreml_sd.models.denoiser import Denoiser
+from coreml_sd.models.denoiser import GuidanceWay
 
 _Pixels = Annotated[int, Meta(ge=1, le=LIMITS.pixels)]
 _LatentPixels = Annotated[int, Meta(ge=1, le=LIMITS.latent_pixels)]
@@ -57,6 +57,14 @@ class Preview(Struct):
     bias: _Colour
 
 
+class ToldDenoiser(Struct):
+    """As `coreml_sd.models.denoiser.Denoiser`; the rules look at each condition by its name."""
+
+    component: _Name
+    guidance: GuidanceWay
+    conditions: Annotated[dict[str, Any], Meta(min_length=1)]
+
+
 class Pipeline(Struct):
     family: _Name
     prediction_type: Literal["epsilon", "v_prediction", "sample"]
@@ -74,7 +82,7 @@ class Pipeline(Struct):
     zeros_for_empty_prompt: bool | Optional = UNSET
     advice: Advice | Optional = UNSET
     preview: Preview | Optional = UNSET
-    denoiser: Denoiser | Optional = UNSET
+    denoiser: ToldDenoiser | Optional = UNSET
 
 
 class Tensor(Struct):

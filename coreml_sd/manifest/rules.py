@@ -19,7 +19,7 @@ from coreml_sd.files.inside_folder import stays_inside
 from coreml_sd.files.limits import LIMITS, numbers_in
 from coreml_sd.manifest.defaults import OLDER_FAMILIES
 from coreml_sd.manifest.form import Component, Listed, Manifest, Pipeline
-from coreml_sd.models.denoiser import TOKENIZERS, Text
+from coreml_sd.models.denoiser import TOKENIZERS, Condition, Text
 from coreml_sd.models.folder.tokenizer_files import MERGES_NAME, VOCAB_NAME
 
 FORMAT = "coreml-sd bundle"
@@ -61,7 +61,7 @@ def is_listed(path: str, files: Iterable[str]) -> bool:
     return any(is_inside(name, path) for name in files)
 
 
-def _converted(value: Any, kind: type, place: str) -> Any:
+def _converted(value: Any, kind: Any, place: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -107,12 +107,13 @@ def _check_denoiser(facts: Pipeline) -> None:
         two = facts.family == OLDER_FAMILIES[1]
         _require(not two or facts.tokenizer_2 is not UNSET, "pipeline.tokenizer_2", "missing")
         return
-    for name, condition in facts.denoiser.conditions.items():
+    for name, value in facts.denoiser.conditions.items():
+        where = f"pipeline.denoiser.conditions.{name}"
+        condition = _converted(value, Condition, where)
         for output in condition.outputs if isinstance(condition, Text) else ():
             tokenizer = TOKENIZERS[output.component]
-            is_there = getattr(facts, tokenizer) is not UNSET
-            where = f"pipeline.denoiser.conditions.{name}"
-            _require(is_there, where, f"asks for {output.component} without pipeline.{tokenizer}")
+            held = getattr(facts, tokenizer) is not UNSET
+            _require(held, where, f"asks for {output.component} without pipeline.{tokenizer}")
 
 
 def _check_scheduler(config: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ _LONGEST_PERIOD = 10_000.0
 _GUIDANCE_SCALE = 1000.0
 
 TextComponent = Literal["text_encoder", "text_encoder_2"]
+GuidanceWay = Literal["classifier-free", "embedded"]
 TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
 
@@ -56,7 +57,7 @@ class Denoiser(Struct, frozen=True):
     """
 
     component: str
-    guidance: Literal["classifier-free", "embedded"]
+    guidance: GuidanceWay
     conditions: dict[str, Condition]
 
 
@@ -79,7 +80,7 @@ def guidance_embedding(guidance: float, width: int) -> NDArray[np.float32]:
     Models", arXiv 2210.03142, with 1 less as latent consistency models were trained.
     """
     half = width // 2
-    falling = np.exp(np.arange(half) * (-np.log(_LONGEST_PERIOD) / (half - 1)))
+    falling = np.exp(np.arange(half) * (-np.log(_LONGEST_PERIOD) / max(half - 1, 1)))
     angles = (guidance - 1.0) * _GUIDANCE_SCALE * falling
     waves = np.concatenate([np.sin(angles), np.cos(angles), np.zeros(width % 2)])
     embedding: NDArray[np.float32] = waves.astype(np.float32)

@@ -15,8 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "manifest.md"
 FIXTURE = ROOT / "tests" / "fixtures" / "manifest-demo.json"
 
-# Tables whose keys are names, and tables that other pages or libraries describe.
-NAMED = {"components", "files", "components.<name>.parity"}
+# Tables whose keys are names, with what stands for one, and tables that other pages or libraries
+# describe.
+NAMED = {
+    "components": "<name>",
+    "files": "<name>",
+    "components.<name>.parity": "<name>",
+    "pipeline.denoiser.conditions": "<input>",
+}
 WHOLE = {
     "tool.packages",
     "config",
@@ -34,6 +40,7 @@ WHOLE = {
 ELSEWHERE = {
     "pipeline.tokenizer.added_tokens",
     "pipeline.tokenizer_2.added_tokens",
+    "pipeline.denoiser.conditions.<input>.width",
     "components.<name>.pruning",
     "components.<name>.rescaling",
     "scheduler_step.checks",
@@ -45,7 +52,7 @@ def keys_of(value: Any, path: str = "") -> set[str]:
     if path in WHOLE:
         return {path}
     if isinstance(value, dict) and (value or path in NAMED):
-        names = ["<name>" for _ in value] if path in NAMED else list(value)
+        names = [NAMED[path] for _ in value] if path in NAMED else list(value)
         parts = [
             keys_of(inner, f"{path}.{name}".lstrip("."))
             for name, inner in zip(names, value.values(), strict=True)
@@ -90,6 +97,10 @@ def test_every_key_of_the_fixture_is_documented(fixture: dict[str, Any]) -> None
     fixture["pipeline"]["colour"] = "blue"
     assert undocumented(fixture, page) == {"pipeline.colour"}
     del fixture["pipeline"]["colour"]
+    conditions = fixture["pipeline"]["denoiser"]["conditions"]
+    conditions["hue"] = {"kind": "size", "shade": 1}
+    assert undocumented(fixture, page) == {"pipeline.denoiser.conditions.<input>.shade"}
+    del conditions["hue"]
 
 
 def test_every_key_of_an_xl_bundle_is_documented(xl_bundle: Path) -> None:

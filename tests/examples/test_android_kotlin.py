@@ -20,7 +20,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from coreml_sd.bundle import open_bundle
+from coreml_sd.bundle import open_bundle, write_manifest
 from coreml_sd.generation.generate import GenerationRequest, Generator
 from coreml_sd.generation.prompt import PromptEncoder
 from coreml_sd.runtimes.open_runtime import Runtime
@@ -45,6 +45,7 @@ PURE = (
     "BundleRules",
     "BundleFiles",
     "Manifest",
+    "DenoiserFacts",
     "AddedTokens",
     "ClipTokenizer",
     "Scheduler",
@@ -124,7 +125,7 @@ def classes() -> Path:
 
 def ask(place: Path, folder: Path, **questions: Any) -> dict[str, Any]:
     """Let the Kotlin side answer; `folder` is a bundle, `place` a folder to write to."""
-    kinds = ("prompts", "schedules", "pictures", "rules", "bundles")
+    kinds = ("prompts", "schedules", "pictures", "rules", "bundles", "guidances")
     nothing: dict[str, Any] = {kind: [] for kind in kinds}
     asked = {"folder": str(folder), **nothing, **questions}
     (place / "questions.json").write_text(json.dumps(asked), encoding="utf-8")
@@ -277,14 +278,62 @@ def test_steps_and_names_that_are_not_there_are_refused(
     ]
 
 
-def test_another_family_is_refused(android_bundle: Callable[[int], Path], tmp_path: Path) -> None:
-    path = Path(shutil.copytree(android_bundle(2), tmp_path / "copy"))
+def changed_bundle(path: Path, place: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """A copy with another manifest, as if made by hand."""
+    path = Path(shutil.copytree(path, place))
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    manifest["pipeline"]["family"] = "stable-diffusion-xl"
+    change(manifest)
+    manifest.pop("manifest_sha256", None)
     (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    message = r"draws with stable-diffusion, mobile-diffusion, not with the family .*-xl; copy"
-    with pytest.raises(AssertionError, match=message):
-        ask(tmp_path, path, prompts=PROMPTS[:1])
+    return path
+
+
+def test_two_text_encoders_are_refused_in_one_line(
+    android_bundle: Callable[[int], Path], tmp_path: Path
+) -> None:
+    """Told by the denoiser, or by the second tokenizer of a manifest that tells none."""
+
+    def told(manifest: dict[str, Any]) -> None:
+        pipeline = manifest["pipeline"]
+        pipeline["tokenizer_2"] = pipeline["tokenizer"]
+        (output,) = pipeline["denoiser"]["conditions"]["encoder_hidden_states"]["outputs"]
+        output["component"] = "text_encoder_2"
+
+    def untold(manifest: dict[str, Any]) -> None:
+        told(manifest)
+        del manifest["pipeline"]["denoiser"]
+
+    def another(manifest: dict[str, Any]) -> None:
+        untold(manifest)
+        manifest["pipeline"]["family"] = "stable-diffusion-xl"
+
+    changes = (told, untold, another)
+    bundles = [
+        str(changed_bundle(android_bundle(2), tmp_path / change.__name__, change))
+        for change in changes
+    ]
+    answers = ask(tmp_path, android_bundle(2), bundles=bundles)["bundles"]
+    assert answers == [
+        "this app has one text encoder, and pipeline.denoiser.conditions.encoder_hidden_states "
+        "asks for text_encoder_2; copy another bundle",
+        "this app has one text encoder, and pipeline.tokenizer_2 stands for a second one; copy "
+        "another bundle",
+        "pipeline.family is stable-diffusion-xl, and pipeline.denoiser does not say what it takes; "
+        "without it this app draws with stable-diffusion, mobile-diffusion; copy another bundle",
+    ]
+
+
+def test_the_guidance_is_embedded_as_diffusers_does_it(
+    android_bundle: Callable[[int], Path], tmp_path: Path
+) -> None:
+    fixture = ROOT / "tests/fixtures/guidance_embedding.json"
+    golden = list(json.loads(fixture.read_text(encoding="utf-8")).values())
+    asked = [*golden, {"guidance": 1.0, "width": 3}]
+    *answers, odd = ask(tmp_path, android_bundle(2), guidances=asked)["guidances"]
+    for expected, answer in zip(golden, answers, strict=True):
+        np.testing.assert_allclose(answer, expected["embedding"], atol=2e-4)
+    assert odd == [0.0, 1.0, 0.0]
+    assert np.abs(np.array(answers[0]) - golden[1]["embedding"]).max() > 0.1
 
 
 def test_limits_are_those_of_the_other_languages() -> None:
@@ -435,10 +484,15 @@ class Formula:
         if self.component == "text_encoder":
             ids = inputs["input_ids"][:, :, None]
             tokens, channels = np.arange(ids.shape[1])[:, None], np.arange(4)
-            return {"last_hidden_state": (ids + channels * tokens).astype(np.float32) / 1000}
+            return {
+                "last_hidden_state": (ids + channels * tokens).astype(np.float32) / 1000,
+                "pooled_outputs": ids[:, :3, 0].astype(np.float32) / 1000,
+            }
         if self.component == "unet":
             told = np.sin(20 * inputs["encoder_hidden_states"][:, 1, 0, 2]) / 10
             told = told + np.sin(inputs["timestep"] / 100) / 10
+            for name in inputs.keys() - {"sample", "timestep", "encoder_hidden_states"}:
+                told = told + np.sin(inputs[name][:, 1]) / 10
             return {"noise_pred": inputs["sample"] / 2 + told[:, None, None, None]}
         times = self.facts["size"][0] // self.facts["latent_size"][0]
         large = inputs["z"][:, :3].repeat(times, axis=2).repeat(times, axis=3)
@@ -494,6 +548,75 @@ def test_a_picture_is_the_python_sides(
     assert np.ptp(expected) > 50
     another = GenerationRequest("a zebra", NEGATIVE, 6, guidance, 3, scheduler)
     assert np.abs(pixels(answer) - drawn(path, another).astype(int)).max() > 1
+
+
+def as_latent_consistency(manifest: dict[str, Any]) -> None:
+    """A family that nobody knows, whose denoiser is told guidance, size and a pooled text."""
+    pipeline, components = manifest["pipeline"], manifest["components"]
+    text = {"component": "text_encoder", "output": "pooled_outputs"}
+    more = {
+        "timestep_cond": {"kind": "guidance", "width": 8},
+        "time_ids": {"kind": "size"},
+        "text_embeds": {"kind": "text", "outputs": [text]},
+    }
+    pipeline["family"] = "novel"
+    pipeline["denoiser"]["guidance"] = "embedded"
+    pipeline["denoiser"]["conditions"] |= more
+    for name in more:
+        tensor = {"name": name, "shape": [pipeline["batch"], 8], "dtype": "float16"}
+        components["unet"]["inputs"].append(tensor)
+        for file in components["unet"]["files"]:
+            file["inputs"].append(name)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_denoiser_takes_what_the_manifest_says(
+    android_bundle: Callable[[int], Path], tmp_path: Path, batch: int
+) -> None:
+    """As the Python side draws it: the negative prompt makes no difference, the guidance does."""
+    path = changed_bundle(android_bundle(batch), tmp_path / "copy", as_latent_consistency)
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    write_manifest(path, manifest)
+    requests = [
+        GenerationRequest("a rocket", negative, 6, guidance, 3, "dpm++")
+        for guidance, negative in ((4.0, NEGATIVE), (4.0, ""), (1.5, ""))
+    ]
+    asked = [question(path, request) for request in requests]
+    first, second, third = ask(tmp_path, path, pictures=asked)["pictures"]
+    assert np.abs(pixels(first) - drawn(path, requests[0]).astype(int)).max() <= 1
+    assert first["pixels"] == second["pixels"]
+    assert np.abs(pixels(first) - pixels(third)).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        (["last_hidden_state", "pooled_outputs"], "text_embeds joins states and pooled outputs"),
+        (["novel"], "text_encoder gives last_hidden_state, pooled_outputs, not novel"),
+        (None, "unet takes sample, timestep, encoder_hidden_states, timestep_cond, time_ids, text"),
+    ],
+)
+def test_conditions_that_do_not_fit_the_networks_are_refused(
+    android_bundle: Callable[[int], Path],
+    tmp_path: Path,
+    condition: list[str] | None,
+    told: str,
+) -> None:
+    def unfit(manifest: dict[str, Any]) -> None:
+        as_latent_consistency(manifest)
+        conditions = manifest["pipeline"]["denoiser"]["conditions"]
+        if condition is None:
+            del conditions["time_ids"]
+        else:
+            outputs = [{"component": "text_encoder", "output": name} for name in condition]
+            conditions["text_embeds"]["outputs"] = outputs
+
+    path = changed_bundle(android_bundle(2), tmp_path / "copy", unfit)
+    request = GenerationRequest("a rocket", "", 6, 3.0, 3, "dpm++")
+    source = android_bundle(2)
+    asked = {**question(source, request), "folder": str(path)}
+    [answer] = ask(tmp_path, source, pictures=[asked])["pictures"]
+    assert answer["failed"].startswith("BundleException: ") and told in answer["failed"]
 
 
 def story(android_bundle: Callable[[int], Path], tmp_path: Path, **more: Any) -> dict[str, Any]:

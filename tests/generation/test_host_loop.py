@@ -53,10 +53,12 @@ class Scheduler:
         return SimpleNamespace(prev_sample=sample + 1)
 
 
-def drawn(guidance: float, batch: int = 2) -> tuple[UNet, Scheduler]:
+def drawn(
+    guidance: float, batch: int = 2, conditions: dict[str, Array] = CONDITIONS
+) -> tuple[UNet, Scheduler]:
     unet, scheduler = UNet(batch), Scheduler()
     loop = HostLoop(unet, scheduler, torch.Generator())
-    loop.begin(LATENT, CONDITIONS, guidance)
+    loop.begin(LATENT, conditions, guidance)
     for index in range(loop.count):
         loop.step(index)
     return unet, scheduler
@@ -74,6 +76,14 @@ def test_guidance_leads_from_the_negative_prompt_to_the_prompt(batch: int) -> No
 @pytest.mark.parametrize("guidance", [0.0, 1.0])
 def test_without_guidance_only_the_prompt_is_asked(guidance: float, batch: int) -> None:
     unet, scheduler = drawn(guidance, batch)
+    assert all((prediction == 5.0).all() for prediction, _, _ in scheduler.steps)
+    assert len(unet.given) == 3
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_one_row_of_a_unet_that_is_told_the_guidance_is_not_combined(batch: int) -> None:
+    only = {"context": CONDITIONS["context"][1:]}
+    unet, scheduler = drawn(3.0, batch, only)
     assert all((prediction == 5.0).all() for prediction, _, _ in scheduler.steps)
     assert len(unet.given) == 3
 

@@ -15,6 +15,7 @@ fun main(arguments: Array<String>) {
     answers.put("schedules", list(questions.getJSONArray("schedules")) { schedule(it as JSONObject) })
     answers.put("pictures", list(questions.getJSONArray("pictures")) { picture(it as JSONObject) })
     answers.put("rules", list(questions.getJSONArray("rules")) { rule(it as JSONObject) })
+    answers.put("guidances", list(questions.getJSONArray("guidances")) { guidance(it as JSONObject) })
     answers.put("bundles", list(questions.getJSONArray("bundles")) { bundle(File(it as String)) })
     File(arguments[1]).writeText(answers.toString())
 }
@@ -41,6 +42,9 @@ private fun rule(question: JSONObject): Any = refusal {
 private fun bundle(folder: File): Any = refusal {
     ClipTokenizer.read(folder, Manifest.read(folder).facts.tokenizer)
 }
+
+private fun guidance(question: JSONObject): JSONArray =
+    array(guidanceEmbedding(question.getDouble("guidance").toFloat(), question.getInt("width")))
 
 private fun refusal(work: () -> Unit): Any = try {
     work()
@@ -138,7 +142,10 @@ private class Formula(
 
     override fun run() {
         when (file.signature) {
-            Names.TEXT_ENCODER -> values[Names.LAST_HIDDEN_STATE] = embedding(values.getValue(Names.INPUT_IDS))
+            Names.TEXT_ENCODER -> {
+                values[Names.LAST_HIDDEN_STATE] = embedding(values.getValue(Names.INPUT_IDS))
+                values["pooled_outputs"] = FloatArray(3) { values.getValue(Names.INPUT_IDS)[it] / 1000 }
+            }
             Names.UNET -> values[Names.NOISE_PRED] = prediction()
             Names.VAE_DECODER -> values[Names.IMAGE] = image(values.getValue(Names.Z))
         }
@@ -157,7 +164,7 @@ private class Formula(
         return FloatArray(ids.size * width) { (ids[it / width] + it % width * (it / width)) / 1000 }
     }
 
-    /** Half the sample, and waves of the timestep and of the context at channel 1, token 2. */
+    /** Half the sample, and waves of the timestep, of the context at channel 1, token 2, and of others' second number. */
     private fun prediction(): FloatArray {
         val sample = values.getValue(Names.SAMPLE)
         val context = values.getValue(Names.ENCODER_HIDDEN_STATES)
@@ -167,8 +174,17 @@ private class Formula(
         return FloatArray(sample.size) {
             val at = it / row
             val told = context[at * contextRow + facts.tokenizer.length + 2]
-            if (overflows) Float.NaN else sample[it] / 2 + sin(20 * told) / 10 + sin(timesteps[at] / 100) / 10
+            var waves = sin(20 * told) / 10 + sin(timesteps[at] / 100) / 10
+            for (name in file.inputs - KNOWN) {
+                val other = values.getValue(name)
+                waves += sin(other[at * (other.size / facts.batch) + 1]) / 10
+            }
+            if (overflows) Float.NaN else sample[it] / 2 + waves
         }
+    }
+
+    private companion object {
+        val KNOWN = listOf(Names.SAMPLE, Names.TIMESTEP, Names.ENCODER_HIDDEN_STATES)
     }
 
     /** Red, green and blue are the first three channels, each value as large as a square of pixels. */

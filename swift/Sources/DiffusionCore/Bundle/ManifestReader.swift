@@ -13,7 +13,6 @@ struct ManifestReader {
         try checkLinks(ModelBundle.manifestName)
         let data = try ForeignFile.read(url, name: ModelBundle.manifestName)
         let manifest = try decode(data)
-        try checkFamily(manifest.pipeline)
         try ManifestRules(manifest: manifest).check()
         for path in manifest.files.keys.sorted() { try checkLinks(path) }
         return manifest
@@ -37,7 +36,10 @@ struct ManifestReader {
     /// hash.
     private func checkHeader(_ data: Data) throws {
         struct Header: Decodable {
-            struct Pipeline: Decodable { var family: String? }
+            struct Pipeline: Decodable {
+                var family: String?
+                var denoiser: JSONValue?
+            }
             var format: String
             var manifest_version: Int
             var pipeline: Pipeline?
@@ -54,12 +56,16 @@ struct ManifestReader {
             throw DiffusionError.newerManifest(
                 version: header.manifest_version, supported: Manifest.supportedVersion)
         }
-        if let family = header.pipeline?.family, !PipelineFacts.families.contains(family) {
-            throw DiffusionError.unsupportedBundle(
-                reason: "the bundle's model is of the family \"\(family)\", which this package does not draw "
-                    + "with; it draws with \(PipelineFacts.families.joined(separator: ", "))")
-        }
+        if let pipeline = header.pipeline { try checkFamily(pipeline.family, isOlder: pipeline.denoiser == nil) }
         if let seal = header.manifest_sha256 { try checkSeal(seal, data) }
+    }
+
+    /// Only the older families are known without being told what their denoiser takes.
+    private func checkFamily(_ family: String?, isOlder: Bool) throws {
+        guard isOlder, let family, !PipelineFacts.families.contains(family) else { return }
+        throw DiffusionError.unsupportedBundle(
+            reason: "pipeline.family is \"\(family)\", and pipeline.denoiser does not say what it takes; without "
+                + "it this package draws with \(PipelineFacts.families.joined(separator: ", "))")
     }
 
     /// The manifest's hash of itself, taken with 64 zeros in its place. Bundles made by hand have none.
@@ -71,13 +77,6 @@ struct ManifestReader {
         }
         guard SHA256Digest.hex(of: [UInt8](unsealed)) == seal else {
             throw DiffusionError.corruptedFile(name: ModelBundle.manifestName)
-        }
-    }
-
-    /// Stable Diffusion XL has two text encoders.
-    private func checkFamily(_ facts: PipelineFacts) throws {
-        guard facts.family != "stable-diffusion-xl" || facts.tokenizer2 != nil else {
-            throw corrupted("lacks pipeline.tokenizer_2")
         }
     }
 

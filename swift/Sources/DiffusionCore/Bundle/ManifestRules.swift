@@ -2,7 +2,7 @@ import Foundation
 
 /// What a manifest may say: every number in its range, before anything is reckoned or reserved with
 /// it. Errors name the value by its path, such as `components.unet.inputs`.
-struct ManifestRules {
+struct ManifestRules: ManifestCheck {
     let manifest: Manifest
 
     /// - Throws: ``DiffusionError/corruptedManifest(reason:)``.
@@ -88,7 +88,7 @@ struct ManifestRules {
 }
 
 /// Of `pipeline`.
-struct PipelineRules {
+struct PipelineRules: ManifestCheck {
     let facts: PipelineFacts
 
     /// - Throws: ``DiffusionError/corruptedManifest(reason:)``.
@@ -109,6 +109,7 @@ struct PipelineRules {
         try number(facts.shiftFactor, "pipeline.shift_factor")
         try checkTokenizer(facts.tokenizer, "pipeline.tokenizer")
         if let second = facts.tokenizer2 { try checkTokenizer(second, "pipeline.tokenizer_2") }
+        try DenoiserRules(facts: facts).check()
         try checkAdvice()
         try checkPreview()
         try SchedulerRules(config: facts.scheduler).check()
@@ -167,7 +168,7 @@ struct PipelineRules {
 }
 
 /// Of `pipeline.scheduler`, whichever scheduler reads it.
-struct SchedulerRules {
+struct SchedulerRules: ManifestCheck {
     let config: JSONValue
 
     /// - Throws: ``DiffusionError/corruptedManifest(reason:)``.
@@ -198,21 +199,6 @@ struct SchedulerRules {
         case .object(let table): for entry in table.values { try check(entry, place) }
         }
     }
-}
-
-private func require(_ condition: Bool, _ place: String, _ problem: @autoclosure () -> String) throws {
-    guard condition else { throw refusal(place, problem()) }
-}
-
-/// Also where it is not a number.
-private func range<Value: Comparable>(_ value: Value, _ allowed: ClosedRange<Value>, _ place: String) throws {
-    try require(
-        allowed.contains(value), place,
-        "is or has \(value), not between \(allowed.lowerBound) and \(allowed.upperBound)")
-}
-
-private func refusal(_ place: String, _ problem: String) -> DiffusionError {
-    .corruptedManifest(reason: "\(place) \(problem)")
 }
 
 extension UInt8 {

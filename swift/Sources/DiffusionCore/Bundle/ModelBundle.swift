@@ -29,7 +29,7 @@ public struct ModelBundle: Sendable, Hashable {
     ///     after the download (``verify(progress:)``), and opens with ``FileCheck/sizes`` later.
     /// - Throws: ``DiffusionError/notABundle(_:)``, ``DiffusionError/corruptedManifest(reason:)``,
     ///   ``DiffusionError/newerManifest(version:supported:)``,
-    ///   ``DiffusionError/unsupportedBundle(reason:)`` for a family that is not drawn with,
+    ///   ``DiffusionError/unsupportedBundle(reason:)`` for a family that does not say what its denoiser takes,
     ///   ``DiffusionError/missingFile(name:)``, ``DiffusionError/corruptedFile(name:)``,
     ///   ``DiffusionError/unusableFile(name:reason:)`` for what is no regular file or not listed;
     ///   `CancellationError` where the task was cancelled during the checks.

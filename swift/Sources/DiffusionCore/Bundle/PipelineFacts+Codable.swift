@@ -11,7 +11,7 @@ extension PipelineFacts: Codable {
         case shiftFactor = "shift_factor"
         case batch
         case maxTokens = "max_tokens"
-        case tokenizer, advice, preview, scheduler, sizes
+        case tokenizer, advice, denoiser, preview, scheduler, sizes
         case tokenizer2 = "tokenizer_2"
         case zerosForEmptyPrompt = "zeros_for_empty_prompt"
     }
@@ -33,7 +33,13 @@ extension PipelineFacts: Codable {
         preview = try container.placedIfPresent(PreviewFacts.self, forKey: .preview)
         scheduler = try container.decode(JSONValue.self, forKey: .scheduler)
         sizes = try container.decodeIfPresent([SizeFacts].self, forKey: .sizes) ?? []
-        tokenizer2 = try container.decodeIfPresent(TokenizerFacts.self, forKey: .tokenizer2)
+        let isOlder = !container.contains(.denoiser)
+        tokenizer2 = isOlder && family == Self.familyOfTwoEncoders
+            ? try container.decode(TokenizerFacts.self, forKey: .tokenizer2)
+            : try container.decodeIfPresent(TokenizerFacts.self, forKey: .tokenizer2)
+        denoiser = isOlder
+            ? .older(hasTwoTokenizers: tokenizer2 != nil)
+            : try container.decode(DenoiserFacts.self, forKey: .denoiser)
         zerosForEmptyPrompt =
             try container.decodeIfPresent(Bool.self, forKey: .zerosForEmptyPrompt) ?? false
     }
@@ -56,7 +62,10 @@ extension PipelineFacts: Codable {
         try container.encode(scheduler, forKey: .scheduler)
         if !sizes.isEmpty { try container.encode(sizes, forKey: .sizes) }
         try container.encodeIfPresent(tokenizer2, forKey: .tokenizer2)
-        if tokenizer2 != nil { try container.encode(zerosForEmptyPrompt, forKey: .zerosForEmptyPrompt) }
+        try container.encode(denoiser, forKey: .denoiser)
+        if tokenizer2 != nil || zerosForEmptyPrompt {
+            try container.encode(zerosForEmptyPrompt, forKey: .zerosForEmptyPrompt)
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 /// What generation has to know of a model: `pipeline` in the manifest.
 public struct PipelineFacts: Sendable, Hashable {
-    /// Families that this package draws with.
+    /// Families of the manifests that do not tell their denoiser; with ``denoiser`` told, any is drawn with.
     public static let families = ["stable-diffusion", "stable-diffusion-xl", "mobile-diffusion"]
+    /// The one of ``families`` that has two text encoders.
+    static let familyOfTwoEncoders = "stable-diffusion-xl"
 
-    /// One of ``families``.
     public var family: String
     /// What the UNet predicts: `epsilon`, `v_prediction` or `sample`.
     public var predictionType: String
@@ -29,18 +30,22 @@ public struct PipelineFacts: Sendable, Hashable {
     public var scheduler: JSONValue
     /// All sizes, where one file holds several; empty where there is only ``size``.
     public var sizes: [SizeFacts]
+    /// What the denoiser takes, and how it is guided; where a manifest does not say it, what older
+    /// ones meant.
+    public var denoiser: DenoiserFacts
     /// Of the second text encoder, as Stable Diffusion XL has one; its vocabulary is the first's.
     public var tokenizer2: TokenizerFacts?
-    /// Whether an empty negative prompt is zeros in place of both encodings (Stable Diffusion XL).
+    /// Whether an empty negative prompt is zeros in place of every encoding (Stable Diffusion XL).
     public var zerosForEmptyPrompt: Bool
 
+    /// - Parameter denoiser: nil takes Stable Diffusion's or, with a second tokenizer, Stable Diffusion XL's.
     public init(
         family: String, predictionType: String, size: ImageSize, latentSize: ImageSize,
         latentChannels: Int = 4, vaeScaleFactor: Int = 8, scalingFactor: Float,
         shiftFactor: Float = 0, batch: Int, maxTokens: Int = 77, tokenizer: TokenizerFacts,
         advice: Advice = Advice(), preview: PreviewFacts? = nil, scheduler: JSONValue,
         sizes: [SizeFacts] = [], tokenizer2: TokenizerFacts? = nil,
-        zerosForEmptyPrompt: Bool = false
+        zerosForEmptyPrompt: Bool = false, denoiser: DenoiserFacts? = nil
     ) {
         self.family = family
         self.predictionType = predictionType
@@ -59,6 +64,7 @@ public struct PipelineFacts: Sendable, Hashable {
         self.sizes = sizes
         self.tokenizer2 = tokenizer2
         self.zerosForEmptyPrompt = zerosForEmptyPrompt
+        self.denoiser = denoiser ?? .older(hasTwoTokenizers: tokenizer2 != nil)
     }
 }
 

@@ -1,4 +1,4 @@
-/// The denoising loop: run the UNet, combine with guidance in fp32, let the scheduler step.
+/// The denoising loop: run the denoiser, combine its rows with guidance in fp32, let the scheduler step.
 struct Denoiser: Sendable {
     /// A latent `(1, C, h, w)` and the step that it is noised for.
     struct Start: Sendable {
@@ -6,9 +6,10 @@ struct Denoiser: Sendable {
         var step: Int
     }
 
+    let component: Component
     let files: [ModelFile]
     let residency: Residency
-    /// Rows that the UNet takes at once.
+    /// Rows that it takes at once.
     let batch: Int
     let guidance: Float
     let conditions: PromptConditions
@@ -38,7 +39,7 @@ struct Denoiser: Sendable {
         return latent
     }
 
-    /// The UNet's output for each row of the conditions, in as many runs as its batch asks for.
+    /// The denoiser's output for each row of the conditions, in as many runs as its batch asks for.
     private func predictions(
         for sample: [Float], shape: [Int], timestep: Float
     ) async throws -> [[Float]] {
@@ -50,7 +51,8 @@ struct Denoiser: Sendable {
             let whole = [batch] + shape.dropFirst()
             inputs["sample"] = Tensor(shape: whole, values: taken.flatMap { _ in sample })
             inputs["timestep"] = Tensor(shape: [batch], repeating: timestep)
-            let output = try await residency.run(files, inputs).named("noise_pred", of: .unet, shape: whole)
+            let output = try await residency.run(files, inputs).named(
+                "noise_pred", of: component, shape: whole)
             for row in 0..<min(batch, rows - begin) {
                 found.append(Array(output.values[row * sample.count..<(row + 1) * sample.count]))
             }

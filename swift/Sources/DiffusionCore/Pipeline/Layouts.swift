@@ -21,6 +21,12 @@ func channelsFirst(_ rows: [[Tensor]]) -> Tensor {
     return Tensor(shape: [rows.count, channels, 1, tokens], values: values)
 }
 
+/// Pooled outputs `(1, P)` as one `(rows, P)`: for each row those of every text encoder, one after another.
+func sideBySide(_ rows: [[Tensor]]) -> Tensor {
+    let width = rows[0].map { $0.shape[1] }.reduce(0, +)
+    return Tensor(shape: [rows.count, width], values: rows.flatMap { $0.flatMap(\.values) })
+}
+
 /// A draw from the normal distribution whose mean and log variance `(1, 2C, h, w)` holds.
 ///
 /// The log variance is kept within -30 and 20, as diffusers does.

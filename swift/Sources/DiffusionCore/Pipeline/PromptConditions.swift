@@ -1,102 +1,115 @@
-/// What a prompt gives the UNet: inputs that stay the same for all steps of a picture.
+/// What a prompt gives the denoiser: inputs that stay the same for all steps of a picture.
 struct PromptConditions: Sendable {
     /// By name, each with as many rows as ``rows``.
     var inputs: [String: Tensor]
     /// The text of the prompt that did not fit.
     var cut: String
-    /// One for the prompt, after one for the negative prompt where guidance is on.
+    /// One for the prompt, after one for the negative prompt where both are combined.
     var rows: Int
 }
 
+/// What text encoders gave: for each output its rows, states `(1, T, C)` or pooled `(1, P)`.
+private typealias TextRows = [DenoiserFacts.TextOutput: [Tensor]]
+
 /// Encoding prompts.
 extension Drawing {
-    /// Run every text encoder of the model.
+    /// Run every text encoder that the denoiser asks for, once.
     func encodePrompts(_ seconds: inout StageSeconds) async throws -> PromptConditions {
-        guard let second = bundle.pipeline.tokenizer2 else {
-            let only = try await encode(
-                .textEncoder, tokenizer, states: "last_hidden_state", pooled: nil, &seconds)
-            return PromptConditions(
-                inputs: ["encoder_hidden_states": try context([only])], cut: only.cut,
-                rows: only.states.count)
-        }
-        let first = try await encode(
-            .textEncoder, tokenizer, states: "hidden_embeds", pooled: nil, &seconds)
-        let last = try await encode(
-            .textEncoder2, try tokenizer.with(second), states: "hidden_embeds",
-            pooled: "pooled_outputs", &seconds)
-        let rows = last.states.count
-        return PromptConditions(
-            inputs: [
-                "encoder_hidden_states": try context([first, last]),
-                "text_embeds": try stacked(last.pooled),
-                "time_ids": try stacked(Array(repeating: timeIDs, count: rows)),
-            ], cut: last.cut, rows: rows)
-    }
-
-    /// The sizes that the UNet of Stable Diffusion XL is told for a whole picture, `(1, 6)`: height
-    /// and width before cropping, top and left of the crop, height and width.
-    private var timeIDs: Tensor {
-        let (height, width) = (Float(request.size.height), Float(request.size.width))
-        return Tensor(shape: [1, 6], values: [height, width, 0, 0, height, width])
-    }
-
-    /// What one text encoder makes of each row's prompt: states `(1, T, C)` and, where asked for,
-    /// the pooled output `(1, P)`.
-    private struct Encoding: Sendable {
-        var component: Component
-        var states: [Tensor] = []
-        var pooled: [Tensor] = []
+        let wanted = bundle.pipeline.denoiser.textOutputs
+        var outputs: TextRows = [:]
         var cut = ""
+        for encoder in DenoiserFacts.textEncoders {
+            let asked = wanted.filter { $0.component == encoder }
+            if asked.isEmpty { continue }
+            let tokenizer = try tokenizer(of: encoder)
+            cut = tokenizer.frame(request.request.prompt).cut
+            outputs.merge(try await encode(encoder, tokenizer, asked, &seconds)) { first, _ in first }
+        }
+        let rows = request.isGuided ? 2 : 1
+        let inputs = try bundle.pipeline.denoiser.conditions.mapValues { try input($0, outputs, rows) }
+        return PromptConditions(inputs: inputs, cut: cut, rows: rows)
     }
 
+    private func input(
+        _ condition: DenoiserFacts.Condition, _ outputs: TextRows, _ rows: Int
+    ) throws -> Tensor {
+        switch condition {
+        case .text(let wanted): try joined(wanted, outputs)
+        case .size: repeated(sizeNumbers, rows)
+        case .guidance(let width): repeated(Guidance.embedding(request.guidance, width: width), rows)
+        }
+    }
+
+    /// What a denoiser is told of a whole picture: height and width before cropping, top and left of the
+    /// crop, height and width.
+    private var sizeNumbers: [Float] {
+        let (height, width) = (Float(request.size.height), Float(request.size.width))
+        return [height, width, 0, 0, height, width]
+    }
+
+    private func tokenizer(of encoder: Component) throws -> CLIPTokenizer {
+        guard encoder == .textEncoder2 else { return tokenizer }
+        guard let second = bundle.pipeline.tokenizer2 else {
+            throw DiffusionError.corruptedManifest(reason: "lacks pipeline.tokenizer_2")
+        }
+        return try tokenizer.with(second)
+    }
+
+    /// What one text encoder makes of each row's prompt. An empty negative prompt is zeros where the model
+    /// was trained so, and not run then.
     private func encode(
-        _ component: Component, _ tokenizer: CLIPTokenizer, states: String, pooled: String?,
+        _ component: Component, _ tokenizer: CLIPTokenizer, _ asked: Set<DenoiserFacts.TextOutput>,
         _ seconds: inout StageSeconds
-    ) async throws -> Encoding {
-        let prompt = tokenizer.frame(request.request.prompt)
+    ) async throws -> TextRows {
         let negative = request.request.negativePrompt
         let isZero = negative.isEmpty && bundle.pipeline.zerosForEmptyPrompt
-        let ids = (request.isGuided && !isZero ? [tokenizer.frame(negative).ids] : []) + [prompt.ids]
-        var encoding = try await stage("Encode prompt", component, &seconds, \.encodePrompt) { files in
-            var encoding = Encoding(component: component, cut: prompt.cut)
+        let prompts = (request.isGuided && !isZero ? [negative] : []) + [request.request.prompt]
+        let ids = prompts.map { tokenizer.frame($0).ids }
+        var outputs = try await stage("Encode prompt", component, &seconds, \.encodePrompt) { files in
+            var outputs: TextRows = [:]
             for row in ids {
                 let input = Tensor(shape: [1, row.count], values: row.map(Float.init))
-                let output = try await residency.run(files, ["input_ids": input])
-                encoding.states.append(try output.named(states, of: component))
-                if let pooled { encoding.pooled.append(try output.named(pooled, of: component)) }
+                let given = try await residency.run(files, ["input_ids": input])
+                for each in asked {
+                    outputs[each, default: []].append(try given.named(each.output, of: component))
+                }
             }
-            return encoding
+            return outputs
         }
         if request.isGuided && isZero {
-            encoding.states.insert(Tensor(shape: encoding.states[0].shape), at: 0)
-            if let pooled = encoding.pooled.first {
-                encoding.pooled.insert(Tensor(shape: pooled.shape), at: 0)
-            }
+            outputs = outputs.mapValues { rows in [Tensor(shape: rows[0].shape)] + rows }
         }
-        return encoding
+        return outputs
     }
 
-    /// Embeddings `(rows, C, 1, T)`.
-    private func context(_ encodings: [Encoding]) throws -> Tensor {
+    /// Outputs side by side along their channels: states `(rows, C, 1, T)`, pooled `(rows, P)`.
+    private func joined(_ wanted: [DenoiserFacts.TextOutput], _ outputs: TextRows) throws -> Tensor {
+        let parts = wanted.map { outputs[$0] ?? [] }
+        let isPooled = parts.first?.first?.shape.count == 2
+        for (output, rows) in zip(wanted, parts) { try check(output, rows, isPooled: isPooled) }
+        let rows = parts[0].indices.map { row in parts.map { $0[row] } }
+        return isPooled ? sideBySide(rows) : channelsFirst(rows)
+    }
+
+    private func check(
+        _ output: DenoiserFacts.TextOutput, _ rows: [Tensor], isPooled: Bool
+    ) throws {
         let tokens = bundle.pipeline.maxTokens
-        for encoding in encodings {
-            for states in encoding.states
-            where states.shape.count != 3 || states.shape[0] != 1 || states.shape[1] != tokens {
+        for row in rows {
+            let shape = row.shape
+            let fits = isPooled
+                ? shape.count == 2 && shape[0] == 1
+                : shape.count == 3 && shape[0] == 1 && shape[1] == tokens
+            guard fits, shape == rows[0].shape else {
                 throw DiffusionError.wrongInput(
-                    network: encoding.component.rawValue,
-                    reason: "gives shape \(states.shape), not (1, \(tokens), C); convert again")
+                    network: output.component.rawValue,
+                    reason: "gives shape \(shape) as \(output.output), not "
+                        + (isPooled ? "(1, P)" : "(1, \(tokens), C)") + "; convert again")
             }
         }
-        return channelsFirst(encodings[0].states.indices.map { row in encodings.map { $0.states[row] } })
     }
 }
 
-/// Tensors `(1, ...)` of one shape as one of as many rows.
-private func stacked(_ rows: [Tensor]) throws -> Tensor {
-    let shape = rows[0].shape
-    guard shape.first == 1, rows.allSatisfy({ $0.shape == shape }) else {
-        throw DiffusionError.wrongInput(
-            network: Component.textEncoder2.rawValue, reason: "gives shape \(shape), not one row; convert again")
-    }
-    return Tensor(shape: [rows.count] + shape.dropFirst(), values: rows.flatMap(\.values))
+private func repeated(_ values: [Float], _ rows: Int) -> Tensor {
+    Tensor(shape: [rows, values.count], values: (0..<rows).flatMap { _ in values })
 }

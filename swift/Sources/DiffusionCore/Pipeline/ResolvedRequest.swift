@@ -7,6 +7,8 @@ struct ResolvedRequest: Sendable {
     let scheduler: SchedulerName
     let size: ImageSize
     let latentSize: ImageSize
+    /// Whether the denoiser runs for the negative prompt too.
+    let isGuided: Bool
 
     /// - Throws: ``DiffusionError/invalidRequest(reason:)``, ``DiffusionError/unsupportedSize(available:)``.
     init(_ request: GenerationRequest, bundle: ModelBundle) throws {
@@ -16,6 +18,7 @@ struct ResolvedRequest: Sendable {
         scheduler = request.scheduler ?? facts.advice.scheduler ?? .dpmSolver
         size = request.size ?? bundle.sizes[0]
         latentSize = try bundle.latentSize(for: size)
+        isGuided = facts.denoiser.guidance == .classifierFree && guidance > 1
         try Self.check(request, steps: steps, guidance: guidance, size: size, trained: bundle)
         var resolved = request
         resolved.steps = steps
@@ -24,9 +27,6 @@ struct ResolvedRequest: Sendable {
         resolved.size = size
         self.request = resolved
     }
-
-    /// Whether the network runs for the negative prompt too.
-    var isGuided: Bool { guidance > 1 }
 
     private static func check(
         _ request: GenerationRequest, steps: Int, guidance: Float, size: ImageSize, trained: ModelBundle

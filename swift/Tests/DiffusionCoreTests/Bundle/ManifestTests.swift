@@ -34,6 +34,28 @@ struct ManifestTests {
         #expect(facts.preview?.weights.last == [-0.12938, 0.47808, 0.35277])
         #expect(facts.preview?.bias == [0.2156, 0.15933, -0.0404])
         #expect(facts.sizes.isEmpty)
+        let states = DenoiserFacts.TextOutput(component: .textEncoder, output: "last_hidden_state")
+        #expect(
+            facts.denoiser
+                == DenoiserFacts(
+                    component: .unet, guidance: .classifierFree,
+                    conditions: ["encoder_hidden_states": .text([states])]))
+    }
+
+    @Test func whereNoDenoiserIsToldItIsThatOfTheTokenizers() throws {
+        let text = try JSONDecoder().decode(JSONValue.self, from: BundleFixtures.demoManifest())
+        let place = [JSONValue.string("pipeline"), .string("denoiser")]
+        func facts(_ json: JSONValue) throws -> PipelineFacts {
+            try JSONDecoder().decode(Manifest.self, from: JSONEncoder().encode(json)).pipeline
+        }
+        let untold = text.with(nil, at: place[...])
+        #expect(try facts(untold) == manifest.pipeline)
+        let second = text["pipeline"]?["tokenizer"]
+        let two = untold.with(second, at: [.string("pipeline"), .string("tokenizer_2")])
+        #expect(try facts(two).denoiser == .older(hasTwoTokenizers: true))
+        #expect(try facts(two).denoiser.conditions["time_ids"] == .size)
+        let novel = text.with(.string("novel"), at: [.string("pipeline"), .string("family")])
+        #expect(try facts(novel).denoiser == manifest.pipeline.denoiser)
     }
 
     @Test func tellsWhichSchedulerIsTakenForTheModelsOwn() {
@@ -73,6 +95,10 @@ struct ManifestTests {
                 size: ImageSize(height: 64, width: 96), latentSize: ImageSize(height: 16, width: 24),
                 function: "main_64x96"),
         ]
+        changed.pipeline.denoiser.guidance = .embedded
+        changed.pipeline.denoiser.conditions["timestep_cond"] = .guidance(width: 256)
+        changed.pipeline.denoiser.conditions["time_ids"] = .size
+        changed.pipeline.zerosForEmptyPrompt = true
         let data = try JSONEncoder().encode(changed)
         #expect(try JSONDecoder().decode(Manifest.self, from: data) == changed)
         #expect(changed != manifest)

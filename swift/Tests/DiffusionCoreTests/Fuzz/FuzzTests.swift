@@ -20,7 +20,7 @@ struct FuzzTests {
         let encoder = JSONEncoder()
         var opened = 0
         try FuzzRun(name: "manifest-values", share: 35) { noise in
-            var value = fuzz.manifest
+            var value = fuzz.manifestOfManyConditions
             for _ in 0...noise.next(below: 3) { value = noise.changed(value) }
             if try fuzz.open([UInt8](encoder.encode(value)), &noise) { opened += 1 }
         }

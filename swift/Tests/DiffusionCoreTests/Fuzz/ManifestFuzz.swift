@@ -31,6 +31,14 @@ struct ManifestFuzz {
         self.manifest = manifest
     }
 
+    /// The manifest with a denoiser that is told the guidance and the size too.
+    var manifestOfManyConditions: JSONValue {
+        let place = [JSONValue.string("pipeline"), .string("denoiser"), .string("conditions")]
+        let guidance = JSONValue.object(["kind": .string("guidance"), "width": .integer(256)])
+        return manifest.with(guidance, at: (place + [.string("timestep_cond")])[...])
+            .with(.object(["kind": .string("size")]), at: (place + [.string("time_ids")])[...])
+    }
+
     /// Open a manifest and go on as far as is possible without networks.
     ///
     /// - Returns: whether it opened.
@@ -65,6 +73,9 @@ struct ManifestFuzz {
         }
         try tokenize(request.prompt, bundle.pipeline)
         preview(bundle.pipeline)
+        for case .guidance(let width) in bundle.pipeline.denoiser.conditions.values {
+            _ = Guidance.embedding(bundle.pipeline.advice.guidance ?? 1, width: width)
+        }
     }
 
     /// The first steps and the last of a tiny latent.

@@ -1,53 +1,6 @@
-import Foundation
 import Testing
 
 @testable import DiffusionCore
-
-/// Networks of Stable Diffusion XL's shapes that write down what they are given.
-private actor XLBackend: ModelBackend {
-    nonisolated let name = "xl"
-    nonisolated let target = Target.coreml
-    private(set) var runs: [(component: Component, inputs: [String: Tensor])] = []
-
-    func load(_ file: ModelFile) async throws -> any Network { XLNetwork(file: file, backend: self) }
-
-    func prewarm(_ file: ModelFile) async throws {}
-
-    func interface(of file: URL) async throws -> NetworkInterface {
-        NetworkInterface(inputs: [:], outputs: [:])
-    }
-
-    fileprivate func note(_ component: Component, _ inputs: [String: Tensor]) {
-        runs.append((component, inputs))
-    }
-
-    func inputs(_ name: String, of component: Component) -> [Tensor] {
-        runs.filter { $0.component == component }.compactMap { $0.inputs[name] }
-    }
-}
-
-private struct XLNetwork: Network {
-    let file: ModelFile
-    let backend: XLBackend
-
-    var interface: NetworkInterface { XLBundle.interfaces[file.component]! }
-
-    /// Encoders answer with the prompt's second id, a thousand more for the second encoder, and
-    /// the pooled output is the negative of that.
-    func run(_ inputs: [String: Tensor]) async throws -> [String: Tensor] {
-        await backend.note(file.component, inputs)
-        var value: Float = 0
-        if let ids = inputs["input_ids"] {
-            value = ids.values[1] + (file.component == .textEncoder2 ? 1000 : 0)
-        }
-        return interface.outputs.reduce(into: [:]) { outputs, output in
-            let sign: Float = output.key == "pooled_outputs" ? -1 : 1
-            outputs[output.key] = Tensor(shape: output.value.shape, repeating: sign * value)
-        }
-    }
-
-    func unload() async {}
-}
 
 private enum XLBundle {
     static let interfaces: [Component: NetworkInterface] = [
@@ -63,23 +16,16 @@ private enum XLBundle {
         .vaeDecoder: PreviewBundle.interface(["z": [1, 4, 8, 8]], ["image": [1, 3, 64, 64]]),
     ]
 
-    static func pipeline(_ backend: XLBackend, zeros: Bool = true) -> DiffusionPipeline {
-        var manifest = PreviewBundle.bundle.manifest
-        manifest.pipeline.family = "stable-diffusion-xl"
-        var second = manifest.pipeline.tokenizer
-        second.padTokenID = 0  // `!`, the first of the byte alphabet
-        manifest.pipeline.tokenizer2 = second
-        manifest.pipeline.zerosForEmptyPrompt = zeros
-        manifest.components = interfaces.reduce(into: [:]) { table, entry in
-            let file = NetworkFileFacts(
-                path: entry.key.rawValue, target: .coreml,
-                inputs: entry.value.inputs.keys.sorted(), outputs: entry.value.outputs.keys.sorted(),
-                weightBytes: 1)
-            table[entry.key.rawValue] = ComponentFacts(inputs: [], outputs: [], files: [file])
+    static func backend() -> RecordingBackend { RecordingBackend(interfaces) }
+
+    static func pipeline(_ backend: RecordingBackend, zeros: Bool) -> DiffusionPipeline {
+        backend.pipeline { facts in
+            var second = facts.tokenizer
+            second.padTokenID = 0  // `!`, the first of the byte alphabet
+            facts.tokenizer2 = second
+            facts.zerosForEmptyPrompt = zeros
+            facts.denoiser = .older(hasTwoTokenizers: true)
         }
-        return DiffusionPipeline(
-            bundle: ModelBundle(url: URL(fileURLWithPath: "/xl"), manifest: manifest),
-            backend: backend, memoryPolicy: .stageByStage, tokenizer: PreviewBundle.tokenizer)
     }
 }
 
@@ -89,7 +35,7 @@ struct XLPipelineTests {
     private func id(_ text: String) -> Float { Float(PreviewBundle.tokenizer.encode(text)[0]) }
 
     private func draw(
-        _ backend: XLBackend, negative: String = "", guidance: Float = 4, zeros: Bool = true
+        _ backend: RecordingBackend, negative: String = "", guidance: Float = 4, zeros: Bool = true
     ) async throws {
         let request = GenerationRequest(
             prompt: "cat", negativePrompt: negative, steps: 1, guidance: guidance, seed: 7)
@@ -97,7 +43,7 @@ struct XLPipelineTests {
     }
 
     @Test func runsBothEncodersThenTheUNet() async throws {
-        let backend = XLBackend()
+        let backend = XLBundle.backend()
         try await draw(backend, negative: "dog")
         let order = await backend.runs.map(\.component)
         #expect(
@@ -105,7 +51,7 @@ struct XLPipelineTests {
     }
 
     @Test func joinsTheEncodersChannelsAndTakesTheSecondsPooledOutput() async throws {
-        let backend = XLBackend()
+        let backend = XLBundle.backend()
         try await draw(backend, negative: "dog")
         let (dog, cat) = (id("dog"), id("cat"))
         let rows = [dog, cat].flatMap { value in
@@ -121,7 +67,7 @@ struct XLPipelineTests {
     }
 
     @Test func eachEncoderHasAPaddingOfItsOwn() async throws {
-        let backend = XLBackend()
+        let backend = XLBundle.backend()
         try await draw(backend, negative: "dog")
         let first = try #require(await backend.inputs("input_ids", of: .textEncoder).first)
         let second = try #require(await backend.inputs("input_ids", of: .textEncoder2).first)
@@ -130,21 +76,21 @@ struct XLPipelineTests {
     }
 
     @Test func anEmptyNegativePromptIsZerosWhereTheModelWasTrainedSo() async throws {
-        let backend = XLBackend()
+        let backend = XLBundle.backend()
         try await draw(backend)
         let context = try #require(await backend.inputs("encoder_hidden_states", of: .unet).first)
         #expect(context.values.prefix(8 * 16).allSatisfy { $0 == 0 })
         #expect(context.values.suffix(8 * 16).allSatisfy { $0 != 0 })
         let pooled = try #require(await backend.inputs("text_embeds", of: .unet).first)
         #expect(pooled.values.prefix(4).allSatisfy { $0 == 0 } && pooled.values.last != 0)
-        let encoding = XLBackend()
+        let encoding = XLBundle.backend()
         try await draw(encoding, zeros: false)
         let encoded = try #require(await encoding.inputs("text_embeds", of: .unet).first)
         #expect(encoded.values.allSatisfy { $0 != 0 })
     }
 
     @Test func withoutGuidanceThereIsOneRow() async throws {
-        let backend = XLBackend()
+        let backend = XLBundle.backend()
         try await draw(backend, negative: "dog", guidance: 1)
         #expect(await backend.inputs("input_ids", of: .textEncoder2).count == 1)
         let context = try #require(await backend.inputs("encoder_hidden_states", of: .unet).first)

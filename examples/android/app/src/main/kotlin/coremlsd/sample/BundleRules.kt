@@ -80,6 +80,8 @@ internal class BundleRules(json: JSONObject) {
     fun check() {
         checkPipeline()
         checkTokenizer(pipeline["tokenizer"])
+        pipeline["tokenizer_2"].ifThere(::checkTokenizer)
+        pipeline["denoiser"].ifThere(::checkDenoiser)
         checkScheduler(pipeline["scheduler"])
         pipeline["advice"].ifThere(::checkAdvice)
         pipeline["preview"].ifThere(::checkPreview)
@@ -119,11 +121,41 @@ internal class BundleRules(json: JSONObject) {
         val added = tokenizer["added_tokens"].ifThere(Field::list) ?: return
         tokenizer["added_tokens"].require(added.size <= Limits.ADDED_TOKENS, "are more than ${Limits.ADDED_TOKENS}")
         for (word in added) {
-            val content = word["content"].text()
-            word["content"].require(content.codePointCount(0, content.length) in 1..Limits.WORD_CHARACTERS, "is too long, or empty")
+            checkName(word["content"])
             word["id"].whole(0..Limits.TOKEN_ID)
             for (key in listOf("lstrip", "rstrip", "single_word", "normalized")) word[key].flag()
         }
+    }
+
+    private fun checkDenoiser(denoiser: Field) {
+        checkName(denoiser["component"])
+        denoiser["guidance"].require(denoiser["guidance"].text() in GUIDANCES, "is not one of ${GUIDANCES.joinToString()}")
+        val conditions = denoiser["conditions"]
+        conditions.require(conditions.keys().isNotEmpty(), "is empty")
+        for (name in conditions.keys()) checkCondition(conditions[name])
+    }
+
+    private fun checkCondition(condition: Field) {
+        when (condition["kind"].text()) {
+            DenoiserFacts.SIZE -> return
+            DenoiserFacts.GUIDANCE -> condition["width"].whole(2..Limits.WIDTH)
+            DenoiserFacts.TEXT -> {
+                val outputs = condition["outputs"].list()
+                condition["outputs"].require(outputs.size in 1..TOKENIZERS.size, "are not 1 to ${TOKENIZERS.size}")
+                for (output in outputs) {
+                    val encoder = output["component"].text()
+                    val tokenizer = TOKENIZERS[encoder] ?: output["component"].refuse("is not one of ${TOKENIZERS.keys.joinToString()}")
+                    checkName(output["output"])
+                    pipeline[tokenizer].ifThere { true } ?: condition.refuse("asks for $encoder without pipeline.$tokenizer")
+                }
+            }
+            else -> condition["kind"].refuse("is not one that this app knows")
+        }
+    }
+
+    private fun checkName(name: Field) {
+        val characters = name.text().let { it.codePointCount(0, it.length) }
+        name.require(characters in 1..Limits.WORD_CHARACTERS, "is too long, or empty")
     }
 
     private fun checkScheduler(scheduler: Field) {
@@ -198,6 +230,8 @@ internal class BundleRules(json: JSONObject) {
     }
 
     private companion object {
+        val GUIDANCES = listOf(DenoiserFacts.COMBINED, DenoiserFacts.TOLD)
+        val TOKENIZERS = mapOf("text_encoder" to "tokenizer", "text_encoder_2" to "tokenizer_2")
         val PREDICTIONS = listOf("epsilon", "v_prediction", "sample")
         val TYPES = listOf("float16", "float32", "int32")
         val HASH = Regex("[0-9a-fA-F]{64}")

@@ -9,7 +9,7 @@ import java.util.concurrent.Executors
 import java.util.concurrent.Future
 import kotlin.math.round
 
-/** What to draw. `guidance` 1 or less switches guidance off; without a `scheduler` it is the model's own. */
+/** What to draw. `guidance` 1 or less leaves the negative prompt out; without a `scheduler` it is the model's own. */
 data class Request(
     val prompt: String,
     val negativePrompt: String = "",
@@ -64,22 +64,23 @@ class Generator(
         val scheduler = makeScheduler(request.scheduler ?: facts.schedulerName, facts.scheduler, request.steps)
         val used = LinkedHashMap<String, String>()
         val prompt = tokenizer.encode(request.prompt)
-        val guided = request.guidance > 1
+        val guided = request.guidance > 1 && !facts.denoiser.isToldGuidance
         val tokens = if (guided) listOf(tokenizer.encode(request.negativePrompt), prompt) else listOf(prompt)
-        val contexts = embed(tokens, used)
+        val encodings = if (facts.denoiser.textOutputs.isEmpty()) tokens.map { emptyMap<String, FloatArray>() } else embed(tokens, used)
+        val conditions = encodings.map { conditions(it, request.guidance) }
         if (isCancelled()) throw CancellationException()
 
         var decoder: Future<Network>? = null
         try {
             val denoiser = residentUnet()
-            used[Names.UNET] = denoiser.accelerator
+            used[facts.denoiser.component] = denoiser.accelerator
             val steps = scheduler.timesteps.size
             var latent = scaled(noise, scheduler.initialNoiseScale)
             for ((index, timestep) in scheduler.timesteps.withIndex()) {
                 if (isCancelled()) throw CancellationException()
                 if (index == maxOf(0, steps - preload)) decoder = openDecoder()
                 val sample = scaled(latent, scheduler.inputScale(index))
-                val rows = predict(denoiser, sample, timestep, contexts)
+                val rows = predict(denoiser, sample, timestep, conditions)
                 val prediction = if (guided) combine(1.0 - request.guidance, rows[0], request.guidance.toDouble(), rows[1]) else rows[0]
                 latent = scheduler.step(index, prediction, latent)
                 onStep(index + 1, steps)
@@ -101,38 +102,76 @@ class Generator(
         unet = null
     }
 
-    /** For each prompt its embeddings `(width, tokens)`, the order that the UNet takes them in. */
-    private fun embed(prompts: List<EncodedPrompt>, used: MutableMap<String, String>): List<FloatArray> =
-        open(manifest.network(Names.TEXT_ENCODER)).use { encoder ->
+    /** For each prompt what the text encoder gives: states `(tokens, channels)` or pooled `(channels)`, by name. */
+    private fun embed(prompts: List<EncodedPrompt>, used: MutableMap<String, String>): List<Map<String, FloatArray>> {
+        val file = manifest.network(Names.TEXT_ENCODER)
+        val lacking = facts.denoiser.textOutputs.find { it !in file.outputs }
+        if (lacking != null) throw BundleException("${file.signature} gives ${file.outputs.joinToString()}, not ${lacking.take(100)}; convert again")
+        return open(file).use { encoder ->
             used[Names.TEXT_ENCODER] = encoder.accelerator
             prompts.map { prompt ->
                 encoder.write(Names.INPUT_IDS, prompt.ids)
                 encoder.run()
-                transposed(encoder.read(Names.LAST_HIDDEN_STATE), facts.tokenizer.length)
+                facts.denoiser.textOutputs.associateWith { encoder.read(it) }
+            }
+        }
+    }
+
+    /** One row of each of the denoiser's further inputs, by name. */
+    private fun conditions(encoding: Map<String, FloatArray>, guidance: Float): Map<String, FloatArray> =
+        facts.denoiser.conditions.mapValues { (name, condition) ->
+            when (condition) {
+                is Condition.Text -> text(name, condition.outputs, encoding)
+                is Condition.Size -> {
+                    val (height, width) = Pair(facts.height.toFloat(), facts.width.toFloat())
+                    floatArrayOf(height, width, 0f, 0f, height, width)
+                }
+                is Condition.Guidance -> guidanceEmbedding(guidance, condition.width)
             }
         }
 
-    private fun residentUnet(): Network =
-        unet ?: open(manifest.network(Names.UNET)).also { unet = it }
+    /** Pooled outputs one after another, or states `(channels, tokens)`, the order that the UNet takes them in. */
+    private fun text(name: String, outputs: List<String>, encoding: Map<String, FloatArray>): FloatArray {
+        val pooled = manifest.network(Names.TEXT_ENCODER).pooled
+        val isPooled = outputs.map { it in pooled }.distinct().singleOrNull()
+            ?: throw BundleException("pipeline.denoiser.conditions.${name.take(100)} joins states and pooled outputs; convert again")
+        val parts = outputs.map { encoding.getValue(it) }
+        return joined(if (isPooled) parts else parts.map { transposed(it, facts.tokenizer.length) })
+    }
+
+    private fun residentUnet(): Network {
+        unet?.let { return it }
+        val file = manifest.network(facts.denoiser.component)
+        val told = facts.denoiser.conditions.keys + Names.SAMPLE + Names.TIMESTEP
+        if (file.inputs.toSet() != told) {
+            throw BundleException("${file.signature} takes ${file.inputs.joinToString()}, not ${told.joinToString().take(200)}; convert again")
+        }
+        return open(file).also { unet = it }
+    }
 
     private fun openDecoder(): Future<Network> {
         val file = manifest.network(Names.VAE_DECODER)
         return loader.submit<Network> { open(file) }
     }
 
-    /** The UNet's prediction for each context, in as many runs as its batch asks for. */
-    private fun predict(unet: Network, latent: FloatArray, timestep: Float, contexts: List<FloatArray>): List<FloatArray> {
+    /** The UNet's prediction for each row of the conditions, in as many runs as its batch asks for. */
+    private fun predict(
+        unet: Network,
+        latent: FloatArray,
+        timestep: Float,
+        conditions: List<Map<String, FloatArray>>
+    ): List<FloatArray> {
         val batch = facts.batch
         val predictions = ArrayList<FloatArray>()
-        for (begin in contexts.indices step batch) {
-            val rows = List(batch) { contexts[minOf(begin + it, contexts.size - 1)] }
+        for (begin in conditions.indices step batch) {
+            val rows = List(batch) { conditions[minOf(begin + it, conditions.size - 1)] }
             unet.write(Names.SAMPLE, joined(List(batch) { latent }))
             unet.write(Names.TIMESTEP, FloatArray(batch) { timestep })
-            unet.write(Names.ENCODER_HIDDEN_STATES, joined(rows))
+            for (name in facts.denoiser.conditions.keys) unet.write(name, joined(rows.map { it.getValue(name) }))
             unet.run()
             val result = unet.read(Names.NOISE_PRED)
-            checkCount(result, batch * latent.size, Names.UNET)
-            for (row in 0 until minOf(batch, contexts.size - begin)) {
+            checkCount(result, batch * latent.size, facts.denoiser.component)
+            for (row in 0 until minOf(batch, conditions.size - begin)) {
                 predictions += result.copyOfRange(row * latent.size, (row + 1) * latent.size)
             }
         }
@@ -167,8 +206,12 @@ class Generator(
         }
 
         fun joined(rows: List<FloatArray>): FloatArray {
-            val whole = FloatArray(rows.size * rows[0].size)
-            rows.forEachIndexed { index, row -> row.copyInto(whole, index * row.size) }
+            val whole = FloatArray(rows.map { it.size }.sum())
+            var begin = 0
+            for (row in rows) {
+                row.copyInto(whole, begin)
+                begin += row.size
+            }
             return whole
         }
 

@@ -19,6 +19,7 @@ internal object Limits {
     const val GUIDANCE = 100.0
     const val RANK = 8
     const val ELEMENTS = 268_435_456
+    const val WIDTH = 131_072
     const val FILES = 10_000
     const val FILE_BYTES = 1_099_511_627_776
     const val TEXT_BYTES = 67_108_864

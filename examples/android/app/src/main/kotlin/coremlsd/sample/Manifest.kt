@@ -10,12 +10,13 @@ import org.json.JSONObject
 /** What the user can put right: a missing file, a bundle for another platform, an empty prompt. */
 class BundleException(message: String) : Exception(message)
 
-/** One .tflite file: its single signature and the names of its tensors. */
+/** One .tflite file: its single signature and the names of its tensors; `pooled` are the outputs `(1, channels)`. */
 data class NetworkFile(
     val file: File,
     val signature: String,
     val inputs: List<String>,
-    val outputs: List<String>
+    val outputs: List<String>,
+    val pooled: Set<String>
 )
 
 /**
@@ -44,6 +45,7 @@ data class PipelineFacts(
     val guidance: Float,
     val schedulerName: String,
     val tokenizer: TokenizerFacts,
+    val denoiser: DenoiserFacts,
     val scheduler: SchedulerConfig
 )
 
@@ -65,7 +67,7 @@ class Manifest private constructor(
         private const val OLDER_SCHEDULER = "dpm++" // these three where a manifest names none
         private const val OLDER_STEPS = 20
         private const val OLDER_GUIDANCE = 7.5
-        private val FAMILIES = listOf("stable-diffusion", "mobile-diffusion")
+        private val FAMILIES = listOf("stable-diffusion", "mobile-diffusion") // that need not tell their denoiser
 
         /**
          * Read `manifest.json` in a folder and compare the files that this app uses with it: size and SHA-256, which
@@ -96,8 +98,12 @@ class Manifest private constructor(
             val version = manifest["manifest_version"].whole(1..Int.MAX_VALUE)
             if (version > VERSION) throw BundleException("manifest version $version, this app reads up to $VERSION; update the app")
             val family = manifest["pipeline"]["family"].text()
-            if (family !in FAMILIES) {
-                throw BundleException("this app draws with ${FAMILIES.joinToString()}, not with the family ${family.take(100)}; copy another bundle")
+            val isOlder = manifest["pipeline"]["denoiser"].ifThere { true } == null
+            if (isOlder && family !in FAMILIES) {
+                throw BundleException(
+                    "pipeline.family is ${family.take(100)}, and pipeline.denoiser does not say what it takes; " +
+                        "without it this app draws with ${FAMILIES.joinToString()}; copy another bundle"
+                )
             }
         }
 
@@ -111,10 +117,14 @@ class Manifest private constructor(
                 val ours = objects(files).filter { it.getString("target") == Names.TARGET }
                 if (ours.isEmpty()) continue
                 if (ours.size > 1) throw BundleException("$component is cut into ${ours.size} files; this app takes one")
-                val path = File(folder, ours[0].getString("path"))
-                val inputs = strings(ours[0].getJSONArray("inputs"))
-                // One signature a file, named like the component.
-                found[component] = NetworkFile(path, component, inputs, strings(ours[0].getJSONArray("outputs")))
+                val tensors = objects(components.getJSONObject(component).getJSONArray("outputs"))
+                found[component] = NetworkFile(
+                    file = File(folder, ours[0].getString("path")),
+                    signature = component, // one a file, named like the component
+                    inputs = strings(ours[0].getJSONArray("inputs")),
+                    outputs = strings(ours[0].getJSONArray("outputs")),
+                    pooled = tensors.filter { it.getJSONArray("shape").length() == 2 }.map { it.getString("name") }.toSet()
+                )
             }
             return found
         }
@@ -136,6 +146,7 @@ class Manifest private constructor(
                 guidance = advice.optDouble("guidance", OLDER_GUIDANCE).toFloat(),
                 schedulerName = advice.optString("scheduler", OLDER_SCHEDULER),
                 tokenizer = tokenizer(json.getJSONObject("tokenizer")),
+                denoiser = DenoiserFacts.read(json),
                 scheduler = SchedulerConfig(json.getJSONObject("scheduler"))
             )
         }
