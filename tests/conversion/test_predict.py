@@ -1,6 +1,7 @@
 """What is predicted: disk to a few percent; time and memory go with the work."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from coreml_sd.targets.plan import Plan
 from coreml_sd.targets.registry import TARGETS
 
 
-def plan_of(model: object, **knobs: object) -> Plan:
+def plan_of(model: object, **knobs: Any) -> Plan:
     return plan_conversion(ConversionConfig(model=str(model), **knobs))
 
 
@@ -39,7 +40,12 @@ def test_the_disk_of_a_component_is_that_of_its_files(demo: Bundle) -> None:
 
 
 def test_fewer_bits_and_channels_take_less_disk(sd1_folder: Path) -> None:
-    kinds = ({}, {"palettize": 8}, {"palettize": 4}, {"palettize": 4, "prune": 0.2})
+    kinds: tuple[dict[str, Any], ...] = (
+        {},
+        {"palettize": 8},
+        {"palettize": 4},
+        {"palettize": 4, "prune": 0.2},
+    )
     disks = [predict(plan_of(sd1_folder, **knobs), False).disk for knobs in kinds]
     assert disks == sorted(disks, reverse=True) and len(set(disks)) == 4
 

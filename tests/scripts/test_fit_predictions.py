@@ -21,7 +21,7 @@ def rows(seconds: tuple[float, ...], memory: tuple[float, ...]) -> list[Row]:
 
 
 def fitted(found: dict[str, Any], quantity: str) -> list[float]:
-    return found[quantity]["coreml-verify"]["denoiser"]
+    return list(found[quantity]["coreml-verify"]["denoiser"])
 
 
 def test_known_rates_are_found_again() -> None:
