@@ -22,7 +22,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from coreml_sd.config import ConversionConfig
 from coreml_sd.conversion.plan import plan_conversion
-from coreml_sd.conversion.prediction import QUANTITIES, RATES_FILE, TimeLeft, Work, predict, rates
+from coreml_sd.conversion.prediction import (
+    FOLLOWS,
+    QUANTITIES,
+    RATES_FILE,
+    TimeLeft,
+    Work,
+    predict,
+    rates,
+)
 from coreml_sd.processes.probe import probe
 from coreml_sd.progress import Silent
 from scripts.bench.processes import resident
@@ -43,7 +51,7 @@ CASES: dict[str, tuple[dict[str, Any], bool]] = {  # knobs; whether files are ex
     "sd15 text both verified": ({**_BOTH, **_TEXT}, True), "sd15 tflite verified": (_TFLITE, True),
     "sd15": (_CHUNKS, False), "sd15 fp16": ({}, False), "sd15 verified": (_CHUNKS, True),
 }  # fmt: skip
-Row = tuple[Work, float, float]  # seconds as many times as the probe takes, bytes
+Row = tuple[Work, float, float]  # seconds where the probe takes one, bytes
 
 
 def main() -> None:
@@ -102,7 +110,8 @@ def measure(name: str, config: ConversionConfig, verify: bool, out: Path) -> lis
     real = dict(zip(QUANTITIES, (sum(seconds), max(memory), disk), strict=True))
     told = (f"{getattr(expected, key):.4g} of {real[key]:.4g} {key}" for key in QUANTITIES)
     print(f"{name}: {', '.join(told)}", flush=True)
-    rows = [(work, row[0] / probed, row[1]) for work, row in taken.items()]
+    speed = ((probed + probe()) / 2) ** FOLLOWS
+    rows = [(work, row[0] / speed, row[1]) for work, row in taken.items()]
     return rows if len(expected.shares) == 1 else []
 
 

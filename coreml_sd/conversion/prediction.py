@@ -28,13 +28,14 @@ from coreml_sd.targets.registry import targets
 
 RATES_FILE = Path(__file__).with_name("prediction_rates.json")
 QUANTITIES = ("seconds", "memory", "disk")
+FOLLOWS = 0.75  # seconds go with this power of the probe's: it says little of later minutes
 _TRUST = 0.2  # the part of the whole that, done, counts as much as the prediction does
 
 
 @functools.cache
 def rates() -> dict[str, Any]:
     """For each of `QUANTITIES`: kind of work -> role -> what one of each of `Work.sizes` takes,
-    seconds as many times as `probe` takes; and "probe", what it took where they were measured."""
+    seconds where `probe` takes one; and "probe", what it took where they were measured."""
     return dict(json.loads(RATES_FILE.read_text("utf-8")))
 
 
@@ -100,7 +101,7 @@ def predict(
     Raises:
         UserError: a weight file is missing or damaged.
     """
-    work = functools.partial(_work, measured or rates()["probe"])
+    work = functools.partial(_work, (measured or rates()["probe"]) ** FOLLOWS)
     chosen = targets(plan.config.targets)
     started = 1.0, float(any(target.holds_weights for target in chosen)), float(verify)
     ended = 1.0, float(sum(len(target.further_files(plan)) for target in chosen))
