@@ -68,8 +68,8 @@ def command(
     from coreml_sd.bundle import check_destination
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.conversion.plan import plan_conversion
-    from coreml_sd.conversion.prediction.predict import predict
-    from coreml_sd.conversion.prediction.probe import probe
+    from coreml_sd.conversion.prediction import TimeLeft, predict
+    from coreml_sd.processes.probe import probe
     from coreml_sd.upstream.hidden_imports import allow_hiding
     from coreml_sd.upstream.noise import quieten
 
@@ -95,7 +95,6 @@ def command(
     from coreml_sd.compress.source_network import pruning_sentence
     from coreml_sd.conversion.convert import convert_planned
     from coreml_sd.conversion.parallel import runs_beside
-    from coreml_sd.conversion.prediction.time_left import TimeLeft
 
     left = TimeLeft(prediction)
     if runs_beside(plan) and no_verify:

@@ -27,8 +27,7 @@ from coreml_sd.conversion.parallel import (
     working,
 )
 from coreml_sd.conversion.plan import plan_conversion
-from coreml_sd.conversion.prediction.predict import Prediction, predict
-from coreml_sd.conversion.prediction.rates import rates
+from coreml_sd.conversion.prediction import Prediction, predict
 from coreml_sd.conversion.promised import require_whole
 from coreml_sd.conversion.resources import require_disk, warn_of_memory
 from coreml_sd.conversion.resume import Checkpoints
@@ -72,7 +71,7 @@ def convert(
         UserError: the user can put it right. CoremlSDError: a gate failed, or a fault of ours.
     """
     plan = plan_conversion(config)
-    prediction = predict(plan, verify, jobs=jobs, memory=memory, measured=rates().probe)
+    prediction = predict(plan, verify, jobs=jobs, memory=memory)
     return convert_planned(
         plan, prediction, destination, overwrite=overwrite, verify=verify, progress=progress,
         jobs=jobs, memory=memory, resume=resume,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 
 import psutil
 
-from coreml_sd.conversion.prediction.predict import Prediction
-from coreml_sd.costs.network_size import tensor_shapes
+from coreml_sd.conversion.prediction import Prediction
+from coreml_sd.costs.network_size import network_size
 from coreml_sd.errors import NoRoomError
 from coreml_sd.progress import Progress
 from coreml_sd.targets.plan import Plan
@@ -52,8 +51,7 @@ def least_bytes(plan: Plan) -> int:
     """Bytes of the bundle's weights, at least."""
     total = 0.0
     for component in plan.components:
-        shapes = tensor_shapes(plan.model.folder, component)
-        count = sum(map(math.prod, shapes.values()))
+        count = network_size(plan.model.folder, component).parameters
         for target in targets(plan.config.targets):
             total += count * target.bytes_per_weight(plan, component.name)
     if plan.config.prune is not None:

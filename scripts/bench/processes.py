@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -35,17 +36,14 @@ def measure(command: list[str]) -> Figures:
     root = str(Path(__file__).parent.parent.parent)
     environment = {**os.environ, "PYTHONPATH": root, "OMP_WAIT_POLICY": "passive"}
     before, started = os.times(), time.perf_counter()
-    resident = memory = looks = 0
+    most = memory = looks = 0
     process = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        try:
-            tree = [process, *process.children(recursive=True)]
-            resident = max(resident, sum(each.memory_info().rss for each in tree))
-            if looks % _SHARED == 0:
-                full = [each.memory_full_info() for each in tree]
+        most = max(most, resident(process))
+        if looks % _SHARED == 0:
+            with contextlib.suppress(psutil.Error):  # one has ended meanwhile
+                full = [each.memory_full_info() for each in _tree(process)]
                 memory = max(memory, sum(getattr(each, "pss", each.rss) for each in full))
-        except psutil.Error:
-            pass  # one has ended meanwhile
         looks += 1
         time.sleep(_PAUSE)
     seconds, after = time.perf_counter() - started, os.times()
@@ -53,7 +51,19 @@ def measure(command: list[str]) -> Figures:
         raise SystemExit(f"{' '.join(command)}: status {process.returncode}")
     cpu = after.children_user + after.children_system
     cpu -= before.children_user + before.children_system
-    return Figures(seconds, cpu, resident / 1e9, memory / 1e9)
+    return Figures(seconds, cpu, most / 1e9, memory / 1e9)
+
+
+def resident(process: psutil.Process) -> int:
+    """Bytes of a process and all that it started; 0 where one of them has just ended."""
+    try:
+        return sum(each.memory_info().rss for each in _tree(process))
+    except psutil.Error:
+        return 0
+
+
+def _tree(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
 
 
 def heading(label: str, rounds: int, packages: Sequence[str]) -> str:

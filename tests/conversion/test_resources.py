@@ -10,8 +10,7 @@ from coreml_sd.bundle import open_bundle
 from coreml_sd.config import ConversionConfig
 from coreml_sd.conversion.convert import convert
 from coreml_sd.conversion.plan import plan_conversion
-from coreml_sd.conversion.prediction.predict import predict
-from coreml_sd.conversion.prediction.rates import rates
+from coreml_sd.conversion.prediction import predict
 from coreml_sd.conversion.resources import (
     least_bytes,
     require_disk,
@@ -83,9 +82,9 @@ def test_the_command_refuses_before_any_network_is_converted(
 
 def test_memory_too_small_is_a_warning(sd1_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, told = plan_of(sd1_folder), Warned()
-    prediction = predict(plan, verify=True, measured=rates().probe)
+    prediction = predict(plan, verify=True)
     needed = prediction.memory
-    assert needed >= predict(plan, verify=False, measured=rates().probe).memory
+    assert needed >= predict(plan, verify=False).memory
     free_memory(monkeypatch, needed)
     warn_of_memory(prediction, True, told)
     assert told.lines == []

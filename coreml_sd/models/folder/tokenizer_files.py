@@ -94,6 +94,13 @@ def write_tokenizer_files(folder: DiffusersFolder, destination: Path) -> None:
     (destination / MERGES_NAME).write_text(lines + "\n", encoding="utf-8")
 
 
+def tokenizer_bytes(folder: DiffusersFolder) -> int:
+    """About what `write_tokenizer_files` will write; a joined file holds both and little else."""
+    files = [folder.path / _FOLDER / name for name in (VOCAB_NAME, MERGES_NAME, _JOINED_NAME)]
+    vocabulary, merges, joined = (f.stat().st_size if f.is_file() else 0 for f in files)
+    return vocabulary + merges or joined
+
+
 def require_same_vocabulary(folder: DiffusersFolder) -> None:
     """Refuse a second tokenizer with another vocabulary: a bundle holds one for both.
 

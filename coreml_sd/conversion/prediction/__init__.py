@@ -1,1 +1,0 @@
-"""What a conversion will take: time, memory and disk, said before the work."""
