@@ -96,11 +96,6 @@ class ConversionConfig:
             raise UserError(f"group_size = {self.group_size}: give a number from 1")
         if self.prune is not None:
             require_prune_fraction(self.prune)
-        if self.quantize is not None and "tflite" not in self.targets:
-            raise UserError(
-                f"quantize {self.quantize} is for TFLite files: add --target tflite, or choose "
-                "--palettize for Core ML"
-            )
         for name in ("targets", "components"):
             if getattr(self, name) == []:
                 raise UserError(f"{name} is empty: name at least one")

@@ -20,6 +20,9 @@ def plan_conversion(config: ConversionConfig) -> Plan:
     if config.prune is not None:
         require_prune_fraction(config.prune)
     chosen = {name: TARGETS[name] for name in config.targets}
+    for name, target in TARGETS.items():
+        if name not in chosen:
+            target.refuse_unused(config)
     settings = {name: target.settings(config) for name, target in chosen.items()}
     model = open_model(config)
     height, width = model.facts.size

@@ -47,6 +47,14 @@ class Target(Protocol):
         """
         ...
 
+    def refuse_unused(self, config: ConversionConfig) -> None:
+        """Refuse knobs of its own that are set where its files are not asked for.
+
+        Raises:
+            UserError: names the knob.
+        """
+        ...
+
     def notes(self, config: ConversionConfig, components: Sequence[str]) -> list[str]:
         """What its files get where they cannot have what a knob asks for."""
         ...

@@ -176,10 +176,10 @@ def test_only_what_needs_it_is_touched(xl_folder: Path, loud_folder: Path, tmp_p
 
 
 def test_only_a_vae_that_says_so_is_measured() -> None:
-    def may(name: str, **config: bool) -> bool:
-        component: Any = SimpleNamespace(name=name)
+    def may(role: str, **config: bool) -> bool:
+        component: Any = SimpleNamespace(role=role)
         return may_leave_fp16(component, SimpleNamespace(config=config))
 
-    assert may("vae_decoder", force_upcast=True) and may("vae_encoder", force_upcast=True)
-    assert not may("vae_decoder") and not may("vae_decoder", force_upcast=False)
-    assert not may("unet", force_upcast=True)
+    assert may("latent_decoder", force_upcast=True) and may("latent_encoder", force_upcast=True)
+    assert not may("latent_decoder") and not may("latent_decoder", force_upcast=False)
+    assert not may("denoiser", force_upcast=True)

@@ -164,7 +164,7 @@ class TestTransposesAndReshapes:
     ) -> None:
         inputs = {spec.name: torch.zeros(spec.shape) for spec in unet.component.inputs}
         published = unet.component.published(unet.source)
-        straight = exported(published, tmp_path / "x.tflite", **inputs)
+        straight = exported(published, tmp_path / "x.tflite", *inputs.values())
         assert 2 * TFLiteFile(unet.unquantized).op_counts()["TRANSPOSE"] < straight["TRANSPOSE"]
 
     def test_negative_control_a_group_norm_as_published_is_broadcast(self, tmp_path: Path) -> None:
@@ -217,12 +217,16 @@ def three_forms(
     return counts
 
 
-def exported(module: nn.Module, path: Path, **inputs: torch.Tensor) -> Counter[str]:
+def exported(
+    module: nn.Module, path: Path, *inputs: torch.Tensor, **named: torch.Tensor
+) -> Counter[str]:
     """Op counts of any module, exported as it is."""
     import litert_torch
 
     with quiet_native():
-        model = litert_torch.signature("main", module.eval(), sample_kwargs=inputs)
+        model = litert_torch.signature(
+            "main", module.eval(), sample_args=inputs, sample_kwargs=named
+        )
         model.convert(lightweight_conversion=True).export(str(path))
     return Counter(TFLiteFile(path).op_counts())
 

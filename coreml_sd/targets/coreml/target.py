@@ -36,6 +36,9 @@ class CoreMLTarget:
     def settings(self, config: ConversionConfig) -> TargetSettings:
         return coreml_settings(config)
 
+    def refuse_unused(self, config: ConversionConfig) -> None:
+        return
+
     def notes(self, config: ConversionConfig, components: Sequence[str]) -> list[str]:
         return []
 

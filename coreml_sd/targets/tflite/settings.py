@@ -45,6 +45,19 @@ def tflite_settings(config: ConversionConfig) -> TFLiteSettings:
     return TFLiteSettings(profile=chosen, quantization=quantization)
 
 
+def refuse_unused(config: ConversionConfig) -> None:
+    """Refuse a quantization without files that could have it.
+
+    Raises:
+        UserError: there is one.
+    """
+    if config.quantize is not None:
+        raise UserError(
+            f"quantize {config.quantize} is for TFLite files: add --target tflite, or choose "
+            "--palettize for Core ML"
+        )
+
+
 def settings_of(plan: Plan) -> TFLiteSettings:
     """Those of a plan that has TFLite files."""
     settings = plan.settings["tflite"]

@@ -17,7 +17,12 @@ from coreml_sd.models.component import ComponentSpec
 from coreml_sd.progress import Progress
 from coreml_sd.targets.plan import Plan, TargetSettings
 from coreml_sd.targets.tflite.scheduler_step_names import FILE_NAME, denoiser_of
-from coreml_sd.targets.tflite.settings import settings_of, tflite_notes, tflite_settings
+from coreml_sd.targets.tflite.settings import (
+    refuse_unused,
+    settings_of,
+    tflite_notes,
+    tflite_settings,
+)
 
 if TYPE_CHECKING:
     from coreml_sd.parity.checks import Check, ComponentParity
@@ -43,6 +48,9 @@ class TFLiteTarget:
 
     def settings(self, config: ConversionConfig) -> TargetSettings:
         return tflite_settings(config)
+
+    def refuse_unused(self, config: ConversionConfig) -> None:
+        refuse_unused(config)
 
     def notes(self, config: ConversionConfig, components: Sequence[str]) -> list[str]:
         return tflite_notes(config, components)
