@@ -25,7 +25,7 @@ Finished = Callable[[str, FinishedComponent], None]
 # A process with the libraries and one large component in work, with room to spare.
 PROCESS_BYTES = 1_300_000_000
 # One that solves palettes: a large weight for each of a few threads.
-_EARLY_BYTES = 500_000_000
+_AHEAD_BYTES = 500_000_000
 # Below, starting an interpreter and loading its libraries costs more than it saves.
 _WORTH_A_PROCESS = 300_000_000
 _MOST_JOBS = 2  # the UNet takes as long as all the rest
@@ -88,7 +88,7 @@ def component_ahead(
         return None
     room = (memory or psutil.virtual_memory().available) - len(shares) * PROCESS_BYTES
     worth = _part_bytes(plan, name) >= _WORTH_A_PROCESS
-    return name if worth and room >= _EARLY_BYTES and (os.cpu_count() or 1) > 1 else None
+    return name if worth and room >= _AHEAD_BYTES and (os.cpu_count() or 1) > 1 else None
 
 
 class ComponentProcess:

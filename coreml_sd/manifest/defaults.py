@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from coreml_sd.models.denoiser import Denoiser, Size, text
+from coreml_sd.models.denoiser import ONE_TEXT_ENCODER, TWO_TEXT_ENCODERS, Denoiser
 
 # Families of the manifests that do not tell their denoiser.
 OLDER_FAMILIES = ("stable-diffusion", "stable-diffusion-xl", "mobile-diffusion")
@@ -42,15 +42,4 @@ def with_defaults(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def older_denoiser(pipeline: Mapping[str, Any]) -> Denoiser:
     """That of a manifest that does not tell it: Stable Diffusion XL has two tokenizers."""
-    if "tokenizer_2" not in pipeline:
-        conditions = {"encoder_hidden_states": text("last_hidden_state", "text_encoder")}
-        return Denoiser("unet", "classifier-free", {**conditions})
-    return Denoiser(
-        "unet",
-        "classifier-free",
-        {
-            "encoder_hidden_states": text("hidden_embeds", "text_encoder", "text_encoder_2"),
-            "time_ids": Size(),
-            "text_embeds": text("pooled_outputs", "text_encoder_2"),
-        },
-    )
+    return TWO_TEXT_ENCODERS if "tokenizer_2" in pipeline else ONE_TEXT_ENCODER

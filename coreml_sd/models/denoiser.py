@@ -66,6 +66,23 @@ def text(output: str, *components: TextComponent) -> Text:
     return Text(tuple(TextOutput(component, output) for component in components))
 
 
+# The UNets of Stable Diffusion and of Stable Diffusion XL.
+ONE_TEXT_ENCODER = Denoiser(
+    "unet",
+    "classifier-free",
+    {"encoder_hidden_states": text("last_hidden_state", "text_encoder")},
+)
+TWO_TEXT_ENCODERS = Denoiser(
+    "unet",
+    "classifier-free",
+    {
+        "encoder_hidden_states": text("hidden_embeds", "text_encoder", "text_encoder_2"),
+        "time_ids": Size(),
+        "text_embeds": text("pooled_outputs", "text_encoder_2"),
+    },
+)
+
+
 def size_numbers(size: tuple[int, int]) -> tuple[float, ...]:
     """What a denoiser is told of a whole picture of (height, width): the size before cropping, the
     corner of the crop, the size."""

@@ -8,7 +8,7 @@ from typing import Any
 from coreml_sd.errors import UserError
 from coreml_sd.files.limits import LIMITS
 from coreml_sd.models import networks
-from coreml_sd.models.denoiser import Condition, Denoiser, Guidance, text
+from coreml_sd.models.denoiser import ONE_TEXT_ENCODER, Denoiser, Guidance
 from coreml_sd.models.find_model import Source
 from coreml_sd.models.folder.component_classes import SD_CLASSES, require_classes
 from coreml_sd.models.folder.corrections import (
@@ -79,13 +79,11 @@ FAMILY = Family(
 def denoiser(unet: dict[str, Any]) -> Denoiser:
     """A UNet that takes the states of one text encoder, and the guidance where it was distilled
     for that."""
-    conditions: dict[str, Condition] = {
-        "encoder_hidden_states": text("last_hidden_state", "text_encoder")
-    }
     width = unet.get("time_cond_proj_dim")
     if width is None:
-        return Denoiser("unet", "classifier-free", conditions)
-    return Denoiser("unet", "embedded", {**conditions, "timestep_cond": Guidance(width)})
+        return ONE_TEXT_ENCODER
+    conditions = {**ONE_TEXT_ENCODER.conditions, "timestep_cond": Guidance(width)}
+    return Denoiser("unet", "embedded", conditions)
 
 
 def check_text_to_image(folder: DiffusersFolder, unet: dict[str, Any], width: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from coreml_sd.errors import UserError
 from coreml_sd.models import networks
-from coreml_sd.models.denoiser import Denoiser, Size, size_numbers, text
+from coreml_sd.models.denoiser import TWO_TEXT_ENCODERS, size_numbers
 from coreml_sd.models.find_model import Source
 from coreml_sd.models.folder.component_classes import SD_CLASSES, require_classes
 from coreml_sd.models.folder.corrections import scheduler_as_read
@@ -18,15 +18,6 @@ from coreml_sd.models.pipeline import DiffusionModel, Family
 from coreml_sd.models.stable_diffusion.family import check_text_to_image, pipeline_facts
 
 _ADDED = "text_time"
-_DENOISER = Denoiser(
-    "unet",
-    "classifier-free",
-    {
-        "encoder_hidden_states": text("hidden_embeds", "text_encoder", "text_encoder_2"),
-        "time_ids": Size(),
-        "text_embeds": text("pooled_outputs", "text_encoder_2"),
-    },
-)
 _CLASSES = {
     **SD_CLASSES,
     "text_encoder_2": "CLIPTextModelWithProjection",
@@ -50,7 +41,9 @@ def describe(
     unet, vae, first, second = network_configs(folder, *parts)
     check_text_to_image(folder, unet, first["hidden_size"] + second["hidden_size"])
     scheduler = scheduler_as_read(folder)
-    facts = pipeline_facts(FAMILY.name, folder, unet, vae, first, scheduler, _DENOISER, size, batch)
+    facts = pipeline_facts(
+        FAMILY.name, folder, unet, vae, first, scheduler, TWO_TEXT_ENCODERS, size, batch
+    )
     pooled = second["projection_dim"]
     _check_conditions(folder, unet, vae, pooled, len(size_numbers(facts.size)))
     length = second["max_position_embeddings"]
