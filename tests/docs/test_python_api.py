@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import coreml_sd
-from coreml_sd.generation.generate import GeneratedImage, GenerationRequest
+from coreml_sd.generation.generate import GeneratedImage, GenerationRequest, Generator
+from coreml_sd.runtimes.open_runtime import open_runtime
 
 PAGE = Path(__file__).parents[2] / "docs/python-api.md"
 
@@ -57,9 +58,6 @@ def test_the_example_runs(
 
 
 def test_generate_draws_what_the_generator_draws(sd1_bundle: Path) -> None:
-    from coreml_sd.generation.generate import Generator
-    from coreml_sd.runtimes.open_runtime import open_runtime
-
     bundle = coreml_sd.open_bundle(sd1_bundle, check=False)
     steps: list[int] = []
     settings: dict[str, Any] = {"negative_prompt": "dog", "guidance": 3.0, "seed": 7, "steps": 2}
@@ -87,7 +85,7 @@ def test_what_is_not_said_is_the_models_advice(
         asked.append(request)
         return GeneratedImage(np.zeros((16, 16, 3), np.uint8), "", 0.0)
 
-    monkeypatch.setattr("coreml_sd.generation.generate.Generator.__call__", draw)
+    monkeypatch.setattr(Generator, "__call__", draw)
     coreml_sd.generate("a cat", sd1_bundle)
     advice = coreml_sd.open_bundle(sd1_bundle, check=False).pipeline["advice"]
     expected = GenerationRequest(

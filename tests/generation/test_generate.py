@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from coreml_sd.bundle import Bundle, open_bundle
+from coreml_sd.bundle import Bundle, open_bundle, write_manifest
 from coreml_sd.cli.generate import command
 from coreml_sd.config import ConversionConfig
 from coreml_sd.conversion.convert import convert
@@ -167,11 +168,13 @@ def test_the_default_scheduler_is_the_one_advised(sd1_bundle: Path) -> None:
 
 
 def test_the_command_says_where_the_nearest_scheduler_is_taken(
-    sd1_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sd1_bundle: Path, tmp_path: Path
 ) -> None:
-    bundle = advised(sd1_bundle, "pndm")
-    monkeypatch.setattr("coreml_sd.bundle.open_bundle", lambda path: bundle)
-    arguments = ["a cat", "--steps", "1", "-o", str(tmp_path / "cat.png")]
+    folder = tmp_path / "advised.bundle"
+    shutil.copytree(sd1_bundle, folder)
+    write_manifest(folder, advised(folder, "pndm").manifest)
+    target = str(tmp_path / "cat.png")
+    arguments = ["a cat", "--bundle", str(folder), "--steps", "1", "-o", target]
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
     assert "PNDMScheduler without skip_prk_steps" in " ".join(done.stderr.split())
@@ -308,15 +311,11 @@ def test_the_command_asks_for_what_its_flags_say(
 ) -> None:
     asked: list[GenerationRequest] = []
 
-    class Asked:
-        def __init__(self, *_: Any, **__: Any) -> None:
-            pass
+    def draw(self: Any, request: GenerationRequest, on_step: Any) -> GeneratedImage:
+        asked.append(request)
+        return GeneratedImage(np.zeros((16, 16, 3), np.uint8), "", 0.0)
 
-        def __call__(self, request: GenerationRequest, on_step: Any) -> GeneratedImage:
-            asked.append(request)
-            return GeneratedImage(np.zeros((16, 16, 3), np.uint8), "", 0.0)
-
-    monkeypatch.setattr("coreml_sd.generation.generate.Generator", Asked)
+    monkeypatch.setattr(Generator, "__call__", draw)
     plain = ["a cat", "--bundle", str(sd1_bundle), "-o", str(tmp_path / "cat.png")]
     flags = ["--steps", "2", "--guidance", "3.5", "--seed", "7", "-n", "2"]
     flags += ["--negative", "dog", "--scheduler", "euler"]
