@@ -55,7 +55,7 @@ def test_backgrounds_shine_through_transparent_pixels() -> None:
     assert picture[0, 0].tolist() == [10, 20, 30] and picture[1, 1].tolist() == [255, 0, 0]
 
 
-@pytest.mark.skipif(not render.FONT_FILE.exists(), reason="needs fonts-noto-color-emoji")
+@pytest.mark.skipif(not render.has_font(), reason=render.REMEDY)
 def test_no_two_subjects_look_alike() -> None:
     glyphs = render.render_glyphs(subjects.load_subjects())
     assert glyphs.shape[1:] == (64, 64, 4)

@@ -1,5 +1,6 @@
 """Pictures of the subjects: font glyphs, scaled to the model's size, on plain backgrounds."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,32 @@ from PIL import Image, ImageDraw, ImageFont
 from .subjects import BACKGROUNDS, Subject
 
 FONT_FILE = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+REMEDY = "run scripts/emoji_font, or install the package fonts-noto-color-emoji"
 STRIKE_SIZE = 109  # the only bitmap size in the font, in pixels per em
 GLYPH_BOX = 128  # pixels; every glyph's ink lies inside this square at that size
 MARGIN = 2  # pixels left free on each side of the picture
+
+
+def font_file() -> Path:
+    """The system's font, or what `scripts/emoji_font` unpacked.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    cache = Path(os.environ.get("COREML_SD_CACHE", Path.home() / ".cache/coreml-sd"))
+    for path in (FONT_FILE, cache / "emoji-font" / FONT_FILE.relative_to("/")):
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{FONT_FILE} is missing: {REMEDY}")
+
+
+def has_font() -> bool:
+    """Whether glyphs can be rendered here."""
+    try:
+        font_file()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def draw_glyph(font: ImageFont.FreeTypeFont, text: str) -> Image.Image:
@@ -41,11 +65,7 @@ def shrink(glyph: Image.Image, size: int) -> NDArray[np.float32]:
 
 def render_glyphs(subjects: list[Subject], size: int = 64) -> NDArray[np.float32]:
     """Render every subject: `[subjects, size, size, 4]`, premultiplied RGB and alpha, 0 to 1."""
-    if not FONT_FILE.exists():
-        raise FileNotFoundError(
-            f"{FONT_FILE} is missing: install the package fonts-noto-color-emoji"
-        )
-    font = ImageFont.truetype(str(FONT_FILE), STRIKE_SIZE)
+    font = ImageFont.truetype(str(font_file()), STRIKE_SIZE)
     return np.stack([shrink(draw_glyph(font, subject.text), size) for subject in subjects])
 
 

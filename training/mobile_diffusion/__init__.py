@@ -1,0 +1,1 @@
+"""Train MobileDiffusion: `python -m training.mobile_diffusion STAGE --config FILE.toml`."""

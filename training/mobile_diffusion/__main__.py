@@ -1,0 +1,41 @@
+"""The command: one stage of a training, from where it was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_HELP = """Train MobileDiffusion, a stage at a time.
+
+\b
+Examples:
+  python -m training.mobile_diffusion vae --config my.toml
+  accelerate launch -m training.mobile_diffusion base --config my.toml --folder runs/mine
+
+A stage that was stopped or killed goes on from its last checkpoint.
+"""
+STAGES = ("vae", "decoder")
+
+
+@click.command(help=_HELP)
+@click.argument("stage", type=click.Choice(STAGES))
+@click.option("--config", "path", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Default: runs/CONFIG's name.")
+@click.option("--cpu", is_flag=True, help="Train on the CPU though there is a GPU.")
+@click.option("--threads", type=int, default=0, help="Of the CPU; default: all cores.")
+def main(stage: str, path: Path, folder: Path | None, cpu: bool, threads: int) -> None:
+    import torch
+
+    from training.mobile_diffusion.config import read_config
+    from training.mobile_diffusion.run import STAGES, Run
+
+    if threads:
+        torch.set_num_threads(threads)
+    run = Run(folder or Path("runs") / path.stem, read_config(path), cpu=cpu)
+    losses = STAGES[stage](run)
+    run.accelerator.print(", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
+
+
+if __name__ == "__main__":
+    main()

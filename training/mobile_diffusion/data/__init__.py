@@ -1,0 +1,1 @@
+"""Pictures with captions, any of which can be asked for by its number."""

@@ -1,0 +1,1 @@
+"""The stages, in order: vae, decoder, base, relu, steps, one_step."""
