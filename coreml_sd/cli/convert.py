@@ -68,7 +68,8 @@ def command(
     from coreml_sd.bundle import check_destination
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.conversion.plan import plan_conversion
-    from coreml_sd.conversion.prediction import TimeLeft, predict
+    from coreml_sd.conversion.planned import foresee
+    from coreml_sd.conversion.prediction import TimeLeft
     from coreml_sd.processes.probe import probe
     from coreml_sd.upstream.hidden_imports import allow_hiding
     from coreml_sd.upstream.noise import quieten
@@ -81,7 +82,7 @@ def command(
     if not dry_run:
         check_destination(destination, overwrite=overwrite)
     measured = probe(_LONG_PROBE if dry_run else _SHORT_PROBE)
-    prediction = predict(plan, not no_verify, jobs=jobs, memory=limit, measured=measured)
+    planned = foresee(plan, verify=not no_verify, jobs=jobs, memory=limit, measured=measured)
     if dry_run:
         from coreml_sd.cli.predicted import predicted_table
         from coreml_sd.conversion.preflight import preflight
@@ -90,26 +91,22 @@ def command(
 
         click.echo(plan.config.to_toml(), nl=False)
         console.print(_describe(plan, destination), soft_wrap=True)
-        console.print(predicted_table(plan, prediction, not no_verify))
+        console.print(predicted_table(planned))
         return
     from coreml_sd.compress.source_network import pruning_sentence
     from coreml_sd.conversion.convert import convert_planned
     from coreml_sd.conversion.parallel import runs_beside
 
-    left = TimeLeft(prediction)
+    left = TimeLeft(planned.prediction)
     if runs_beside(plan) and no_verify:
         allow_hiding()  # the proof opens diffusers' own pipeline, which needs all of it
     with ConsoleProgress() as progress:
         progress.begun, progress.left = left.begun, left.seconds
         bundle = convert_planned(
-            plan,
-            prediction,
+            planned,
             destination,
             overwrite=overwrite,
-            verify=not no_verify,
             progress=progress,
-            jobs=jobs,
-            memory=limit,
             resume=not no_resume,
         )
     console.print(closing_table(bundle))

@@ -27,7 +27,7 @@ from coreml_sd.conversion.parallel import (
     working,
 )
 from coreml_sd.conversion.plan import plan_conversion
-from coreml_sd.conversion.prediction import Prediction, predict
+from coreml_sd.conversion.planned import PlannedConversion, foresee
 from coreml_sd.conversion.promised import require_whole
 from coreml_sd.conversion.resources import require_disk, warn_of_memory
 from coreml_sd.conversion.resume import Checkpoints
@@ -38,7 +38,6 @@ from coreml_sd.progress import Progress, Silent, Stage
 from coreml_sd.targets.plan import Plan
 from coreml_sd.targets.registry import targets
 from coreml_sd.upstream.hidden_imports import import_libraries
-from coreml_sd.upstream.table import check_environment
 
 _PACKAGES = ("diffusers", "numpy", "torch", "transformers")
 
@@ -70,35 +69,29 @@ def convert(
     Raises:
         UserError: the user can put it right. CoremlSDError: a gate failed, or a fault of ours.
     """
-    plan = plan_conversion(config)
-    prediction = predict(plan, verify, jobs=jobs, memory=memory)
+    planned = foresee(plan_conversion(config), verify=verify, jobs=jobs, memory=memory)
     return convert_planned(
-        plan, prediction, destination, overwrite=overwrite, verify=verify, progress=progress,
-        jobs=jobs, memory=memory, resume=resume,
-    )  # fmt: skip
+        planned, destination, overwrite=overwrite, progress=progress, resume=resume
+    )
 
 
 def convert_planned(
-    plan: Plan,
-    prediction: Prediction,
+    planned: PlannedConversion,
     destination: Path,
     *,
     overwrite: bool = False,
-    verify: bool = True,
     progress: Progress | None = None,
-    jobs: int | None = None,
-    memory: int | None = None,
     resume: bool = True,
 ) -> Bundle:
     """`convert` of what was planned and predicted already."""
-    check_environment()
+    plan, verify = planned.plan, planned.verify
     progress = progress or Silent()
     for note in plan.notes:
         progress.note(note)
-    warn_of_memory(prediction, verify, progress)
+    warn_of_memory(planned.prediction, verify, progress)
     with contextlib.ExitStack() as stack:
         staging = stack.enter_context(new_bundle(destination, overwrite=overwrite))
-        run = ConversionRun(plan, staging, verify, progress, jobs, memory)
+        run = ConversionRun(plan, staging, verify, progress, planned.jobs, planned.memory)
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         digest = pool.submit(plan.model.folder.digest)
         checkpoints = Checkpoints(plan, destination, verify, digest.result, keep=resume)

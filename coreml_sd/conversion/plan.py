@@ -9,14 +9,17 @@ from coreml_sd.config import ConversionConfig
 from coreml_sd.models.open_model import open_model
 from coreml_sd.targets.plan import Plan
 from coreml_sd.targets.registry import TARGETS
+from coreml_sd.upstream.table import check_environment
 
 
 def plan_conversion(config: ConversionConfig) -> Plan:
     """Check every knob against the model and the targets, and fill in what was left open.
 
     Raises:
-        UserError: the model is not usable, or a knob asks for what cannot be had.
+        UserError: the model is not usable, a knob asks for what cannot be had, or the environment
+            names a patch that there is none of.
     """
+    check_environment()
     if config.prune is not None:
         require_prune_fraction(config.prune)
     chosen = {name: TARGETS[name] for name in config.targets}
@@ -29,5 +32,9 @@ def plan_conversion(config: ConversionConfig) -> Plan:
     names = config.components or [component.name for component in model.components]
     resolved = dataclasses.replace(config, size=f"{height}x{width}", components=names)
     components = tuple(model.component(name) for name in names)
-    notes = [note for target in chosen.values() for note in target.notes(config, names)]
+    notes = [
+        note
+        for name, target in chosen.items()
+        for note in target.notes(config, settings[name], names)
+    ]
     return Plan(resolved, model, components, settings, (*model.notes, *notes))

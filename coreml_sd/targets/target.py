@@ -55,7 +55,9 @@ class Target(Protocol):
         """
         ...
 
-    def notes(self, config: ConversionConfig, components: Sequence[str]) -> list[str]:
+    def notes(
+        self, config: ConversionConfig, settings: TargetSettings, components: Sequence[str]
+    ) -> list[str]:
         """What its files get where they cannot have what a knob asks for."""
         ...
 

@@ -39,7 +39,9 @@ class CoreMLTarget:
     def refuse_unused(self, config: ConversionConfig) -> None:
         return
 
-    def notes(self, config: ConversionConfig, components: Sequence[str]) -> list[str]:
+    def notes(
+        self, config: ConversionConfig, settings: TargetSettings, components: Sequence[str]
+    ) -> list[str]:
         return []
 
     def rewrite(self, plan: Plan, component: ComponentSpec, network: Any) -> None:

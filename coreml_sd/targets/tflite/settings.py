@@ -65,9 +65,10 @@ def settings_of(plan: Plan) -> TFLiteSettings:
     return settings
 
 
-def tflite_notes(config: ConversionConfig, components: Sequence[str]) -> list[str]:
+def tflite_notes(
+    config: ConversionConfig, settings: TFLiteSettings, components: Sequence[str]
+) -> list[str]:
     """What the files get instead of what only Core ML has."""
-    settings = tflite_settings(config)
     notes = []
     if config.palettize is not None:
         notes.append(

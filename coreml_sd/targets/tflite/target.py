@@ -18,6 +18,7 @@ from coreml_sd.progress import Progress
 from coreml_sd.targets.plan import Plan, TargetSettings
 from coreml_sd.targets.tflite.scheduler_step_names import FILE_NAME, denoiser_of
 from coreml_sd.targets.tflite.settings import (
+    TFLiteSettings,
     refuse_unused,
     settings_of,
     tflite_notes,
@@ -52,8 +53,11 @@ class TFLiteTarget:
     def refuse_unused(self, config: ConversionConfig) -> None:
         refuse_unused(config)
 
-    def notes(self, config: ConversionConfig, components: Sequence[str]) -> list[str]:
-        return tflite_notes(config, components)
+    def notes(
+        self, config: ConversionConfig, settings: TargetSettings, components: Sequence[str]
+    ) -> list[str]:
+        assert isinstance(settings, TFLiteSettings)
+        return tflite_notes(config, settings, components)
 
     def rewrite(self, plan: Plan, component: ComponentSpec, network: Any) -> None:
         from coreml_sd.targets.tflite.rewrites import android_form
