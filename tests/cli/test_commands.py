@@ -94,6 +94,13 @@ def test_a_damaged_model_is_named(
         run("convert", model, "--dry-run").refused(message)
 
 
+def test_a_patch_that_there_is_none_of_is_refused_before_any_work(
+    run: Run, sd1_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COREML_SD_PLAIN", "no-such-patch")
+    run("convert", sd1_folder, "--dry-run").refused("COREML_SD_PLAIN")
+
+
 def test_a_single_file_gets_the_lines_that_make_a_folder_of_it(run: Run, tmp_path: Path) -> None:
     for name in ("dream.safetensors", "dream.ckpt"):
         (tmp_path / name).write_bytes(b"weights")
