@@ -170,6 +170,13 @@ def xl_tflite_bundle(tiny_files: "TinyFiles", xl_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def lcm_folder(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
+    from tests.helpers.tiny_lcm import write_lcm_pipeline
+
+    return shared_folder.once("tiny-lcm", functools.partial(write_lcm_pipeline, sd1_folder))
+
+
+@pytest.fixture(scope="session")
 def demo_bundle(shared_folder: SharedFolder) -> Path:
     """The built-in model for Android: int8 text encoder and UNet, fp16 VAE."""
     pytest.importorskip("litert_torch", reason="the extra `android` is not installed")

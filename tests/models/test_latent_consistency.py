@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
+from diffusers import LatentConsistencyModelPipeline
 
 from coreml_sd.bundle import Bundle, open_bundle
 from coreml_sd.config import ConversionConfig
@@ -20,29 +20,14 @@ from coreml_sd.metrics import psnr_db
 from coreml_sd.models import denoiser
 from coreml_sd.models.open_model import open_model
 from coreml_sd.runtimes.open_runtime import open_runtime
-from tests.helpers.tiny_folder import change_json, name_scheduler
+from tests.helpers.tiny_folder import change_json
 
-WIDTH = 16
 REQUEST = GenerationRequest("a cat", steps=3, guidance=6.0, seed=5)
 
 
 @pytest.fixture(scope="module")
-def folder(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny Stable Diffusion with a UNet that is told the guidance."""
-    path = Path(shutil.copytree(sd1_folder, tmp_path_factory.mktemp("lcm") / "model"))
-    config = UNet2DConditionModel.load_config(path / "unet")
-    torch.manual_seed(3)
-    unet = UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": WIDTH})
-    unet.save_pretrained(path / "unet")
-    name_scheduler(path, "LCMScheduler")
-    change_json(path / "model_index.json", _class_name="LatentConsistencyModelPipeline")
-    change_json(path / "model_index.json", scheduler=["diffusers", "LCMScheduler"])
-    return path
-
-
-@pytest.fixture(scope="module")
-def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    config = ConversionConfig(model=str(folder))
+def bundle(lcm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    config = ConversionConfig(model=str(lcm_folder))
     return convert(config, tmp_path_factory.mktemp("lcm") / "b", jobs=1, resume=False)
 
 
@@ -57,8 +42,8 @@ def test_it_is_converted_and_proved_against_diffusers(bundle: Bundle) -> None:
     assert all(check["passed"] for check in told["checks"])
 
 
-def test_the_torch_runtime_draws_what_diffusers_draws(folder: Path, bundle: Bundle) -> None:
-    pipeline = LatentConsistencyModelPipeline.from_pretrained(folder)
+def test_the_torch_runtime_draws_what_diffusers_draws(lcm_folder: Path, bundle: Bundle) -> None:
+    pipeline = LatentConsistencyModelPipeline.from_pretrained(lcm_folder)
     expected = pipeline(
         REQUEST.prompt,
         num_inference_steps=REQUEST.steps,
@@ -82,10 +67,10 @@ def test_guidance_and_files_make_the_picture(bundle: Bundle) -> None:
 
 
 def test_a_wrong_embedding_of_the_guidance_is_noticed(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lcm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(denoiser, "_GUIDANCE_SCALE", 999.0)
-    config = ConversionConfig(model=str(folder), components=["text_encoder"])
+    config = ConversionConfig(model=str(lcm_folder), components=["text_encoder"])
     with pytest.raises(CoremlSDError, match="timestep_cond"):
         convert(config, tmp_path / "b", resume=False)
 
@@ -97,8 +82,8 @@ def test_a_unet_that_is_not_told_the_guidance_is_refused(sd1_folder: Path, tmp_p
         open_model(ConversionConfig(model=str(path)))
 
 
-def test_stable_diffusion_may_be_told_the_guidance_too(folder: Path, tmp_path: Path) -> None:
-    path = Path(shutil.copytree(folder, tmp_path / "model"))
+def test_stable_diffusion_may_be_told_the_guidance_too(lcm_folder: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(lcm_folder, tmp_path / "model"))
     change_json(path / "model_index.json", _class_name="StableDiffusionPipeline")
     facts = open_model(ConversionConfig(model=str(path))).facts
     assert facts.denoiser.guidance == "embedded" and facts.advice.steps == 20

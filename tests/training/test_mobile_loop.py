@@ -1,13 +1,12 @@
 """The training loop of MobileDiffusion: killed, shared by processes, averaged; what is random."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +19,11 @@ from torch import nn
 from training.mobile_diffusion.chance import Chance, Share
 from training.mobile_diffusion.config import StageConfig, read_config
 from training.mobile_diffusion.loop import Loop, Losses, Turn
+from training.mobile_diffusion.run import Run
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6
+WEIGHTS = "vae/averaged/diffusion_pytorch_model.safetensors"
 
 
 class TestChance:
@@ -50,9 +51,15 @@ class TestChance:
 class Lines:
     """Two networks that learn in turn."""
 
-    def __init__(self, folder: Path, **settings: float) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         torch.manual_seed(0)
-        told = {"steps": 8, "batch": 4, "learning_rate": 0.1, "warmup": 1, **settings}
+        told: dict[str, Any] = {
+            "steps": 8,
+            "batch": 4,
+            "learning_rate": 0.1,
+            "warmup": 1,
+            **settings,
+        }
         networks = {"one": nn.Linear(3, 1), "other": nn.Linear(3, 1)}
         config = StageConfig(**told)
         self.loop = Loop(folder, config, Accelerator(cpu=True), networks, averaged=["one"])
@@ -165,23 +172,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(config: Path, folder: Path, *, processes: int = 1) -> list[str]:
     start = [sys.executable]
     if processes > 1:
-        start += ["-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-        start += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-        start += ["--num_processes", str(processes), "--num_cpu_threads_per_process", "1"]
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     start += ["-m", "training.mobile_diffusion", "vae", "--config", str(config)]
     return [*start, "--folder", str(folder), "--cpu", "--threads", "1"]
 
 
-def run(config: Path, folder: Path, *, processes: int = 1) -> tuple[dict[str, float], Path]:
-    """The losses that the command tells and the file of the averaged weights."""
-    done = subprocess.run(
-        command(config, folder, processes=processes),
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = done.stdout.strip().splitlines()[-1]
-    losses = {name: float(value) for name, value in re.findall(r"(\w+) ([-\d.e]+)", told)}
-    return losses, folder / "vae/averaged/diffusion_pytorch_model.safetensors"
+def run(config: Path, folder: Path) -> tuple[dict[str, float], Path]:
+    """The losses of the stage, trained here, and the file of its averaged weights."""
+    torch.set_num_threads(1)
+    losses = Run(folder, read_config(config), cpu=True).vae()
+    return losses, folder / WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -189,28 +189,60 @@ def undisturbed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
     return run(tiny, tmp_path_factory.mktemp("undisturbed"))
 
 
+# What the command is begun with, to be killed by the system itself at one moment.
+KILLED = """
+import os, pathlib, signal, sys
+from training.mobile_diffusion import __main__ as command, loop
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{moment}
+sys.argv = ["mobile_diffusion", *sys.argv[1:]]
+command.main()
+"""
+MOMENTS = {
+    "between a checkpoint's last byte and its name": """
+rename = pathlib.Path.rename
+pathlib.Path.rename = lambda self, to: kill() if to.name == "step-3" else rename(self, to)
+""",
+    "in a step": """
+average = loop.Loop._average
+loop.Loop._average = lambda self, name: kill() if self.step == 4 else average(self, name)
+""",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_run_ends_with_the_same_weights(
-    tiny: Path, undisturbed: tuple[dict, Path], tmp_path: Path
+    tiny: Path, undisturbed: tuple[dict, Path], tmp_path: Path, moment: str
 ) -> None:
-    process = subprocess.Popen(
-        command(tiny, tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not list(tmp_path.glob("vae/step-[2-9]")):
-        assert process.poll() is None
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    (left,) = tmp_path.glob("vae/step-*")
-    assert left.name != f"step-{STEPS}" and not (tmp_path / "vae/averaged").exists()
+    arguments = command(tiny, tmp_path)
+    begin = arguments.index("-m")
+    script = KILLED.format(moment=MOMENTS[moment])
+    killed = subprocess.run(
+        [*arguments[:begin], "-c", script, *arguments[begin + 2 :]],
+        cwd=ROOT, capture_output=True, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert not (tmp_path / "vae/averaged").exists() and list(tmp_path.glob("vae/step-*"))
     _, weights = run(tiny, tmp_path)
     wanted, found = load_file(undisturbed[1]), load_file(weights)
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+    assert not list(tmp_path.glob("vae/partial-*"))
 
 
 def test_two_processes_learn_what_one_does(
     tiny: Path, undisturbed: tuple[dict, Path], tmp_path: Path
 ) -> None:
-    losses, weights = run(tiny, tmp_path, processes=2)
+    done = subprocess.run(
+        command(tiny, tmp_path, processes=2),
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    *_, begun, _, told = done.stdout.strip().splitlines()
+    assert begun == "vae: 2 processes, cpu:0, precision no"
+    losses = {name: float(value) for name, value in re.findall(r"(\w+) ([-\d.e]+)", told)}
     assert losses == pytest.approx(undisturbed[0], abs=1e-5)
-    wanted, found = load_file(undisturbed[1]), load_file(weights)
+    wanted, found = load_file(undisturbed[1]), load_file(tmp_path / WEIGHTS)
     assert max((wanted[name] - found[name]).abs().max() for name in wanted) < 1e-4
