@@ -15,7 +15,7 @@ Examples:
 
 A stage that was stopped or killed goes on from its last checkpoint.
 """
-STAGES = ("vae", "decoder")
+STAGES = ("vae", "decoder", "base", "relu")
 
 
 @click.command(help=_HELP)
@@ -33,8 +33,11 @@ def main(stage: str, path: Path, folder: Path | None, cpu: bool, threads: int) -
     if threads:
         torch.set_num_threads(threads)
     run = Run(folder or Path("runs") / path.stem, read_config(path), cpu=cpu)
+    machine = run.accelerator
+    count = "1 process" if machine.num_processes == 1 else f"{machine.num_processes} processes"
+    machine.print(f"{stage}: {count}, {machine.device}, precision {machine.mixed_precision}")
     losses = STAGES[stage](run)
-    run.accelerator.print(", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
+    machine.print(", ".join(f"{name} {value:.7g}" for name, value in losses.items()))
 
 
 if __name__ == "__main__":

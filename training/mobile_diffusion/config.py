@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -77,43 +77,99 @@ class DenoiserConfig(StageConfig, frozen=True):
     empty_captions: float = 0.1
 
 
+class GuidanceConfig(StageConfig, frozen=True):
+    """Of guidance distillation.
+
+    Attributes:
+        guidance: between these two scales each sample's is drawn.
+        width: of the embedded scale, `time_cond_proj_dim`.
+    """
+
+    guidance: tuple[float, float] = (2.0, 14.0)
+    width: int = 256
+
+
 class StepsConfig(StageConfig, frozen=True):
-    """Of step distillation: teacher steps in all, student steps, guidance scales drawn from."""
+    """Of step distillation.
+
+    Attributes:
+        teacher_steps, student_steps: of a whole picture.
+        guidance: between these two scales each sample's is drawn.
+        plain: weight of the plain loss beside it.
+    """
 
     teacher_steps: int = 20
     student_steps: int = 8
     guidance: tuple[float, float] = (2.0, 14.0)
+    plain: float = 0.0
 
 
 class OneStepConfig(StageConfig, frozen=True):
-    """Of the one-step stage: see `stages/one_step.py`."""
+    """Of the one-step stage.
+
+    Attributes:
+        reconstruction: weight of the squared error of x_0.
+        adversarial: weight of the discriminator's term; 0 is the control without one.
+        jump: timesteps from the generator's input to where the discriminator looks.
+        at_last: the part of the samples that begins with nothing but noise.
+        discriminator_every: it learns in each step whose number this divides.
+    """
 
     reconstruction: float = 1.0
+    adversarial: float = 1.0
     jump: int = 250
+    at_last: float = 0.25
     discriminator_every: int = 1
 
 
 class NetworkConfig(Struct, frozen=True):
-    """Arguments of the networks' classes, by component; empty tables are the presets'."""
+    """Arguments of the networks' classes, by component; empty tables are the presets'.
+
+    Attributes:
+        tokenizer: a folder; where it is empty, one is learnt from the captions.
+    """
 
     vae: dict[str, Any] = {}
     unet: dict[str, Any] = {}
     text_encoder: dict[str, Any] = {}
+    tokenizer: str = ""
 
 
 class TrainingConfig(Struct, frozen=True):
-    """One training from pictures to one step."""
+    """One training from pictures to one step; a table that is absent is of a stage not run."""
 
     data: DataConfig
-    networks: NetworkConfig
-    vae: AutoencoderConfig
-    decoder: AutoencoderConfig
-    base: DenoiserConfig
-    relu: DenoiserConfig
-    steps: StepsConfig
-    one_step: OneStepConfig
+    networks: NetworkConfig = NetworkConfig()
+    vae: AutoencoderConfig | None = None
+    decoder: AutoencoderConfig | None = None
+    base: DenoiserConfig | None = None
+    relu: DenoiserConfig | None = None
+    guidance: GuidanceConfig | None = None
+    steps: StepsConfig | None = None
+    one_step: OneStepConfig | None = None
+
+
+Stage = TypeVar("Stage", bound=StageConfig)
+
+
+def needed(table: Stage | None, name: str) -> Stage:
+    """The table of a stage that is run.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if table is None:
+        raise ValueError(f"the config has no [{name}]")
+    return table
 
 
 def read_config(path: Path) -> TrainingConfig:
-    """Raises ValueError where the file is not one: it names the key."""
-    return msgspec.toml.decode(path.read_bytes(), type=TrainingConfig)
+    """Read a TOML file.
+
+    Raises:
+        ValueError: it is not one, or has a key that there is none of, which it names.
+    """
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=TrainingConfig)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None

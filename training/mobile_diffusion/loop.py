@@ -5,18 +5,19 @@ accelerate does what depends on the machine: processes, precision, sharding.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import nn
 
 from training.mobile_diffusion.chance import Chance, Share
@@ -64,16 +65,14 @@ class Loop:
     ) -> None:
         self.folder, self.config, self.accelerator = folder, config, accelerator
         self.step = 0
-        copies = {f"{name} averaged": _frozen_copy(networks[name]) for name in averaged}
-        prepared = {
-            name: accelerator.prepare(network) for name, network in {**networks, **copies}.items()
+        self._averages = {name: self._frozen_copy(networks[name]) for name in averaged}
+        self.networks: dict[str, Any] = {
+            name: accelerator.prepare(network) for name, network in networks.items()
         }
-        self.networks: dict[str, Any] = {name: prepared[name] for name in networks}
         self._learning = {
             name: [p for p in network.parameters() if p.requires_grad]
             for name, network in self.networks.items()
         }
-        self._averages = {name: prepared[f"{name} averaged"] for name in averaged}
         self._optimizers = {
             name: accelerator.prepare(
                 torch.optim.AdamW(
@@ -98,17 +97,24 @@ class Loop:
         Raises:
             SystemExit: it was stopped.
         """
-        stop: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, _frame: stop.append(received))
+        with _signals() as stop:
+            return self._run(turns, on_sample, stop)
+
+    def _run(
+        self,
+        turns: Sequence[Turn],
+        on_sample: Callable[[], None] | None,
+        stop: list[int],
+    ) -> dict[str, float]:
         main = self.accelerator.is_main_process
         progress = TrainingProgress(
             self.folder.name, self.config.steps, self.config.batch, done=self.step, shown=main
         )
         saved = sampled = time.monotonic()
         with progress:
-            while self.step < self.config.steps and not stop:
-                progress.advance(self.step, self._one_step(turns))
+            while self.step < self.config.steps and not self._agreed(bool(stop)):
+                losses = self._one_step(turns)
+                progress.advance(self.step, losses)
                 now = time.monotonic()
                 if self._agreed(now - saved > self.config.checkpoint_seconds):
                     saved = now
@@ -162,13 +168,31 @@ class Loop:
         for each in before:
             shutil.rmtree(each)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has beside networks and optimizers."""
-        return {"step": self.step}
+        return {"step": self.step, "averages": self._whole_averages()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.step = state["step"]
+        for name, values in state["averages"].items():
+            self._averages[name].load_state_dict(values)
+
+    def _whole_averages(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Those that are whole in each process; sharded ones are saved as networks are."""
+        if self._is_sharded:
+            return {}
+        return {name: network.state_dict() for name, network in self._averages.items()}
+
+    @property
+    def _is_sharded(self) -> bool:
+        return self.accelerator.distributed_type is DistributedType.FSDP
+
+    def _frozen_copy(self, network: nn.Module) -> Any:
+        copied = copy.deepcopy(network).requires_grad_(False)
+        if self._is_sharded:
+            return self.accelerator.prepare(copied)
+        return copied.to(self.accelerator.device)
 
     def _resume(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -198,9 +222,13 @@ class Loop:
             optimizer.zero_grad(set_to_none=True)
             if turn.network in self._averages:
                 self._average(turn.network)
-            told |= {name: float(value.detach()) for name, value in losses.items()}
+            told |= {name: self._mean(value) for name, value in losses.items()}
         self.step += 1
         return told
+
+    def _mean(self, loss: torch.Tensor) -> float:
+        """Over all processes."""
+        return float(self.accelerator.reduce(loss.detach(), "mean"))
 
     def _only_learns(self, name: str) -> None:
         """No other network collects gradients in this turn."""
@@ -232,8 +260,17 @@ class Loop:
         return bool(told.item())
 
 
-def _frozen_copy(network: nn.Module) -> nn.Module:
-    return copy.deepcopy(network).requires_grad_(False)
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """What was received of SIGTERM and ctrl-C, which stop nothing meanwhile."""
+    received: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(each, lambda number, _: received.append(number)) for each in numbers]
+    try:
+        yield received
+    finally:
+        for each, handler in zip(numbers, before, strict=True):
+            signal.signal(each, handler)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +12,27 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from torch import nn
+from transformers import CLIPTokenizer
 
 from coreml_sd.models.mobile_diffusion.vae import MobileDiffusionVAE
-from training.mobile_diffusion import samples
-from training.mobile_diffusion.config import AutoencoderConfig, TrainingConfig
+from training.demo.tokenizer import write_tokenizer
+from training.mobile_diffusion import networks, samples
+from training.mobile_diffusion.config import (
+    AutoencoderConfig,
+    DenoiserConfig,
+    TrainingConfig,
+    needed,
+)
 from training.mobile_diffusion.data.find_set import picture_set
+from training.mobile_diffusion.data.latents import Latents
 from training.mobile_diffusion.loop import Loop
 from training.mobile_diffusion.losses import PatchDiscriminator
+from training.mobile_diffusion.schedule import Schedule
 from training.mobile_diffusion.stages.autoencoder import Autoencoder, AutoencoderStage
+from training.mobile_diffusion.stages.denoiser import Denoiser, DenoiserStage, Samples
 
 AVERAGED = "averaged"  # the folder of a stage's weights, as diffusers saves them
+LATENTS = "latents.safetensors"
 
 
 class Run:
@@ -36,21 +48,40 @@ class Run:
         project = ProjectConfiguration(project_dir=str(folder), automatic_checkpoint_naming=False)
         self.accelerator = Accelerator(cpu=cpu, project_config=project)
         self.set = picture_set(config.data)
+        self.schedule = Schedule.from_config(networks.SCHEDULER)
 
     def vae(self) -> dict[str, float]:
         """Encoder and whole decoder."""
-        torch.manual_seed(self.config.vae.seed)
-        return self._autoencoder("vae", self._new_vae(light=False), self.config.vae)
+        config = needed(self.config.vae, "vae")
+        torch.manual_seed(config.seed)
+        vae = networks.new_vae(self.config.networks, light=False)
+        return self._train_autoencoder("vae", vae, config)
 
     def decoder(self) -> dict[str, float]:
         """The light decoder, with the encoder of `vae` frozen."""
-        torch.manual_seed(self.config.decoder.seed)
-        whole = MobileDiffusionVAE.from_pretrained(self.averaged("vae"))
-        vae = self._new_vae(light=True)
+        config = needed(self.config.decoder, "decoder")
+        torch.manual_seed(config.seed)
+        whole = self._whole_vae()
+        vae = networks.new_vae(self.config.networks, light=True)
         for part in ("encoder", "quant_conv"):
             getattr(vae, part).load_state_dict(getattr(whole, part).state_dict())
             getattr(vae, part).requires_grad_(False)
-        return self._autoencoder("decoder", vae, self.config.decoder)
+        return self._train_autoencoder("decoder", vae, config)
+
+    def base(self) -> dict[str, float]:
+        """Text encoder and UNet with softmax attention."""
+        config = needed(self.config.base, "base")
+        torch.manual_seed(config.seed)
+        denoiser = networks.new_denoiser(self.config.networks, self.tokenizer)
+        return self._train_denoiser("base", denoiser, config)
+
+    def relu(self) -> dict[str, float]:
+        """The UNet of `base` with ReLU attention; its text encoder stays as it is."""
+        config = needed(self.config.relu, "relu")
+        denoiser = networks.saved_denoiser(self.averaged("base"))
+        denoiser.unet = denoiser.unet.with_weighing("relu")
+        denoiser.text_encoder.requires_grad_(False)
+        return self._train_denoiser("relu", denoiser, config)
 
     def averaged(self, stage: str) -> Path:
         """The folder with a stage's averaged weights.
@@ -63,37 +94,79 @@ class Run:
             raise FileNotFoundError(f"{path} is not there: run the stage {stage} first")
         return path
 
-    def keep(self, stage: str, **networks: Any) -> None:
-        """Write a stage's averaged weights; a reader sees those before or these, never a part."""
-        target = self.folder / stage / AVERAGED
-        partial = target.with_name("partial-averaged")
-        shutil.rmtree(partial, ignore_errors=True)
-        for name, network in networks.items():
-            network.save_pretrained(partial if len(networks) == 1 else partial / name)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+    @functools.cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The config's, or one that is learnt from the captions."""
+        if self.config.networks.tokenizer:
+            return CLIPTokenizer.from_pretrained(self.config.networks.tokenizer)
+        with self.accelerator.main_process_first():
+            return write_tokenizer(self.folder / "tokenizer", self.set.captions())
 
-    def _new_vae(self, *, light: bool) -> MobileDiffusionVAE:
-        settings = {**self.config.networks.vae, "light_decoder": light}
-        vae: MobileDiffusionVAE = MobileDiffusionVAE(**settings)
+    @functools.cached_property
+    def latents(self) -> Latents:
+        """By the encoder of `vae`; those of a small set are kept beside it."""
+        kept = self.averaged("vae") / LATENTS
+        return Latents(self.set, self._whole_vae(), kept, self.accelerator)
+
+    def _whole_vae(self) -> MobileDiffusionVAE:
+        vae: MobileDiffusionVAE = MobileDiffusionVAE.from_pretrained(self.averaged("vae"))
         return vae
 
-    def _autoencoder(
+    def _decoding_vae(self) -> MobileDiffusionVAE:
+        """With the light decoder where there is one yet."""
+        if not (self.folder / "decoder" / AVERAGED).exists():
+            return self._whole_vae()
+        vae: MobileDiffusionVAE = MobileDiffusionVAE.from_pretrained(self.averaged("decoder"))
+        return vae
+
+    def _train_autoencoder(
         self, name: str, vae: MobileDiffusionVAE, config: AutoencoderConfig
     ) -> dict[str, float]:
-        networks: dict[str, nn.Module] = {"autoencoder": Autoencoder(vae)}
+        trained: dict[str, nn.Module] = {"autoencoder": Autoencoder(vae)}
         if config.adversarial:
-            networks["discriminator"] = PatchDiscriminator()
-        loop = Loop(
-            self.folder / name, config, self.accelerator, networks, averaged=["autoencoder"]
-        )
+            trained["discriminator"] = PatchDiscriminator()
+        loop = Loop(self.folder / name, config, self.accelerator, trained, averaged=["autoencoder"])
 
         def show() -> None:
             averaged: Any = loop.average("autoencoder")
-            samples.reconstructions(self.folder / name / "samples.png", averaged.vae, self.set)
-            self.keep(name, vae=averaged.vae)
+            samples.reconstructions(self.folder / name / samples.NAME, averaged.vae, self.set)
+            self._keep(name, averaged.vae.save_pretrained)
 
         return loop.run(AutoencoderStage(loop, config, self.set).turns(), show)
 
+    def _train_denoiser(
+        self, name: str, denoiser: Denoiser, config: DenoiserConfig
+    ) -> dict[str, float]:
+        drawn = Samples(self.set, self.latents, self.tokenizer)
+        loop = Loop(
+            self.folder / name,
+            config,
+            self.accelerator,
+            {"denoiser": denoiser},
+            averaged=["denoiser"],
+        )
 
-STAGES: dict[str, Callable[[Run], dict[str, float]]] = {"vae": Run.vae, "decoder": Run.decoder}
+        def show() -> None:
+            averaged: Any = loop.average("denoiser")
+            path = self.folder / name / samples.NAME
+            samples.guided(path, averaged, drawn, self._decoding_vae(), self.schedule)
+            self._keep(name, functools.partial(networks.save_denoiser, averaged))
+
+        return loop.run(DenoiserStage(loop, config, drawn, self.schedule).turns(), show)
+
+    def _keep(self, stage: str, write: Callable[[Path], object]) -> None:
+        """Write a stage's averaged weights; a reader sees those before or these, never a part."""
+        target = self.folder / stage / AVERAGED
+        partial = target.with_name(f"partial-{AVERAGED}")
+        shutil.rmtree(partial, ignore_errors=True)
+        write(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+
+
+STAGES: dict[str, Callable[[Run], dict[str, float]]] = {
+    "vae": Run.vae,
+    "decoder": Run.decoder,
+    "base": Run.base,
+    "relu": Run.relu,
+}

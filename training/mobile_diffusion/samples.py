@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,14 @@ from PIL import Image
 
 from coreml_sd.models.mobile_diffusion.vae import MobileDiffusionVAE
 from training.mobile_diffusion.data.picture_set import PictureSet, to_pictures, to_tensor
+from training.mobile_diffusion.objectives.guidance import Guided
+from training.mobile_diffusion.objectives.step_distillation import sample
+from training.mobile_diffusion.schedule import Schedule, spaced
+from training.mobile_diffusion.stages.denoiser import Denoiser, Samples
 
+NAME = "samples.png"
 _COLUMNS = 8
+_STEPS, _GUIDANCE = 20, 3.0
 
 
 @torch.no_grad()
@@ -32,6 +39,33 @@ def reconstructions(path: Path, vae: MobileDiffusionVAE, pictures: PictureSet) -
     found = psnr(wanted, decoded)
     print(f"{path.parent.name}: reconstructions at {found:.2f} dB, {path}", flush=True)
     return found
+
+
+@torch.no_grad()
+def guided(
+    path: Path,
+    denoiser: Denoiser,
+    samples: Samples,
+    vae: MobileDiffusionVAE,
+    schedule: Schedule,
+) -> None:
+    """Save 32 pictures drawn in 20 guided steps, by captions from all over the set."""
+    device = samples.latents(np.zeros(1, np.int64)).device
+    numbers = np.linspace(0, len(samples.set) - 1, 32).astype(int)
+    texts = [samples.set.caption(int(number), random.Random(0)) for number in numbers]
+    empty = samples.ids([""] * len(texts)).to(device)
+    noise = torch.randn(len(texts), *samples.latents.shape, generator=torch.manual_seed(0))
+    latent = sample(
+        Guided(denoiser, empty),
+        schedule,
+        noise.to(device),
+        torch.tensor(spaced(schedule, _STEPS)),
+        samples.ids(texts).to(device),
+        torch.full((len(texts),), _GUIDANCE, device=device),
+    )
+    drawn = to_pictures(vae.to(device).decode(latent / samples.latents.scale).sample)
+    write_grid(path, [drawn[first : first + _COLUMNS] for first in range(0, 32, _COLUMNS)])
+    print(f"{path.parent.name}: {path}", flush=True)
 
 
 def psnr(wanted: NDArray[np.uint8], found: NDArray[np.uint8]) -> float:

@@ -1,12 +1,21 @@
 """The pictures that a config asks for."""
 
+from pathlib import Path
+
 from training.mobile_diffusion.config import DataConfig
 from training.mobile_diffusion.data.emoji import EmojiSet
+from training.mobile_diffusion.data.folder import FolderSet
 from training.mobile_diffusion.data.picture_set import PictureSet
+from training.mobile_diffusion.data.shards import ShardSet
 
 
 def picture_set(config: DataConfig) -> PictureSet:
     """Raises FileNotFoundError where it is not there, ValueError where it cannot be read."""
     if config.kind == "emoji":
         return EmojiSet(config.size)
-    raise ValueError(f"data.kind = {config.kind} is not known")
+    if not config.path:
+        raise ValueError(f"data.path is not given, which data.kind = {config.kind} needs")
+    path = Path(config.path)
+    if config.kind == "folder":
+        return FolderSet(path, config.size)
+    return ShardSet(path, config.size)

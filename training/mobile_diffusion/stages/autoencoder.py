@@ -41,7 +41,9 @@ class Autoencoder(nn.Module):
         """The decoded pictures and the posterior; both noises are `(B, C, H / 8, W / 8)`."""
         posterior = self.vae.encode(pictures).latent_dist
         latent = posterior.mean + posterior.std * noise
-        latent = latent + latent.detach().std() * latent_noise
+        # Of each picture alone, so that processes which share a batch do what one does.
+        spread = latent.detach().std(dim=(1, 2, 3), keepdim=True)
+        latent = latent + spread * latent_noise
         return self.vae.decode(latent).sample, posterior
 
 
