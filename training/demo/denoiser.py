@@ -10,21 +10,14 @@ from diffusers import DDPMScheduler
 from torch import nn
 from transformers import CLIPTokenizer
 
+from training.mobile_diffusion.objectives.diffusion import min_snr_weights
+
 from .captions import draw_caption
 from .loop import TrainingLoop
 from .networks import SCHEDULER, new_text_encoder, new_unet
 
 BATCH = 64
 EMPTY_CAPTIONS = 0.1  # what makes guidance possible
-SNR_LIMIT = 5.0
-
-
-def loss_weights(scheduler: DDPMScheduler) -> torch.Tensor:
-    """Min-SNR weights per timestep for v-prediction (2303.09556): `[timesteps]`."""
-    signal = scheduler.alphas_cumprod
-    snr = signal / (1 - signal)
-    weights: torch.Tensor = snr.clamp(max=SNR_LIMIT) / (snr + 1)
-    return weights
 
 
 def train_denoiser(
@@ -45,7 +38,8 @@ def train_denoiser(
         {"unet": new_unet(), "text_encoder": new_text_encoder(len(tokenizer))}
     ).to(device)
     scheduler = DDPMScheduler.from_config(SCHEDULER)
-    weights = loss_weights(scheduler).to(device)
+    signal = scheduler.alphas_cumprod
+    weights = min_snr_weights(signal / (1 - signal)).to(device)
     loop = TrainingLoop(
         folder / "denoiser.pt", modules, minutes=minutes, learning_rate=1e-3, batch=BATCH
     )

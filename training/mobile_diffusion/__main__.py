@@ -11,22 +11,32 @@ _HELP = """Train MobileDiffusion, a stage at a time.
 \b
 Examples:
   python -m training.mobile_diffusion vae --config my.toml
+  python -m training.mobile_diffusion mixture    # the objectives on points, in figures
   accelerate launch -m training.mobile_diffusion base --config my.toml --folder runs/mine
 
 A stage that was stopped or killed goes on from its last checkpoint.
 """
-STAGES = ("vae", "decoder", "base", "relu")
+STAGES = ("vae", "decoder", "base", "relu", "guidance", "steps", "one_step")
+MIXTURE = "mixture"
 
 
 @click.command(help=_HELP)
-@click.argument("stage", type=click.Choice(STAGES))
-@click.option("--config", "path", type=click.Path(exists=True, path_type=Path), required=True)
+@click.argument("stage", type=click.Choice((*STAGES, MIXTURE)))
+@click.option("--config", "path", type=click.Path(exists=True, path_type=Path))
 @click.option("--folder", type=click.Path(path_type=Path), help="Default: runs/CONFIG's name.")
 @click.option("--cpu", is_flag=True, help="Train on the CPU though there is a GPU.")
 @click.option("--threads", type=int, default=0, help="Of the CPU; default: all cores.")
-def main(stage: str, path: Path, folder: Path | None, cpu: bool, threads: int) -> None:
+def main(stage: str, path: Path | None, folder: Path | None, cpu: bool, threads: int) -> None:
     import torch
 
+    if stage == MIXTURE:
+        from training.mobile_diffusion import mixture_figures
+
+        torch.set_num_threads(threads or 1)
+        mixture_figures.lines(click.echo)
+        return
+    if path is None:
+        raise click.UsageError("a stage needs --config")
     from training.mobile_diffusion.config import read_config
     from training.mobile_diffusion.run import STAGES, Run
 

@@ -60,6 +60,40 @@ class Samples:
         return ids
 
 
+class TextSamples:
+    """The same with a text encoder that stays as it is: latents and their texts' states."""
+
+    def __init__(self, samples: Samples, text_encoder: CLIPTextModel) -> None:
+        self.samples, self.latents = samples, samples.latents
+        self.text_encoder = text_encoder.eval().requires_grad_(False)
+
+    def draw(self, chance: Chance) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scaled latents `(B, C, h, w)` and the states `(B, T, D)`."""
+        latents, ids = self.samples.draw(chance)
+        return latents, self._states(ids)
+
+    def states(self, texts: list[str]) -> torch.Tensor:
+        """Of texts, `(n, T, D)`, on the text encoder's device."""
+        return self._states(self.samples.ids(texts).to(self.text_encoder.device))
+
+    @torch.no_grad()
+    def _states(self, ids: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self.text_encoder(ids).last_hidden_state
+        return states
+
+
+class TextDenoiser(nn.Module):
+    """A UNet alone: x_t `(B, C, h, w)`, t `(B,)`, states `(B, T, D)` to v."""
+
+    def __init__(self, unet: MobileDiffusionUNet) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        v: torch.Tensor = self.unet(x, t, context).sample
+        return v
+
+
 class DenoiserStage:
     """The one turn of the denoiser."""
 

@@ -16,38 +16,33 @@ from training.mobile_diffusion.objectives.guidance import Guided, embedded_scale
 from training.mobile_diffusion.objectives.network import GuidedDenoiser
 from training.mobile_diffusion.objectives.step_distillation import StepGrid, plain_loss, step_loss
 from training.mobile_diffusion.schedule import Schedule
-from training.mobile_diffusion.stages.denoiser import Denoiser, Samples
+from training.mobile_diffusion.stages.denoiser import TextDenoiser, TextSamples
 
 
 class GuidedStudent(nn.Module):
-    """A UNet that is told the scale: x_t, t, token ids, scale `(B,)` to v, in one pass."""
+    """A UNet that is told the scale: x_t, t, states `(B, T, D)`, scale `(B,)` to v, in one pass."""
 
-    def __init__(self, unet: MobileDiffusionUNet, text_encoder: nn.Module) -> None:
+    def __init__(self, unet: MobileDiffusionUNet) -> None:
         super().__init__()
-        self.unet, self.text_encoder = unet, text_encoder
+        self.unet = unet
         self.width = int(unet.config["time_cond_proj_dim"])
 
     def forward(
-        self, x: torch.Tensor, t: torch.Tensor, ids: torch.Tensor, scale: torch.Tensor
+        self, x: torch.Tensor, t: torch.Tensor, context: torch.Tensor, scale: torch.Tensor
     ) -> torch.Tensor:
-        context = self.text_encoder(ids).last_hidden_state
         told = embedded_scale(scale, self.width)
         v: torch.Tensor = self.unet(x, t, context, timestep_cond=told).sample
         return v
 
 
-def new_student(denoiser: Denoiser, width: int) -> GuidedStudent:
-    """A copy of a denoiser that is told the scale and does not heed it yet; the text encoder is
-    frozen."""
-    unet: MobileDiffusionUNet = MobileDiffusionUNet.from_config(
-        denoiser.unet.config, time_cond_proj_dim=width
+def new_student(unet: MobileDiffusionUNet, width: int) -> GuidedStudent:
+    """A copy of a UNet that is told the scale and does not heed it yet."""
+    told: MobileDiffusionUNet = MobileDiffusionUNet.from_config(
+        unet.config, time_cond_proj_dim=width
     )
-    told = unet.time_embedding.cond_proj
-    nn.init.zeros_(told.weight)
-    missing = {*unet.load_state_dict(denoiser.unet.state_dict(), strict=False).missing_keys}
-    assert missing == {"time_embedding.cond_proj.weight"}, missing
-    denoiser.text_encoder.requires_grad_(False)
-    return GuidedStudent(unet, denoiser.text_encoder)
+    weights = {"time_embedding.cond_proj.weight": told.time_embedding.cond_proj.weight * 0}
+    told.load_state_dict({**unet.state_dict(), **weights})
+    return GuidedStudent(told)
 
 
 class GuidanceStage:
@@ -57,27 +52,24 @@ class GuidanceStage:
         self,
         loop: Loop,
         config: GuidanceConfig,
-        samples: Samples,
+        samples: TextSamples,
         schedule: Schedule,
-        teacher: Denoiser,
+        teacher: TextDenoiser,
     ) -> None:
         self.loop, self.config, self.samples, self.schedule = loop, config, samples, schedule
-        self.teacher = teacher.eval().requires_grad_(False)
+        self.teacher = Guided(teacher.eval().requires_grad_(False), samples.states([""]))
 
     def turns(self) -> list[Turn]:
         return [Turn("student", self.losses)]
 
     def losses(self, chance: Chance) -> Losses:
-        clean, ids = self.samples.draw(chance)
+        clean, context = self.samples.draw(chance)
         t = chance.integers(0, self.schedule.last + 1)
         x = self.schedule.start_or_noisy(clean, chance.normal(*clean.shape[1:]), t)
-        empty = self.samples.ids([""] * len(ids)).to(ids.device)
-        teacher = Guided(self.teacher, empty)
         scale = _scales(chance, self.config.guidance)
         student = self.loop.networks["student"]
-        return {
-            "guidance": guidance_loss(student, teacher, self.schedule, x, t, ids, scale),
-        }
+        loss = guidance_loss(student, self.teacher, self.schedule, x, t, context, scale)
+        return {"guidance": loss}
 
 
 class StepsStage:
@@ -87,7 +79,7 @@ class StepsStage:
         self,
         loop: Loop,
         config: StepsConfig,
-        samples: Samples,
+        samples: TextSamples,
         schedule: Schedule,
         teacher: GuidedDenoiser,
     ) -> None:
@@ -99,20 +91,19 @@ class StepsStage:
         return [Turn("student", self.losses)]
 
     def losses(self, chance: Chance) -> Losses:
-        clean, ids = self.samples.draw(chance)
+        clean, context = self.samples.draw(chance)
         noise = chance.normal(*clean.shape[1:])
         step = chance.integers(0, len(self.grid))
         scale = _scales(chance, self.config.guidance)
         student = self.loop.networks["student"]
-        losses = {
-            "steps": step_loss(
-                student, self.teacher, self.schedule, self.grid, clean, noise, step, ids, scale
-            )
-        }
+        loss = step_loss(
+            student, self.teacher, self.schedule, self.grid, clean, noise, step, context, scale
+        )
+        losses = {"steps": loss}
         if self.config.plain:
             t = self.grid.times[:, 0].to(step.device)[step]
-            loss = plain_loss(student, self.schedule, clean, noise, t, ids)
-            losses["plain"] = self.config.plain * loss
+            plain = plain_loss(student, self.schedule, clean, noise, t, context)
+            losses["plain"] = self.config.plain * plain
         return losses
 
 

@@ -12,14 +12,14 @@ from training.mobile_diffusion.config import OneStepConfig
 from training.mobile_diffusion.loop import Loop, Losses, Turn
 from training.mobile_diffusion.objectives.ufogen import Ufogen
 from training.mobile_diffusion.schedule import Schedule
-from training.mobile_diffusion.stages.denoiser import Samples
+from training.mobile_diffusion.stages.denoiser import TextSamples
 
 
 class OneStepStage:
     """The turns of the discriminator and of the generator."""
 
     def __init__(
-        self, loop: Loop, config: OneStepConfig, samples: Samples, schedule: Schedule
+        self, loop: Loop, config: OneStepConfig, samples: TextSamples, schedule: Schedule
     ) -> None:
         self.loop, self.config, self.samples = loop, config, samples
         self.objective = Ufogen(
@@ -39,17 +39,17 @@ class OneStepStage:
         return turns
 
     def discriminator_losses(self, chance: Chance) -> Losses:
-        clean, ids = self.samples.draw(chance)
+        clean, context = self.samples.draw(chance)
         draw = self.objective.draw(chance, clean)
         discriminator = self.loop.networks["discriminator"]
         generator = self.loop.still("generator")
-        loss = self.objective.discriminator_loss(discriminator, generator, draw, ids)
+        loss = self.objective.discriminator_loss(discriminator, generator, draw, context)
         return {"discriminator": loss}
 
     def generator_losses(self, chance: Chance) -> Losses:
-        clean, ids = self.samples.draw(chance)
+        clean, context = self.samples.draw(chance)
         draw = self.objective.draw(chance, clean)
         discriminator: Any = self.loop.still("discriminator") if self.config.adversarial else None
         generator = self.loop.networks["generator"]
-        losses = self.objective.generator_losses(generator, discriminator, draw, ids)
+        losses = self.objective.generator_losses(generator, discriminator, draw, context)
         return losses
