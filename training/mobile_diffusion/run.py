@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,39 @@ from accelerate.utils import ProjectConfiguration
 from torch import nn
 from transformers import CLIPTokenizer
 
+from coreml_sd.models.mobile_diffusion.unet import MobileDiffusionUNet
 from coreml_sd.models.mobile_diffusion.vae import MobileDiffusionVAE
 from training.demo.tokenizer import write_tokenizer
 from training.mobile_diffusion import networks, samples
 from training.mobile_diffusion.config import (
     AutoencoderConfig,
     DenoiserConfig,
+    StageConfig,
     TrainingConfig,
     needed,
 )
 from training.mobile_diffusion.data.find_set import picture_set
 from training.mobile_diffusion.data.latents import Latents
-from training.mobile_diffusion.loop import Loop
+from training.mobile_diffusion.discriminator import LatentDiscriminator
+from training.mobile_diffusion.loop import Loop, Turn
 from training.mobile_diffusion.losses import PatchDiscriminator
+from training.mobile_diffusion.objectives.guidance import Guided, Unguided
 from training.mobile_diffusion.schedule import Schedule
 from training.mobile_diffusion.stages.autoencoder import Autoencoder, AutoencoderStage
-from training.mobile_diffusion.stages.denoiser import Denoiser, DenoiserStage, Samples
+from training.mobile_diffusion.stages.denoiser import (
+    Denoiser,
+    DenoiserStage,
+    Samples,
+    TextDenoiser,
+    TextSamples,
+)
+from training.mobile_diffusion.stages.distillation import (
+    GuidanceStage,
+    GuidedStudent,
+    StepsStage,
+    new_student,
+)
+from training.mobile_diffusion.stages.one_step import OneStepStage
 
 AVERAGED = "averaged"  # the folder of a stage's weights, as diffusers saves them
 LATENTS = "latents.safetensors"
@@ -83,6 +101,42 @@ class Run:
         denoiser.text_encoder.requires_grad_(False)
         return self._train_denoiser("relu", denoiser, config)
 
+    def guidance(self) -> dict[str, float]:
+        """A UNet that is told the scale, in one pass, from that of `relu` in two."""
+        config = needed(self.config.guidance, "guidance")
+        teacher, drawn = self._teacher()
+        loop = self._loop("guidance", config, {"student": new_student(teacher.unet, config.width)})
+        turns = GuidanceStage(loop, config, drawn, self.schedule, teacher).turns()
+        return self._train_unet(loop, "student", turns, drawn, told=True)
+
+    def steps(self) -> dict[str, float]:
+        """Few steps of the UNet of `guidance`."""
+        config = needed(self.config.steps, "steps")
+        _, drawn = self._teacher()
+        unet = MobileDiffusionUNet.from_pretrained(self.averaged("guidance"))
+        teacher = GuidedStudent(unet).eval().requires_grad_(False).to(self.accelerator.device)
+        student = GuidedStudent(MobileDiffusionUNet.from_pretrained(self.averaged("guidance")))
+        loop = self._loop("steps", config, {"student": student})
+        turns = StepsStage(loop, config, drawn, self.schedule, teacher).turns()
+        return self._train_unet(
+            loop, "student", turns, drawn, told=True, steps=config.student_steps
+        )
+
+    def one_step(self) -> dict[str, float]:
+        """One step of the UNet of `relu`, against a copy of half of it."""
+        config = needed(self.config.one_step, "one_step")
+        torch.manual_seed(config.seed)
+        pretrained, drawn = self._teacher()
+        trained: dict[str, nn.Module] = {
+            "generator": TextDenoiser(copy.deepcopy(pretrained.unet).requires_grad_(True))
+        }
+        if config.adversarial:
+            discriminator = LatentDiscriminator(pretrained.unet)
+            trained["discriminator"] = discriminator.requires_grad_(True)
+        loop = self._loop("one_step", config, trained, averaged=["generator"])
+        turns = OneStepStage(loop, config, drawn, self.schedule).turns()
+        return self._train_unet(loop, "generator", turns, drawn, told=False, steps=1)
+
     def averaged(self, stage: str) -> Path:
         """The folder with a stage's averaged weights.
 
@@ -125,7 +179,7 @@ class Run:
         trained: dict[str, nn.Module] = {"autoencoder": Autoencoder(vae)}
         if config.adversarial:
             trained["discriminator"] = PatchDiscriminator()
-        loop = Loop(self.folder / name, config, self.accelerator, trained, averaged=["autoencoder"])
+        loop = self._loop(name, config, trained, averaged=["autoencoder"])
 
         def show() -> None:
             averaged: Any = loop.average("autoencoder")
@@ -138,21 +192,62 @@ class Run:
         self, name: str, denoiser: Denoiser, config: DenoiserConfig
     ) -> dict[str, float]:
         drawn = Samples(self.set, self.latents, self.tokenizer)
-        loop = Loop(
-            self.folder / name,
-            config,
-            self.accelerator,
-            {"denoiser": denoiser},
-            averaged=["denoiser"],
-        )
+        loop = self._loop(name, config, {"denoiser": denoiser})
 
         def show() -> None:
             averaged: Any = loop.average("denoiser")
+            texts = TextSamples(drawn, copy.deepcopy(averaged.text_encoder))
+            unet = TextDenoiser(averaged.unet)
             path = self.folder / name / samples.NAME
-            samples.guided(path, averaged, drawn, self._decoding_vae(), self.schedule)
+            guided = Guided(unet, texts.states([""]))
+            samples.drawn(path, guided, texts, self._decoding_vae(), self.schedule)
             self._keep(name, functools.partial(networks.save_denoiser, averaged))
 
         return loop.run(DenoiserStage(loop, config, drawn, self.schedule).turns(), show)
+
+    def _train_unet(
+        self,
+        loop: Loop,
+        network: str,
+        turns: list[Turn],
+        texts: TextSamples,
+        *,
+        told: bool,
+        steps: int = samples.STEPS,
+    ) -> dict[str, float]:
+        """`told`: the UNet is told the scale."""
+
+        def show() -> None:
+            averaged: Any = loop.average(network)
+            denoiser = averaged if told else Unguided(averaged)
+            path = loop.folder / samples.NAME
+            vae = self._decoding_vae()
+            samples.drawn(path, denoiser, texts, vae, self.schedule, steps=steps)
+            self._keep(loop.folder.name, averaged.unet.save_pretrained)
+
+        return loop.run(turns, show)
+
+    def _teacher(self) -> tuple[TextDenoiser, TextSamples]:
+        """The UNet of `relu`, and the data with its text encoder."""
+        denoiser = networks.saved_denoiser(self.averaged("relu")).to(self.accelerator.device)
+        drawn = Samples(self.set, self.latents, self.tokenizer)
+        unet = TextDenoiser(denoiser.unet).eval().requires_grad_(False)
+        return unet, TextSamples(drawn, denoiser.text_encoder)
+
+    def _loop(
+        self,
+        name: str,
+        config: StageConfig,
+        trained: dict[str, nn.Module],
+        averaged: Sequence[str] | None = None,
+    ) -> Loop:
+        return Loop(
+            self.folder / name,
+            config,
+            self.accelerator,
+            trained,
+            averaged=list(trained) if averaged is None else averaged,
+        )
 
     def _keep(self, stage: str, write: Callable[[Path], object]) -> None:
         """Write a stage's averaged weights; a reader sees those before or these, never a part."""
@@ -169,4 +264,7 @@ STAGES: dict[str, Callable[[Run], dict[str, float]]] = {
     "decoder": Run.decoder,
     "base": Run.base,
     "relu": Run.relu,
+    "guidance": Run.guidance,
+    "steps": Run.steps,
+    "one_step": Run.one_step,
 }

@@ -12,14 +12,15 @@ from PIL import Image
 
 from coreml_sd.models.mobile_diffusion.vae import MobileDiffusionVAE
 from training.mobile_diffusion.data.picture_set import PictureSet, to_pictures, to_tensor
-from training.mobile_diffusion.objectives.guidance import Guided
+from training.mobile_diffusion.objectives.network import GuidedDenoiser
 from training.mobile_diffusion.objectives.step_distillation import sample
 from training.mobile_diffusion.schedule import Schedule, spaced
-from training.mobile_diffusion.stages.denoiser import Denoiser, Samples
+from training.mobile_diffusion.stages.denoiser import TextSamples
 
 NAME = "samples.png"
 _COLUMNS = 8
-_STEPS, _GUIDANCE = 20, 3.0
+STEPS = 20
+_GUIDANCE = 3.0
 
 
 @torch.no_grad()
@@ -42,29 +43,30 @@ def reconstructions(path: Path, vae: MobileDiffusionVAE, pictures: PictureSet) -
 
 
 @torch.no_grad()
-def guided(
+def drawn(
     path: Path,
-    denoiser: Denoiser,
-    samples: Samples,
+    denoiser: GuidedDenoiser,
+    texts: TextSamples,
     vae: MobileDiffusionVAE,
     schedule: Schedule,
+    *,
+    steps: int = STEPS,
 ) -> None:
-    """Save 32 pictures drawn in 20 guided steps, by captions from all over the set."""
-    device = samples.latents(np.zeros(1, np.int64)).device
-    numbers = np.linspace(0, len(samples.set) - 1, 32).astype(int)
-    texts = [samples.set.caption(int(number), random.Random(0)) for number in numbers]
-    empty = samples.ids([""] * len(texts)).to(device)
-    noise = torch.randn(len(texts), *samples.latents.shape, generator=torch.manual_seed(0))
+    """Save 32 pictures, drawn by DDIM, by captions from all over the set."""
+    pictures, device = texts.samples.set, texts.text_encoder.device
+    numbers = np.linspace(0, len(pictures) - 1, 32).astype(int)
+    context = texts.states([pictures.caption(int(n), random.Random(0)) for n in numbers])
+    noise = torch.randn(32, *texts.latents.shape, generator=torch.Generator().manual_seed(0))
     latent = sample(
-        Guided(denoiser, empty),
+        denoiser,
         schedule,
         noise.to(device),
-        torch.tensor(spaced(schedule, _STEPS)),
-        samples.ids(texts).to(device),
-        torch.full((len(texts),), _GUIDANCE, device=device),
+        torch.tensor(spaced(schedule, steps)),
+        context,
+        torch.full((32,), _GUIDANCE, device=device),
     )
-    drawn = to_pictures(vae.to(device).decode(latent / samples.latents.scale).sample)
-    write_grid(path, [drawn[first : first + _COLUMNS] for first in range(0, 32, _COLUMNS)])
+    decoded = to_pictures(vae.to(device).decode(latent / texts.latents.scale).sample)
+    write_grid(path, [decoded[first : first + _COLUMNS] for first in range(0, 32, _COLUMNS)])
     print(f"{path.parent.name}: {path}", flush=True)
 
 

@@ -41,6 +41,18 @@ class Guided:
         return without + as_samples(scale, x) * (self.network(x, t, condition) - without)
 
 
+@dataclass(frozen=True)
+class Unguided:
+    """A network that predicts v, whatever the scale, in one pass."""
+
+    network: Denoiser
+
+    def __call__(
+        self, x: torch.Tensor, t: torch.Tensor, condition: Any, scale: torch.Tensor, /
+    ) -> torch.Tensor:
+        return self.network(x, t, condition)
+
+
 def embedded_scale(scale: torch.Tensor, width: int) -> torch.Tensor:
     """`(B,)` to `(B, width)`: what a UNet with `time_cond_proj_dim` takes as `timestep_cond`.
 
