@@ -14,6 +14,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from tests.helpers.shared_folder import SharedFolder
+from tests.helpers.short_unet import SHORT, with_unet
 from tests.helpers.tiny_bundle import CONFIG, MODEL
 from tests.helpers.tiny_folder import (
     WIDTH,
@@ -72,6 +73,12 @@ def sd1_folder(shared_folder: SharedFolder) -> Path:
 @pytest.fixture(scope="session")
 def sd2_folder(shared_folder: SharedFolder) -> Path:
     return shared_folder.once("tiny-sd2", functools.partial(write_pipeline, second=True))
+
+
+@pytest.fixture(scope="session")
+def short_folder(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
+    """The tiny SD 1.x model with a UNet of one level."""
+    return shared_folder.once("short-sd1", lambda path: with_unet(sd1_folder, path, **SHORT))
 
 
 @pytest.fixture(scope="session")
