@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ from tests.helpers.tiny_folder import (
 if TYPE_CHECKING:
     from tests.helpers.kept_programs import KeptPrograms
     from tests.helpers.tiny_tflite import TinyFiles
+
+_MANY_OBJECTS = 200_000  # coremltools alone makes as many
 
 
 def write_pipeline(folder: Path, *, second: bool = False) -> Path:
@@ -63,6 +66,14 @@ def write_pipeline(folder: Path, *, second: bool = False) -> Path:
 def heed_ctrl_c() -> None:
     """A run in the background ignores Ctrl-C, and so would the commands that tests stop."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """The objects of libraries stay, and are not looked through whenever garbage is collected."""
+    if len(gc.get_objects()) > _MANY_OBJECTS:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
