@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
+from diffusers import LatentConsistencyModelPipeline
 
 from coreml_sd.bundle import Bundle, open_bundle
 from coreml_sd.config import ConversionConfig
@@ -20,6 +20,7 @@ from coreml_sd.metrics import psnr_db
 from coreml_sd.models import denoiser
 from coreml_sd.models.open_model import open_model
 from coreml_sd.runtimes.open_runtime import open_runtime
+from tests.helpers.short_unet import SHORT, with_unet
 from tests.helpers.tiny_folder import change_json, name_scheduler
 
 WIDTH = 16
@@ -28,12 +29,9 @@ REQUEST = GenerationRequest("a cat", steps=3, guidance=6.0, seed=5)
 
 @pytest.fixture(scope="module")
 def folder(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny Stable Diffusion with a UNet that is told the guidance."""
-    path = Path(shutil.copytree(sd1_folder, tmp_path_factory.mktemp("lcm") / "model"))
-    config = UNet2DConditionModel.load_config(path / "unet")
-    torch.manual_seed(3)
-    unet = UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": WIDTH})
-    unet.save_pretrained(path / "unet")
+    """The tiny Stable Diffusion with a short UNet that is told the guidance."""
+    path = tmp_path_factory.mktemp("lcm") / "model"
+    with_unet(sd1_folder, path, **SHORT, time_cond_proj_dim=WIDTH)
     name_scheduler(path, "LCMScheduler")
     change_json(path / "model_index.json", _class_name="LatentConsistencyModelPipeline")
     change_json(path / "model_index.json", scheduler=["diffusers", "LCMScheduler"])
