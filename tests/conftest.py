@@ -93,6 +93,12 @@ def short_folder(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def short_sd2_folder(shared_folder: SharedFolder, sd2_folder: Path) -> Path:
+    """The tiny SD 2.x model with a UNet of one level."""
+    return shared_folder.once("short-sd2", lambda path: with_unet(sd2_folder, path, **SHORT))
+
+
+@pytest.fixture(scope="session")
 def xl_folder(shared_folder: SharedFolder) -> Path:
     from tests.helpers.tiny_xl import write_xl_pipeline
 

@@ -14,7 +14,6 @@ from coreml_sd.runtimes.mil import MilNetwork, MilPackage
 from coreml_sd.targets.coreml import passes
 from coreml_sd.targets.coreml.export import PackageMetadata, export_package
 from scripts.bench.plain_path import convert_plainly
-from tests.helpers.short_unet import SHORT, with_unet
 
 METADATA = PackageMetadata("author", "licence", "description", "1", {})
 CASES = [
@@ -25,7 +24,7 @@ CASES = [
     ("sd1", "unet", "split-einsum", "iOS17", "float16"),
     ("short_sd2", "unet", "split-einsum-v2", "iOS16", "float16"),
     ("short_sd2", "unet", "original", "iOS17", "float16"),
-    ("short_sd1", "unet", "sdpa", "iOS18", "float16"),
+    ("short", "unet", "sdpa", "iOS18", "float16"),
     ("short_sd2", "unet", "split-einsum", "iOS17", "float32"),
     ("sd1", "vae_decoder", "original", "iOS16", "float16"),
     ("sd1", "vae_decoder", "sdpa", "iOS18", "float16"),
@@ -62,16 +61,6 @@ def shape_of(package: MilPackage) -> list[Any]:
 
 def constant(value: Any) -> Any:
     return value if isinstance(value, str) else (str(value.dtype), value.shape, value.tobytes())
-
-
-@pytest.fixture(scope="module")
-def short_sd1_folder(short_folder: Path) -> Path:
-    return short_folder
-
-
-@pytest.fixture(scope="module")
-def short_sd2_folder(sd2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_unet(sd2_folder, tmp_path_factory.mktemp("short") / "sd2", **SHORT)
 
 
 @pytest.mark.parametrize(("family", "name", "attention", "min_os", "precision"), CASES)
