@@ -168,10 +168,8 @@ def quick_export(tiny_files: "TinyFiles") -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def kept_programs() -> "KeptPrograms":
-    from tests.helpers.kept_programs import KeptPrograms
-
-    return KeptPrograms()
+def kept_programs(shared_folder: SharedFolder) -> "KeptPrograms":
+    return shared_folder.programs
 
 
 @pytest.fixture
