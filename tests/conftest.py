@@ -127,7 +127,8 @@ def sd1_fp16_bundle(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
 def md_folder(shared_folder: SharedFolder) -> Path:
     from tests.helpers.tiny_md import write_md_pipeline
 
-    return shared_folder.once("tiny-md", write_md_pipeline)
+    write = functools.partial(write_md_pipeline, layers_per_block=1)
+    return shared_folder.once("tiny-md", write)
 
 
 @pytest.fixture(scope="session")
