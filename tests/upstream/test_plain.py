@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -100,8 +101,9 @@ def converted_alone(folder: Path, output: Path, switched_off: str) -> dict[str, 
 
 def converted(folder: Path, output: Path, switched_off: str, bits: int = 4) -> dict[str, bytes]:
     """The same of a text encoder, written by this process."""
-    knobs = {"targets": ["coreml", "tflite"], "quantize": "fp16"} if HAS_TFLITE else {}
-    config = ConversionConfig(str(folder), components=["text_encoder"], palettize=bits, **knobs)
+    config = ConversionConfig(str(folder), components=["text_encoder"], palettize=bits)
+    if HAS_TFLITE:
+        config = dataclasses.replace(config, targets=["coreml", "tflite"], quantize="fp16")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**SMALL, plain.VARIABLE: switched_off}.items():
             patch.setenv(name, value)
