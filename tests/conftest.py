@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from tests.helpers.shared_folder import SharedFolder
+from tests.helpers.short_unet import SHORT, with_unet
 from tests.helpers.tiny_bundle import CONFIG, MODEL
 from tests.helpers.tiny_folder import (
     WIDTH,
@@ -27,6 +29,8 @@ from tests.helpers.tiny_folder import (
 if TYPE_CHECKING:
     from tests.helpers.kept_programs import KeptPrograms
     from tests.helpers.tiny_tflite import TinyFiles
+
+_MANY_OBJECTS = 200_000  # coremltools alone makes as many
 
 
 def write_pipeline(folder: Path, *, second: bool = False) -> Path:
@@ -64,6 +68,14 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """The objects of libraries stay, and are not looked through whenever garbage is collected."""
+    if len(gc.get_objects()) > _MANY_OBJECTS:
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def sd1_folder(shared_folder: SharedFolder) -> Path:
     return shared_folder.once("tiny-sd1", write_pipeline)
@@ -72,6 +84,18 @@ def sd1_folder(shared_folder: SharedFolder) -> Path:
 @pytest.fixture(scope="session")
 def sd2_folder(shared_folder: SharedFolder) -> Path:
     return shared_folder.once("tiny-sd2", functools.partial(write_pipeline, second=True))
+
+
+@pytest.fixture(scope="session")
+def short_folder(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
+    """The tiny SD 1.x model with a UNet of one level."""
+    return shared_folder.once("short-sd1", lambda path: with_unet(sd1_folder, path, **SHORT))
+
+
+@pytest.fixture(scope="session")
+def short_sd2_folder(shared_folder: SharedFolder, sd2_folder: Path) -> Path:
+    """The tiny SD 2.x model with a UNet of one level."""
+    return shared_folder.once("short-sd2", lambda path: with_unet(sd2_folder, path, **SHORT))
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +127,8 @@ def sd1_fp16_bundle(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
 def md_folder(shared_folder: SharedFolder) -> Path:
     from tests.helpers.tiny_md import write_md_pipeline
 
-    return shared_folder.once("tiny-md", write_md_pipeline)
+    write = functools.partial(write_md_pipeline, layers_per_block=1)
+    return shared_folder.once("tiny-md", write)
 
 
 @pytest.fixture(scope="session")
@@ -144,10 +169,8 @@ def quick_export(tiny_files: "TinyFiles") -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def kept_programs() -> "KeptPrograms":
-    from tests.helpers.kept_programs import KeptPrograms
-
-    return KeptPrograms()
+def kept_programs(shared_folder: SharedFolder) -> "KeptPrograms":
+    return shared_folder.programs
 
 
 @pytest.fixture

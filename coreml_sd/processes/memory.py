@@ -17,15 +17,22 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+_left = False  # whether there may be garbage that was left
+
+
 def leave_garbage() -> None:
     """Python does not look for what is dead now until `collect_garbage` is called: in a process
     that ends soon, or has enough memory, that would be time lost."""
+    global _left
     gc.freeze()
+    _left = True
 
 
 def collect_garbage() -> None:
     """Free what `leave_garbage` left, if there is any, and give it back to the system."""
-    if gc.get_freeze_count():
+    global _left
+    if _left:
+        _left = False
         gc.unfreeze()
         gc.collect()
         give_back()

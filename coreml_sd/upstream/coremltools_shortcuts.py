@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from coreml_sd.processes.memory import collect_garbage, leave_garbage
+from coreml_sd.processes.memory import collect_garbage, give_back, leave_garbage
 from coreml_sd.upstream import table
 from coreml_sd.upstream.hidden_imports import only_converts
 
@@ -49,11 +49,13 @@ def _without_collector() -> Iterator[None]:
     try:
         yield
     finally:
-        leave_garbage()
+        if only_converts():
+            leave_garbage()
         if collecting:
             gc.enable()
         if not only_converts():
-            collect_garbage()
+            gc.collect()
+            give_back()
 
 
 def _leave(block: Any) -> None:

@@ -77,28 +77,37 @@ def test_the_stored_config_reproduces_the_bundle(sd1_bundle: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("folder", "changes"),
     [
-        {"attention": "split-einsum-v2", "min_os": "iOS16"},
-        {"attention": "original", "batch": 1},
-        {"attention": "sdpa", "min_os": "iOS18"},
-        {"palettize": 3, "min_os": "iOS18", "granularity": "per-grouped-channel", "group_size": 8},
-        {"palettize": 8, "min_os": "iOS16", "size": "24x16"},
-        {"palettize": 1, "chunks": "3"},
+        ("short_sd2", {"attention": "split-einsum-v2", "min_os": "iOS16"}),
+        ("short_sd2", {"attention": "original", "batch": 1}),
+        ("short_sd2", {"attention": "sdpa", "min_os": "iOS18"}),
+        (
+            "short_sd2",
+            {
+                "palettize": 3,
+                "min_os": "iOS18",
+                "granularity": "per-grouped-channel",
+                "group_size": 8,
+            },
+        ),
+        ("sd2", {"palettize": 8, "min_os": "iOS16", "size": "24x16"}),
+        ("sd2", {"palettize": 1, "chunks": "3"}),
     ],
-    ids=lambda changes: "-".join(str(value) for value in changes.values()),
+    ids=lambda given: given if isinstance(given, str) else "-".join(map(str, given.values())),
 )
 def test_the_second_family_converts_in_every_form(
-    sd2_folder: Path, tmp_path: Path, changes: dict
+    request: pytest.FixtureRequest, tmp_path: Path, folder: str, changes: dict
 ) -> None:
-    config = ConversionConfig(model=str(sd2_folder), components=["unet"], **changes)
+    model = request.getfixturevalue(f"{folder}_folder")
+    config = ConversionConfig(model=str(model), components=["unet"], **changes)
     bundle = convert(config, tmp_path / "b")
     assert all(check["passed"] for check in checks(bundle, "unet").values())
     assert bundle.pipeline["prediction_type"] == "v_prediction"
 
 
-def test_auto_keeps_a_small_network_whole(sd1_folder: Path, tmp_path: Path) -> None:
-    config = ConversionConfig(model=str(sd1_folder), components=["unet"])
+def test_auto_keeps_a_small_network_whole(short_folder: Path, tmp_path: Path) -> None:
+    config = ConversionConfig(model=str(short_folder), components=["unet"])
     bundle = convert(config, tmp_path / "b", verify=False)
     assert [path.name for path in bundle.files("unet", "coreml")] == ["Unet.mlpackage"]
     assert bundle.components["unet"]["parity"] == {}

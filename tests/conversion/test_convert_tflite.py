@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from diffusers import UNet2DConditionModel
 
 pytest.importorskip("litert_torch", reason="the extra `android` is not installed")
 
@@ -29,7 +27,6 @@ from coreml_sd.targets.tflite.profiles import PROFILES
 from coreml_sd.targets.tflite.settings import settings_of
 from tests.helpers.command import Run, runner
 from tests.helpers.shared_folder import SharedFolder
-from tests.helpers.tiny_folder import WIDTH, randomize
 from tests.helpers.tiny_tflite import TinyFiles
 
 COUNTS = ("parameters_before", "parameters_after", "macs_before", "macs_after")
@@ -131,9 +128,11 @@ class TestTFLiteAlone:
     def test_every_profile_converts_and_passes(
         self, request: pytest.FixtureRequest, name: str, tmp_path: Path, quick_export: None
     ) -> None:
-        """Profiles that clip GELU on the second family, whose text encoder has one too."""
+        """Profiles that clip GELU on the second family, whose text encoder has one too; others
+        share files of this run, but for the CPU's."""
         clipped = PROFILES[name].gelu == "clipped"
-        folder = request.getfixturevalue("sd2_folder" if clipped else "sd1_folder")
+        usual = "short_folder" if name == "cpu" else "sd1_folder"
+        folder = request.getfixturevalue("sd2_folder" if clipped else usual)
         components = (
             ["text_encoder", "unet"] if clipped else ["text_encoder", "unet", "vae_decoder"]
         )
@@ -170,32 +169,8 @@ class TestTFLiteAlone:
 
 
 @pytest.fixture(scope="module")
-def wide_folder(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with a short UNet that has channels to spare."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-wide"
-    folder.mkdir()
-    for part in sd1_folder.iterdir():
-        if part.name != "unet":
-            (folder / part.name).symlink_to(part)
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(64,),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",),
-        mid_block_type=None,
-        up_block_types=("UpBlock2D",),
-        cross_attention_dim=WIDTH,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
-    randomize(unet).save_pretrained(folder / "unet")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pruned(wide_folder: Path, shared_folder: SharedFolder, tiny_files: TinyFiles) -> Bundle:
-    asked = config(wide_folder, targets=["coreml", "tflite"], components=["unet"], prune=0.1)
+def pruned(short_folder: Path, shared_folder: SharedFolder, tiny_files: TinyFiles) -> Bundle:
+    asked = config(short_folder, targets=["coreml", "tflite"], components=["unet"], prune=0.1)
     return open_bundle(shared_folder.once("pruned.bundle", lambda path: convert(asked, path)))
 
 
@@ -216,7 +191,7 @@ class TestPruning:
             assert (64, kernel, kernel, kept) in in_tflite
             assert (64, kept, kernel, kernel) in in_core_ml
 
-    def test_what_it_did_is_reported(self, wide_folder: Path, pruned: Bundle) -> None:
+    def test_what_it_did_is_reported(self, short_folder: Path, pruned: Bundle) -> None:
         report = measure(pruned, prompts=[])
         assert report.passed
         (said,) = [note for note in report.notes if note.startswith("unet: ")]

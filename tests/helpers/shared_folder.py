@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
+
+if TYPE_CHECKING:
+    from tests.helpers.kept_programs import KeptPrograms
 
 
 class SharedFolder:
@@ -26,10 +30,22 @@ class SharedFolder:
                 partial.rename(path)
         return path
 
+    @functools.cached_property
+    def programs(self) -> KeptPrograms:
+        """The Core ML programs that this process has captured."""
+        from tests.helpers.kept_programs import KeptPrograms
+
+        return KeptPrograms()
+
     def bundle(self, name: str, model: Path, *, verify: bool = True, **knobs: Any) -> Path:
         """A model's bundle, converted once in this run."""
         from coreml_sd.config import ConversionConfig
         from coreml_sd.conversion.convert import convert
 
         config = ConversionConfig(model=str(model), **knobs)
-        return self.once(f"{name}.bundle", lambda path: convert(config, path, verify=verify))
+
+        def make(path: Path) -> None:
+            with self.programs.in_use():
+                convert(config, path, verify=verify)
+
+        return self.once(f"{name}.bundle", make)

@@ -1,6 +1,7 @@
 """The exporter without the large weights writes what it writes with them."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from coreml_sd.targets.tflite.quantize import quantize_file
 from coreml_sd.targets.tflite.unread_weights import UnreadWeights
 
 X = TensorSpec("x", (1, 8, 8, 8), "float32", "")
+LARGE = ("RESOURCE_CONSTANT_NUMEL_THRESHOLD", "1000")  # elements
 
 
 class Small(nn.Module):
@@ -42,7 +44,7 @@ class Small(nn.Module):
 
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RESOURCE_CONSTANT_NUMEL_THRESHOLD", "1000")
+    monkeypatch.setenv(*LARGE)
 
 
 @contextlib.contextmanager
@@ -56,16 +58,26 @@ def exported(path: Path, module: nn.Module) -> Path:
     return path
 
 
-@pytest.fixture
-def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with monkeypatch.context() as patch:
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the network exported both ways."""
+    folder = tmp_path_factory.mktemp("files")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(*LARGE)
+        exported(folder / "lean.fp32", Small())
         patch.setattr(export, "standing_in", none)
-        return exported(tmp_path / "plain.fp32", Small())
+        exported(folder / "plain.fp32", Small())
+    return folder
 
 
 @pytest.fixture
-def lean(tmp_path: Path) -> Path:
-    return exported(tmp_path / "lean.fp32", Small())
+def plain(files: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(files / "plain.fp32", tmp_path))
+
+
+@pytest.fixture
+def lean(files: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(files / "lean.fp32", tmp_path))
 
 
 @pytest.mark.parametrize("quantization", ["fp16", "int8", "dynamic-int8"])

@@ -22,10 +22,10 @@ CASES = [
     ("sd2", "text_encoder", "sdpa", "iOS18", "float16"),
     ("sd1", "text_encoder", "split-einsum-v2", "iOS17", "float32"),
     ("sd1", "unet", "split-einsum", "iOS17", "float16"),
-    ("sd2", "unet", "split-einsum-v2", "iOS16", "float16"),
-    ("sd2", "unet", "original", "iOS17", "float16"),
-    ("sd1", "unet", "sdpa", "iOS18", "float16"),
-    ("sd2", "unet", "split-einsum", "iOS17", "float32"),
+    ("short_sd2", "unet", "split-einsum-v2", "iOS16", "float16"),
+    ("short_sd2", "unet", "original", "iOS17", "float16"),
+    ("short", "unet", "sdpa", "iOS18", "float16"),
+    ("short_sd2", "unet", "split-einsum", "iOS17", "float32"),
     ("sd1", "vae_decoder", "original", "iOS16", "float16"),
     ("sd1", "vae_decoder", "sdpa", "iOS18", "float16"),
     ("sd1", "vae_encoder", "split-einsum", "iOS17", "float16"),
@@ -65,8 +65,7 @@ def constant(value: Any) -> Any:
 
 @pytest.mark.parametrize(("family", "name", "attention", "min_os", "precision"), CASES)
 def test_the_programs_are_the_same(
-    sd1_folder: Path,
-    sd2_folder: Path,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     family: str,
     name: str,
@@ -74,7 +73,7 @@ def test_the_programs_are_the_same(
     min_os: str,
     precision: Any,
 ) -> None:
-    folder = sd1_folder if family == "sd1" else sd2_folder
+    folder = request.getfixturevalue(f"{family}_folder")
     component = open_model(ConversionConfig(model=str(folder))).component(name)
     opened = component.open()
     assert opened is not None

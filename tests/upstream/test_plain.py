@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from coreml_sd.config import ConversionConfig
+from coreml_sd.conversion.convert import convert
 from coreml_sd.errors import UserError
 from coreml_sd.upstream import plain
 from coreml_sd.upstream.patch import Patch
@@ -73,46 +76,69 @@ class TestSwitch:
             check_environment()
 
 
-def converted(folder: Path, output: Path, *options: str, **environment: str) -> dict[str, bytes]:
-    """The files of a bundle that a process of its own has written, apart from what says when."""
-    command = [sys.executable, "-m", "coreml_sd.cli.main", "convert", str(folder), "-o"]
-    command += [str(output), "--no-verify", "--no-resume", "--jobs", "1", *options]
-    # Most weights of the tiny model are to count as large, and none of its biases.
-    given = {**os.environ, "RESOURCE_CONSTANT_NUMEL_THRESHOLD": "5000", **environment}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=given)
-    assert done.returncode == 0, done.stderr[-2000:]
-    files = [file for file in output.rglob("*") if file.is_file()]
-    return {file.relative_to(output).as_posix(): file.read_bytes() for file in files}
-
-
+HAS_TFLITE = importlib.util.find_spec("litert_torch") is not None
+# Most weights of the tiny model are to count as large, and none of its biases.
+SMALL = {"RESOURCE_CONSTANT_NUMEL_THRESHOLD": "5000"}
 # By distinct calls a UNet's slices come before what does not depend on them: the same calculation
 # in another order (tests/upstream/test_torch_distinct_calls.py).
-_ALL_BUT_DISTINCT_CALLS = ",".join(
+ALL_BUT_DISTINCT_CALLS = ",".join(
     patch.name for patch in PATCHES if patch.kind == "shortcut" and patch.name != "distinct-calls"
 )
-CASES = {
-    "coreml": ("1", "--palettize", "4", "--chunks", "2"),
-    "tflite": ("1", "--target", "tflite", "--components", "text_encoder"),
-    "tflite-unet": (_ALL_BUT_DISTINCT_CALLS, "--target", "tflite", "--components", "unet"),
-}
 
 
-@pytest.mark.parametrize("case", list(CASES))
-def test_the_files_are_the_same_byte_for_byte(sd1_folder: Path, tmp_path: Path, case: str) -> None:
-    if case != "coreml" and importlib.util.find_spec("litert_torch") is None:
-        pytest.skip("the extra `android` is not installed")
-    off, *options = CASES[case]
-    short = converted(sd1_folder, tmp_path / "short", *options)
-    long = converted(sd1_folder, tmp_path / "long", *options, **{plain.VARIABLE: off})
-    assert any(name.endswith((".mlmodel", ".tflite")) for name in short)
-    assert short.keys() == long.keys()
-    assert [name for name in short if short[name] != long[name]] == []
+def converted_alone(folder: Path, output: Path, switched_off: str) -> dict[str, bytes]:
+    """The files of a UNet for all targets that a process of its own has written."""
+    command = [sys.executable, "-m", "coreml_sd.cli.main", "convert", str(folder), "-o"]
+    command += [str(output), "--no-verify", "--no-resume", "--jobs", "1"]
+    command += ["--components", "unet", "--palettize", "4"]
+    if HAS_TFLITE:
+        command += ["--target", "coreml,tflite", "--quantize", "fp16"]
+    given = {**os.environ, **SMALL, plain.VARIABLE: switched_off}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=given)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return networks(output)
 
 
-def test_negative_control_another_file_is_noticed(sd1_folder: Path, tmp_path: Path) -> None:
-    four = converted(sd1_folder, tmp_path / "4", "--components", "vae_encoder", "--palettize", "4")
-    six = converted(sd1_folder, tmp_path / "6", "--components", "vae_encoder", "--palettize", "6")
-    assert [name for name in four if name.endswith(".mlmodel") and four[name] != six.get(name)]
+def converted(folder: Path, output: Path, switched_off: str, bits: int = 4) -> dict[str, bytes]:
+    """The same of a text encoder, written by this process."""
+    config = ConversionConfig(str(folder), components=["text_encoder"], palettize=bits)
+    if HAS_TFLITE:
+        config = dataclasses.replace(config, targets=["coreml", "tflite"], quantize="fp16")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SMALL, plain.VARIABLE: switched_off}.items():
+            patch.setenv(name, value)
+        convert(config, output, verify=False, jobs=1, resume=False)
+    return networks(output)
+
+
+def networks(bundle: Path) -> dict[str, bytes]:
+    """What is in the files of a bundle's networks."""
+    files = [file for file in bundle.rglob("*") if file.is_file()]
+    found = {file.relative_to(bundle).as_posix(): file.read_bytes() for file in files}
+    endings = {Path(name).suffix for name in found}
+    assert {".mlmodel", ".bin", *([".tflite"] if HAS_TFLITE else [])} <= endings
+    return found
+
+
+def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
+    assert one.keys() == other.keys()
+    return [name for name in one if one[name] != other[name]]
+
+
+def test_the_files_are_the_same_byte_for_byte(short_folder: Path, tmp_path: Path) -> None:
+    """Also without the libraries that a process leaves out where it only converts."""
+    short = converted_alone(short_folder, tmp_path / "short", "0")
+    long = converted_alone(short_folder, tmp_path / "long", ALL_BUT_DISTINCT_CALLS)
+    assert differing(short, long) == []
+
+
+def test_a_text_encoder_is_the_same_byte_for_byte(short_folder: Path, tmp_path: Path) -> None:
+    """By distinct calls too; and negative control: another file is noticed."""
+    short = converted(short_folder, tmp_path / "short", "0")
+    long = converted(short_folder, tmp_path / "long", "1")
+    assert differing(short, long) == []
+    six = converted(short_folder, tmp_path / "6", "0", bits=6)
+    assert [name for name in differing(short, six) if name.endswith(".mlmodel")]
 
 
 def test_the_command_refuses_an_unknown_name(sd1_folder: Path, tmp_path: Path) -> None:
