@@ -26,7 +26,7 @@ from training.mobile_diffusion.objectives.ufogen import one_step
 from training.mobile_diffusion.point_network import EMPTY, PointNetwork
 from training.mobile_diffusion.schedule import spaced
 
-POINTS = 4000
+POINTS = 2000
 KERNELS = (0.05, 0.1, 0.2, 0.4)  # widths, of the radius
 TEACHER_STEPS, STUDENT_STEPS = 20, 8
 # The generators: what is changed of UFOGen.
@@ -162,9 +162,8 @@ def lines(say: Callable[[str], None]) -> None:
     learned = student(NEAR.mixture, near, StepGrid.of(SCHEDULE, TEACHER_STEPS, STUDENT_STEPS))
     seconds = time.process_time() - begun
     say(f"NEAR, from the teacher's {TEACHER_STEPS} steps, in radii ({seconds:.1f} CPU s)")
-    say(
-        f"{'scale':8}{'student, 8':>12}{'teacher, 8':>12}{'unheeding':>12}{'shift':>16}{'wanted':>16}"
-    )
+    columns = ("student, 8", "teacher, 8", "unheeding")
+    say(f"{'scale':8}{''.join(f'{each:>12}' for each in columns)}{'shift':>16}{'wanted':>16}")
     for each in followed(NEAR.mixture, near, learned):
         distances = (each.student, each.teacher, each.unheeding)
         shifts = ("{:.2f}, {:.2f}".format(*shift) for shift in (each.shift, each.wanted))
@@ -185,7 +184,7 @@ def _say_generators(
     for label, drawn in before(setting, network).items():
         row(label, drawn)
     for label in GENERATORS:
-        row(f"{label}", generated(setting, network, label))
+        row(label, generated(setting, network, label))
 
 
 def _noise() -> torch.Tensor:

@@ -3,9 +3,9 @@
 The schedule is Stable Diffusion's: at its last timestep it keeps 0.068 of the data, of which a
 sampler has nothing.
 
-`NEAR`: the circle is small, so that the last timestep is nearly noise, and only after a jump of half
-of the timesteps can the modes be told apart. The posterior then is nearly the forward kernel (it is
-just that where the last timestep is noise alone), and both draw equally well.
+`NEAR`: the circle is small, so that the last timestep is nearly noise, and only after a jump of
+half of the timesteps can the modes be told apart. The posterior then is nearly the forward kernel
+(quite so where the last timestep is noise alone), and both draw equally well.
 `FAR`: the circle is large, as are distances in latents (a difference of 1 in each number of a
 16x16x8 latent is one of 45), so that the modes can be told apart after a jump of a tenth, and
 x_s still holds half of x_t. There the posterior's generator is wrong: what the discriminator
@@ -44,7 +44,7 @@ SCHEDULE = Schedule.from_config(
     }
 )
 BATCH = 256
-SCALES = (2.0, 5.0)
+SCALES = (2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def generator(
 
 
 def student(
-    mixture: Mixture, teacher: PointNetwork, grid: StepGrid, steps: int = 600
+    mixture: Mixture, teacher: PointNetwork, grid: StepGrid, steps: int = 700
 ) -> PointNetwork:
     """Told the scale, then taught to make one step for several; a quarter of the plain loss."""
     torch.manual_seed(0)
