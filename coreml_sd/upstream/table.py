@@ -31,6 +31,24 @@ FOLDING_MARKS = Patch(
     _PLAIN,
     "2.0 s (5 %)",
 )
+BETWEEN_PASSES = Patch(
+    "between-passes",
+    "shortcut",
+    (
+        f"{_MIL}:Block.__str__",
+        f"{_MIL}:Function.__str__",
+        f"{_MIL}:Function.to_str",
+        f"{_MIL}:Block._copy_scope_info",
+        f"{_MIL}:Program._add_essential_scope_source",
+        f"{_MIL}:Program.validate",
+    ),
+    "After each pass the program is checked again, which `passes.check_program` does once; it is "
+    "made a text for debug lines that are off; notes of where ops came from, which no file holds, "
+    "are handed on.",
+    _COREMLTOOLS,
+    _PLAIN,
+    "GAIN",
+)
 TYPE_NAMES = Patch(
     "type-names",
     "shortcut",
@@ -172,6 +190,7 @@ PROGRESS_BARS = Patch(
 )
 PATCHES = (
     FOLDING_MARKS,
+    BETWEEN_PASSES,
     TYPE_NAMES,
     GARBAGE,
     HIDDEN_IMPORTS,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from coreml_sd.errors import UserError
 from training.demo import render
 from training.mobile_diffusion.config import DataConfig
 from training.mobile_diffusion.data.find_set import picture_set
@@ -108,21 +109,21 @@ def test_pixels_survive_the_way_to_the_network_and_back() -> None:
 )
 def test_a_listing_that_cannot_be_used_is_named(tmp_path: Path, line: str, told: str) -> None:
     (tmp_path / "metadata.jsonl").write_text(line + "\n")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(UserError, match=told):
         picture_set(DataConfig(kind="folder", path=str(tmp_path), size=8))
 
 
 def test_what_is_not_there_or_no_picture_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"metadata\.jsonl is missing: write one line"):
+    with pytest.raises(UserError, match=r"metadata\.jsonl is missing: write one line"):
         picture_set(DataConfig(kind="folder", path=str(tmp_path), size=8))
-    with pytest.raises(FileNotFoundError, match=r"no \.tar files"):
+    with pytest.raises(UserError, match=r"no \.tar files"):
         picture_set(DataConfig(kind="shards", path=str(tmp_path), size=8))
-    with pytest.raises(ValueError, match=r"data\.path is not given"):
+    with pytest.raises(UserError, match=r"data\.path is not given"):
         picture_set(DataConfig(kind="shards", size=8))
     (tmp_path / "0.tar").write_bytes(b"no archive" * 100)
-    with pytest.raises(ValueError, match=r"0\.tar: not a tar file"):
+    with pytest.raises(UserError, match=r"0\.tar: not a tar file"):
         picture_set(DataConfig(kind="shards", path=str(tmp_path), size=8))
     write_shard(tmp_path / "0.tar", {"a.png": b"no picture", "a.txt": b"a"})
     shards = picture_set(DataConfig(kind="shards", path=str(tmp_path), size=8))
-    with pytest.raises(ValueError, match=r"a\.png: not a picture"):
+    with pytest.raises(UserError, match=r"a\.png: not a picture"):
         shards.pictures(np.array([0]))

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from coreml_sd.errors import UserError
 from training.mobile_diffusion.chance import Chance, Share
 from training.mobile_diffusion.config import StageConfig, read_config
 from training.mobile_diffusion.loop import Loop, Losses, Turn
@@ -130,7 +131,7 @@ def test_the_config_of_the_built_in_model_is_read() -> None:
 
 def test_a_key_that_there_is_none_of_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[data]\nsise = 3\n")
-    with pytest.raises(ValueError, match="sise"):
+    with pytest.raises(UserError, match="sise"):
         read_config(tmp_path / "a.toml")
 
 

@@ -11,17 +11,18 @@ _HELP = """Train MobileDiffusion, a stage at a time.
 \b
 Examples:
   python -m training.mobile_diffusion vae --config my.toml
+  python -m training.mobile_diffusion all --config my.toml    # every stage, one after the other
   python -m training.mobile_diffusion mixture    # the objectives on points, in figures
   accelerate launch -m training.mobile_diffusion base --config my.toml --folder runs/mine
 
 A stage that was stopped or killed goes on from its last checkpoint.
 """
-STAGES = ("vae", "decoder", "base", "relu", "guidance", "steps", "one_step")
-MIXTURE = "mixture"
+NAMES = ("vae", "decoder", "base", "relu", "guidance", "steps", "one_step")
+ALL, MIXTURE = "all", "mixture"
 
 
 @click.command(help=_HELP)
-@click.argument("stage", type=click.Choice((*STAGES, MIXTURE)))
+@click.argument("stage", type=click.Choice((*NAMES, ALL, MIXTURE)))
 @click.option("--config", "path", type=click.Path(exists=True, path_type=Path))
 @click.option("--folder", type=click.Path(path_type=Path), help="Default: runs/CONFIG's name.")
 @click.option("--cpu", is_flag=True, help="Train on the CPU though there is a GPU.")
@@ -37,17 +38,33 @@ def main(stage: str, path: Path | None, folder: Path | None, cpu: bool, threads:
         return
     if path is None:
         raise click.UsageError("a stage needs --config")
-    from training.mobile_diffusion.config import read_config
-    from training.mobile_diffusion.run import STAGES, Run
+    from coreml_sd.errors import UserError
 
     if threads:
         torch.set_num_threads(threads)
-    run = Run(folder or Path("runs") / path.stem, read_config(path), cpu=cpu)
-    machine = run.accelerator
-    count = "1 process" if machine.num_processes == 1 else f"{machine.num_processes} processes"
-    machine.print(f"{stage}: {count}, {machine.device}, precision {machine.mixed_precision}")
-    losses = STAGES[stage](run)
-    machine.print(", ".join(f"{name} {value:.7g}" for name, value in losses.items()))
+    try:
+        train(NAMES if stage == ALL else (stage,), path, folder or Path("runs") / path.stem, cpu)
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+def train(stages: tuple[str, ...], path: Path, folder: Path, cpu: bool) -> None:
+    """Run stages, one after the other.
+
+    Raises:
+        UserError: the config or the pictures cannot be used, or a stage before is missing.
+    """
+    from training.mobile_diffusion.config import read_config
+    from training.mobile_diffusion.run import STAGES, Run
+
+    run = Run(folder, read_config(path), cpu=cpu)
+    for stage in stages:
+        machine = run.accelerator
+        count = "1 process" if machine.num_processes == 1 else f"{machine.num_processes} processes"
+        machine.print(f"{stage}: {count}, {machine.device}, precision {machine.mixed_precision}")
+        losses = STAGES[stage](run)
+        machine.print(", ".join(f"{name} {value:.7g}" for name, value in losses.items()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from coreml_sd.errors import UserError
+
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the config."""
@@ -156,10 +158,10 @@ def needed(table: Stage | None, name: str) -> Stage:
     """The table of a stage that is run.
 
     Raises:
-        ValueError: it is not there.
+        UserError: it is not there.
     """
     if table is None:
-        raise ValueError(f"the config has no [{name}]")
+        raise UserError(f"the config has no [{name}]")
     return table
 
 
@@ -167,9 +169,9 @@ def read_config(path: Path) -> TrainingConfig:
     """Read a TOML file.
 
     Raises:
-        ValueError: it is not one, or has a key that there is none of, which it names.
+        UserError: it is not one, or has a key that there is none of, which it names.
     """
     try:
         return msgspec.toml.decode(path.read_bytes(), type=TrainingConfig)
     except (msgspec.DecodeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
 from torch import nn
 from transformers import CLIPTokenizer
 
+from coreml_sd.errors import UserError
 from coreml_sd.models.mobile_diffusion.unet import MobileDiffusionUNet
 from coreml_sd.models.mobile_diffusion.vae import MobileDiffusionVAE
 from training.demo.tokenizer import write_tokenizer
@@ -63,8 +63,7 @@ class Run:
 
     def __init__(self, folder: Path, config: TrainingConfig, *, cpu: bool = False) -> None:
         self.folder, self.config = folder, config
-        project = ProjectConfiguration(project_dir=str(folder), automatic_checkpoint_naming=False)
-        self.accelerator = Accelerator(cpu=cpu, project_config=project)
+        self.accelerator = Accelerator(cpu=cpu)
         self.set = picture_set(config.data)
         self.schedule = Schedule.from_config(networks.SCHEDULER)
 
@@ -141,11 +140,11 @@ class Run:
         """The folder with a stage's averaged weights.
 
         Raises:
-            FileNotFoundError: the stage was not run here.
+            UserError: the stage was not run here.
         """
         path = self.folder / stage / AVERAGED
         if not path.exists():
-            raise FileNotFoundError(f"{path} is not there: run the stage {stage} first")
+            raise UserError(f"{path} is not there: run the stage {stage} first")
         return path
 
     @functools.cached_property
@@ -241,10 +240,12 @@ class Run:
         trained: dict[str, nn.Module],
         averaged: Sequence[str] | None = None,
     ) -> Loop:
+        # One for each stage: it saves all that it has prepared.
+        accelerator = Accelerator(cpu=self.accelerator.device.type == "cpu")
         return Loop(
             self.folder / name,
             config,
-            self.accelerator,
+            accelerator,
             trained,
             averaged=list(trained) if averaged is None else averaged,
         )

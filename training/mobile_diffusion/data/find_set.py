@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from coreml_sd.errors import UserError
 from training.mobile_diffusion.config import DataConfig
 from training.mobile_diffusion.data.emoji import EmojiSet
 from training.mobile_diffusion.data.folder import FolderSet
@@ -10,11 +11,11 @@ from training.mobile_diffusion.data.shards import ShardSet
 
 
 def picture_set(config: DataConfig) -> PictureSet:
-    """Raises FileNotFoundError where it is not there, ValueError where it cannot be read."""
+    """Raises UserError where it is not there or cannot be read."""
     if config.kind == "emoji":
         return EmojiSet(config.size)
     if not config.path:
-        raise ValueError(f"data.path is not given, which data.kind = {config.kind} needs")
+        raise UserError(f"data.path is not given, which data.kind = {config.kind} needs")
     path = Path(config.path)
     if config.kind == "folder":
         return FolderSet(path, config.size)

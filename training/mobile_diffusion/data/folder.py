@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_sd.errors import UserError
 from training.mobile_diffusion.data.read_picture import read_picture
 
 METADATA = "metadata.jsonl"
@@ -19,15 +20,15 @@ class FolderSet:
     """One picture a line of `metadata.jsonl`: `{"file_name": "a.png", "text": "a caption"}`.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line without a picture or a caption, or no line at all; it names the line.
+        UserError: no such file.
+        UserError: a line without a picture or a caption, or no line at all; it names the line.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self._path, self._size = path, size
         listing = path / METADATA
         if not listing.is_file():
-            raise FileNotFoundError(
+            raise UserError(
                 f'{listing} is missing: write one line {{"file_name": ..., "text": ...}} a picture'
             )
         lines = listing.read_text("utf-8").splitlines()
@@ -37,7 +38,7 @@ class FolderSet:
             if line.strip()
         ]
         if not self._entries:
-            raise ValueError(f"{listing} names no picture")
+            raise UserError(f"{listing} names no picture")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -58,10 +59,10 @@ def _entry(line: str, where: str) -> tuple[str, str]:
     try:
         told = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from None
+        raise UserError(f"{where}: not JSON ({error})") from None
     if not isinstance(told, dict) or not isinstance(told.get("file_name"), str):
-        raise ValueError(f"{where}: no file_name")
+        raise UserError(f"{where}: no file_name")
     caption = next((told[key] for key in _CAPTION_KEYS if isinstance(told.get(key), str)), None)
     if caption is None:
-        raise ValueError(f"{where}: no text")
+        raise UserError(f"{where}: no text")
     return told["file_name"], caption

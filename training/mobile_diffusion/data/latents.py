@@ -36,7 +36,8 @@ class Latents:
             with accelerator.main_process_first():
                 if not kept.exists():
                     partial = kept.with_suffix(".partial")
-                    save_file({"latents": self._encode(np.arange(len(pictures)))}, partial)
+                    whole = self._encode(np.arange(len(pictures))).contiguous()
+                    save_file({"latents": whole}, partial)
                     partial.replace(kept)
                 self._all = load_file(kept)["latents"]
         chosen = np.linspace(0, len(pictures) - 1, min(_MEASURED, len(pictures))).astype(np.int64)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_sd.errors import UserError
 from training.mobile_diffusion.data.read_picture import read_picture
 
 _PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -43,18 +44,18 @@ class ShardSet:
     Captions are `KEY.txt`, or the "caption" or "text" of `KEY.json`.
 
     Raises:
-        FileNotFoundError: no shards there.
-        ValueError: a shard that is not a tar file, or none with a sample.
+        UserError: no shards there.
+        UserError: a shard that is not a tar file, or none with a sample.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self._size = size
         shards = sorted(path.glob("*.tar"))
         if not shards:
-            raise FileNotFoundError(f"{path}: no .tar files")
+            raise UserError(f"{path}: no .tar files")
         self._samples = [sample for shard in shards for sample in _samples(shard)]
         if not self._samples:
-            raise ValueError(f"{path}: no picture with a caption beside it in {len(shards)} shards")
+            raise UserError(f"{path}: no picture with a caption beside it in {len(shards)} shards")
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -90,7 +91,7 @@ def _samples(shard: Path) -> list[tuple[_Part, _Part]]:
                 elif member.isfile() and ending.lower() in _TEXTS:
                     texts.setdefault(f"{folder}/{key}", part)
     except tarfile.TarError as error:
-        raise ValueError(f"{shard}: not a tar file that can be read ({error})") from None
+        raise UserError(f"{shard}: not a tar file that can be read ({error})") from None
     return [(picture, texts[key]) for key, picture in pictures.items() if key in texts]
 
 
@@ -102,4 +103,4 @@ def _caption(part: _Part) -> str:
     for key in ("caption", "text"):
         if isinstance(told, dict) and isinstance(told.get(key), str):
             return str(told[key])
-    raise ValueError(f"{part.shard}: {part.name}: no caption")
+    raise UserError(f"{part.shard}: {part.name}: no caption")
