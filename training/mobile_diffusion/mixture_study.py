@@ -7,8 +7,8 @@ sampler has nothing.
 half of the timesteps can the modes be told apart. The posterior then is nearly the forward kernel
 (quite so where the last timestep is noise alone), and both draw equally well.
 `FAR`: the circle is large, as are distances in latents (a difference of 1 in each number of a
-16x16x8 latent is one of 45), so that the modes can be told apart after a jump of a tenth, and
-x_s still holds half of x_t. There the posterior's generator is wrong: what the discriminator
+16x16x8 latent is one of 45), so that the modes can be told apart after a jump of 80 timesteps,
+and x_s still holds 0.6 of x_t. There the posterior's generator is wrong: what the discriminator
 compares is x_s, in which the generated x_0 makes up for what x_t holds already.
 """
 
@@ -56,7 +56,7 @@ class Setting:
 
 
 NEAR = Setting(Mixture(radius=8, deviation=0.8), jump=500)
-FAR = Setting(Mixture(radius=50, deviation=5), jump=100)
+FAR = Setting(Mixture(radius=50, deviation=5), jump=80)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def pretrained(mixture: Mixture, steps: int = 1200) -> PointNetwork:
 
 
 def generator(
-    setting: Setting, network: PointNetwork, steps: int = 1000, **changes: Any
+    setting: Setting, network: PointNetwork, steps: int = 1300, **changes: Any
 ) -> PointNetwork:
     """One step by UFOGen, or by what `changes` make of it; without conditions."""
     objective = Ufogen(
