@@ -107,7 +107,6 @@ def test_one_step_is_a_sampler_where_before_it_was_a_mean(near: PointNetwork) ->
     found[BEFORE] = before(NEAR, near)[BEFORE]
     ours = found.pop("UFOGen")
     assert is_a_sampler(ours, found), (ours, found)
-    assert ours.distance < 0.09
     assert not any(is_a_sampler(each, {}) for each in found.values())
 
 

@@ -44,6 +44,7 @@ SCHEDULE = Schedule.from_config(
     }
 )
 BATCH = 256
+DECAY = 0.99  # of the average of the weights
 SCALES = (2.0, 4.0)
 
 
@@ -98,7 +99,7 @@ class Learner:
             group["lr"] *= min(1.0, (self._done + 1) / 50)
         self._optimizer.step()
         self._done += 1
-        decay = min(0.99, self._done / (9 + self._done))
+        decay = min(DECAY, self._done / (9 + self._done))
         with torch.no_grad():
             for average, value in zip(self.average.parameters(), parameters, strict=True):
                 average.lerp_(value, 1 - decay)
@@ -124,7 +125,7 @@ def generator(
     objective = Ufogen(
         SCHEDULE,
         jump=setting.jump,
-        at_last=0.75,
+        at_last=0.9,
         reconstruction=1 / setting.mixture.variance,
         **changes,
     )
