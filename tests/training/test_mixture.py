@@ -1,10 +1,14 @@
 """The objectives on a mixture with a known answer; the same figures as the command's `mixture`."""
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from training.mobile_diffusion import mixture_figures
+from training.mobile_diffusion.__main__ import main
 from training.mobile_diffusion.mixture import Mixture, mmd
 from training.mobile_diffusion.mixture_figures import (
     BEFORE,
@@ -31,21 +35,22 @@ from training.mobile_diffusion.point_network import PointNetwork
 MIXTURE = NEAR.mixture
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Sums of several threads are not the same each time."""
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The figures are those of one thread; more only cost more here."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
-def near() -> PointNetwork:
-    torch.set_num_threads(1)
+def near(one_thread: None) -> PointNetwork:
     return pretrained(NEAR.mixture)
 
 
 @pytest.fixture(scope="module")
-def far() -> PointNetwork:
-    torch.set_num_threads(1)
+def far(one_thread: None) -> PointNetwork:
     return pretrained(FAR.mixture)
 
 
@@ -97,13 +102,11 @@ def is_a_sampler(found: Drawn, others: dict[str, Drawn]) -> bool:
     return nearer and 0.5 < found.least <= found.most < 2
 
 
-@pytest.mark.slow
 def test_one_step_is_a_sampler_where_before_it_was_a_mean(near: PointNetwork) -> None:
     found = {name: generated(NEAR, near, name) for name in ("UFOGen", "reconstruction alone")}
     found[BEFORE] = before(NEAR, near)[BEFORE]
     ours = found.pop("UFOGen")
     assert is_a_sampler(ours, found), (ours, found)
-    assert ours.distance < 0.09
     assert not any(is_a_sampler(each, {}) for each in found.values())
 
 
@@ -117,14 +120,21 @@ def test_the_posterior_and_reconstruction_alone_do_not_do_it(far: PointNetwork) 
 
 
 def test_a_student_follows_its_teacher_at_each_scale(near: PointNetwork) -> None:
-    """Within a twelfth of the radius: nearer than the teacher's own 8 steps, and heeding the scale
-    as guidance does."""
+    """Within a fifteenth of the radius, less than half as far away as the teacher's own 8 steps;
+    and the scale does to it what guidance does."""
     grid = StepGrid.of(SCHEDULE, TEACHER_STEPS, STUDENT_STEPS)
     low, middle, high = followed(NEAR.mixture, near, student(NEAR.mixture, near, grid))
     for each in (low, middle, high):
-        assert each.student < 1 / 12 and each.student < 0.6 * each.teacher, each
+        assert each.student < 1 / 15 and each.student < each.teacher / 2, each
     for each in (middle, high):
-        assert each.student < 0.6 * each.unheeding, each
+        assert each.student < each.unheeding / 3, each
         apart = (each.shift - each.wanted).norm() / each.wanted.norm()
         assert apart < 0.25, each
     assert high.wanted.norm() > middle.wanted.norm() > 0.05 * NEAR.mixture.radius
+
+
+def test_the_command_says_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixture_figures, "lines", lambda say: say("the figures"))
+    assert CliRunner().invoke(main, ["mixture"]).output == "the figures\n"
+    refused = CliRunner().invoke(main, ["vae"])
+    assert refused.exit_code == 2 and "--config" in refused.output

@@ -7,8 +7,8 @@ sampler has nothing.
 half of the timesteps can the modes be told apart. The posterior then is nearly the forward kernel
 (quite so where the last timestep is noise alone), and both draw equally well.
 `FAR`: the circle is large, as are distances in latents (a difference of 1 in each number of a
-16x16x8 latent is one of 45), so that the modes can be told apart after a jump of a tenth, and
-x_s still holds half of x_t. There the posterior's generator is wrong: what the discriminator
+16x16x8 latent is one of 45), so that the modes can be told apart after a jump of 80 timesteps,
+and x_s still holds 0.6 of x_t. There the posterior's generator is wrong: what the discriminator
 compares is x_s, in which the generated x_0 makes up for what x_t holds already.
 """
 
@@ -44,6 +44,7 @@ SCHEDULE = Schedule.from_config(
     }
 )
 BATCH = 256
+DECAY = 0.99  # of the average of the weights
 SCALES = (2.0, 4.0)
 
 
@@ -56,7 +57,7 @@ class Setting:
 
 
 NEAR = Setting(Mixture(radius=8, deviation=0.8), jump=500)
-FAR = Setting(Mixture(radius=50, deviation=5), jump=100)
+FAR = Setting(Mixture(radius=50, deviation=5), jump=80)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Learner:
             group["lr"] *= min(1.0, (self._done + 1) / 50)
         self._optimizer.step()
         self._done += 1
-        decay = min(0.99, self._done / (9 + self._done))
+        decay = min(DECAY, self._done / (9 + self._done))
         with torch.no_grad():
             for average, value in zip(self.average.parameters(), parameters, strict=True):
                 average.lerp_(value, 1 - decay)
@@ -118,13 +119,13 @@ def pretrained(mixture: Mixture, steps: int = 1200) -> PointNetwork:
 
 
 def generator(
-    setting: Setting, network: PointNetwork, steps: int = 1000, **changes: Any
+    setting: Setting, network: PointNetwork, steps: int = 1300, **changes: Any
 ) -> PointNetwork:
     """One step by UFOGen, or by what `changes` make of it; without conditions."""
     objective = Ufogen(
         SCHEDULE,
         jump=setting.jump,
-        at_last=0.75,
+        at_last=0.9,
         reconstruction=1 / setting.mixture.variance,
         **changes,
     )

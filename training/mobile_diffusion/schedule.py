@@ -54,7 +54,7 @@ class Schedule:
 
         The schedules in use leave a little of x_0 there, which no sampler has (2305.08891).
         """
-        return torch.where(_as(t, x0) == self.last, noise, self.add_noise(x0, noise, t))
+        return torch.where(as_samples(t, x0) == self.last, noise, self.add_noise(x0, noise, t))
 
     def velocity(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """v = a_t noise - b_t x_0 (2202.00512)."""
@@ -100,11 +100,11 @@ class Schedule:
         of_x0 = signal_s.sqrt() * (1 - step) / (1 - signal_t)
         of_x = step.sqrt() * (1 - signal_s) / (1 - signal_t)
         variance = (1 - signal_s) * (1 - step) / (1 - signal_t)
-        return _as(of_x0, x0) * x0 + _as(of_x, x) * x, _as(variance.sqrt(), x0)
+        return as_samples(of_x0, x0) * x0 + as_samples(of_x, x) * x, as_samples(variance.sqrt(), x0)
 
     def _factors(self, t: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """a_t and b_t, to be multiplied with samples."""
-        signal = _as(self.signal(t), like)
+        signal = as_samples(self.signal(t), like)
         return signal.sqrt(), (1 - signal).sqrt()
 
 
@@ -118,6 +118,6 @@ def spaced(schedule: Schedule, steps: int) -> list[int]:
     return [round(count * (steps - done) / steps) - 1 for done in range(steps + 1)]
 
 
-def _as(each: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def as_samples(each: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """`(B,)` to be multiplied with `(B, ...)`."""
     return each.reshape(-1, *[1] * (like.dim() - 1))

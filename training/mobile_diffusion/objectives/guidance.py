@@ -12,13 +12,8 @@ from typing import Any
 
 import torch
 
-from training.mobile_diffusion.objectives.network import (
-    Denoiser,
-    GuidedDenoiser,
-    as_samples,
-    each_mean,
-)
-from training.mobile_diffusion.schedule import Schedule
+from training.mobile_diffusion.objectives.network import Denoiser, GuidedDenoiser, each_mean
+from training.mobile_diffusion.schedule import Schedule, as_samples
 
 _LONGEST_PERIOD = 10_000.0
 _FACTOR = 1000.0

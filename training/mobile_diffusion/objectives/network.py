@@ -30,8 +30,3 @@ class Discriminator(Protocol):
 def each_mean(x: torch.Tensor) -> torch.Tensor:
     """`(B, ...)` to `(B,)`."""
     return x.flatten(1).mean(dim=1)
-
-
-def as_samples(each: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """`(B,)` to be multiplied with `(B, ...)`."""
-    return each.reshape(-1, *[1] * (like.dim() - 1))
