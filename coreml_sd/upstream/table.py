@@ -47,7 +47,7 @@ BETWEEN_PASSES = Patch(
     "are handed on.",
     _COREMLTOOLS,
     _PLAIN,
-    "GAIN",
+    "2.4 s (8 %)",
 )
 TYPE_NAMES = Patch(
     "type-names",
