@@ -15,14 +15,18 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from transformers import CLIPTokenizer
 
 from coreml_sd.errors import UserError
+from coreml_sd.models.mobile_diffusion.presets import PRESETS
 from training.mobile_diffusion.chance import Chance, Share
 from training.mobile_diffusion.config import StageConfig, read_config
 from training.mobile_diffusion.loop import Loop, Losses, Turn
+from training.mobile_diffusion.networks import new_denoiser, new_vae
 from training.mobile_diffusion.run import Run
 
 ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "training/mobile_diffusion/configs"
 STEPS = 6
 WEIGHTS = "vae/averaged/diffusion_pytorch_model.safetensors"
 
@@ -124,8 +128,27 @@ def test_a_finished_stage_goes_on_where_more_steps_are_asked_for(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-10"]
 
 
+@pytest.mark.parametrize("name", ["md", "md-lite"])
+def test_the_configs_at_full_size_make_the_presets_networks(name: str) -> None:
+    config = read_config(CONFIGS / f"{name}.toml")
+    preset = PRESETS[name]
+    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "coreml_sd/models/demo/tokenizer")
+    with torch.device("meta"):
+        denoiser = new_denoiser(config.networks, tokenizer)
+        vae = new_vae(config.networks, light=True)
+    made = {"unet": denoiser.unet, "vae": vae, "text_encoder": denoiser.text_encoder}
+    # The vocabulary is the captions'; attention is by softmax until the stage `relu`.
+    apart = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "weighing"}
+    for part, network in made.items():
+        wanted = preset[f"{part}/config.json"]
+        found = network.config if part != "text_encoder" else network.config.to_dict()
+        for key in wanted.keys() & found.keys() - apart - {"_class_name", "architectures"}:
+            value = list(found[key]) if isinstance(found[key], tuple) else found[key]
+            assert value == wanted[key], (part, key)
+
+
 def test_the_config_of_the_built_in_model_is_read() -> None:
-    config = read_config(ROOT / "training/mobile_diffusion/configs/demo-mobile.toml")
+    config = read_config(CONFIGS / "demo-mobile.toml")
     assert config.data.size == 128 and config.networks.unet["block_out_channels"]
 
 
