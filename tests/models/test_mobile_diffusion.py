@@ -30,6 +30,11 @@ from tests.helpers.tiny_folder import changed_folder
 from tests.helpers.tiny_md import TINY, write_md_pipeline
 
 pytestmark = pytest.mark.usefixtures("quick_capture")
+SHORT: dict[str, Any] = {
+    "block_out_channels": (32, 64),
+    "inner_layers": (1, 1, 1),
+    "layers_per_block": 1,
+}
 NAMES = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
 
 
@@ -103,12 +108,36 @@ def test_every_component_passed_its_gates(md_bundle: Path) -> None:
     assert report.passed
 
 
+def test_a_unet_that_is_told_the_guidance_draws_what_diffusers_draws(tmp_path: Path) -> None:
+    """As distilled ones are: one row, no negative half; proved in the conversion too."""
+    folder = write_md_pipeline(tmp_path / "md", **SHORT, time_cond_proj_dim=16)
+    bundle = convert(ConversionConfig(model=str(folder)), tmp_path / "b", jobs=1, resume=False)
+    assert bundle.pipeline["denoiser"]["guidance"] == "embedded"
+    assert bundle.component("unet")["inputs"][0]["shape"][0] == 1
+    pipeline = MobileDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        "a cat",
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(5),
+        output_type="np",
+    ).images[0]
+    drawn = {scale: draw(bundle.path, asked(scale), "torch") for scale in (4.0, 2.0)}
+    assert np.abs(drawn[4.0] - np.rint(expected * 255)).max() <= 1
+    assert np.abs(drawn[2.0] - np.rint(expected * 255)).max() > 1
+    assert psnr_db(drawn[4.0], draw(bundle.path, asked(4.0), "mil")) > 30
+
+
+def asked(guidance: float) -> GenerationRequest:
+    return GenerationRequest("a cat", "", 3, guidance, 5, "ddim")
+
+
 @pytest.fixture(scope="module")
 def short_md_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its UNet has two levels, and one layer behind each residual block of the smaller map."""
     folder = tmp_path_factory.mktemp("short") / "md"
-    short = {"block_out_channels": (32, 64), "inner_layers": (1, 1, 1), "layers_per_block": 1}
-    return write_md_pipeline(folder, **short)
+    return write_md_pipeline(folder, **SHORT)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +270,6 @@ def test_a_pruned_unet_keeps_its_separable_blocks(md_folder: Path) -> None:
             "only MobileDiffusionVAE is supported",
         ),
         ("vae/config.json", {"latent_channels": 4}, "takes 8 channels and the VAE makes 4"),
-        ("unet/config.json", {"time_cond_proj_dim": 256}, "distilled models"),
         ("unet/config.json", {"step_embedding": True}, "distilled models"),
         ("unet/config.json", {"cross_attention_dim": 48}, "width 32 and UNet context 48"),
     ],

@@ -58,12 +58,11 @@ FAMILY = Family(
 
 
 def _check(folder: DiffusersFolder, unet: dict[str, Any], vae: dict[str, Any]) -> None:
-    for name in ("time_cond_proj_dim", "step_embedding"):
-        if unet.get(name):
-            raise UserError(
-                f"{folder.path}/unet: {name}={unet[name]} is for distilled models, which cannot be "
-                "converted yet"
-            )
+    if unet.get("step_embedding"):
+        raise UserError(
+            f"{folder.path}/unet: step_embedding={unet['step_embedding']} is for distilled models "
+            "that are told where a step leads, which cannot be converted yet"
+        )
     if unet["in_channels"] != vae["latent_channels"]:
         raise UserError(
             f"{folder.path}: the UNet takes {unet['in_channels']} channels and the VAE makes "
