@@ -7,11 +7,16 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
+from coreml_sd.config import ConversionConfig
+from coreml_sd.conversion.plan import plan_conversion
+from coreml_sd.conversion.preflight import preflight
 from coreml_sd.errors import UserError
-from training.mobile_diffusion.__main__ import NAMES
+from coreml_sd.models.open_model import open_model
+from training.mobile_diffusion import __main__ as command
 from training.mobile_diffusion.config import read_config
 from training.mobile_diffusion.run import STAGES, Run
 
@@ -91,7 +96,7 @@ def test_every_stage_leaves_its_weights_and_samples(trained: Run) -> None:
 
 
 def test_the_command_knows_every_stage_in_this_order() -> None:
-    assert tuple(STAGES) == NAMES
+    assert list(STAGES) == list(command.STAGES)
 
 
 def test_the_light_decoder_is_smaller_and_the_encoder_stays(trained: Run) -> None:
@@ -126,6 +131,31 @@ def test_the_student_is_told_the_guidance(trained: Run) -> None:
 def test_the_generator_is_the_same_network_as_before(trained: Run) -> None:
     before, after = weights(trained, "relu/averaged/unet"), weights(trained, "one_step/averaged")
     assert before.keys() == after.keys() and changed(before, after)
+
+
+def test_what_was_trained_is_exported_as_a_folder_that_converts(
+    trained: Run, tmp_path: Path
+) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "README.md").write_text("the card")
+    trained.export(target)
+    assert (target / "README.md").read_text() == "the card"
+    model = open_model(ConversionConfig(model=str(target)))
+    assert model.facts.family == "mobile-diffusion" and model.facts.latent_channels == 8
+    assert model.facts.scaling_factor == pytest.approx(trained.latents.scale)
+    preflight(plan_conversion(ConversionConfig(model=str(target))))
+    for folder, guided in (("unet", False), ("unet_8_steps", True), ("unet_1_step", False)):
+        told = json.loads((target / folder / "config.json").read_text())
+        assert told["weighing"] == "relu" and bool(told["time_cond_proj_dim"]) == guided
+
+
+def test_the_command_says_in_one_line_what_is_missing(trained: Run, tmp_path: Path) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text('[data]\nkind = "folder"\npath = "nowhere"\n')
+    done = CliRunner().invoke(command.main, ["vae", "--config", str(config), "--cpu"])
+    assert done.exit_code == 2 and "nowhere/metadata.jsonl is missing" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_stage_without_the_one_before_it_says_so(trained: Run, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from training.mobile_diffusion.config import (
 from training.mobile_diffusion.data.find_set import picture_set
 from training.mobile_diffusion.data.latents import Latents
 from training.mobile_diffusion.discriminator import LatentDiscriminator
+from training.mobile_diffusion.export import FEW_STEPS, export
 from training.mobile_diffusion.loop import Loop, Turn
 from training.mobile_diffusion.losses import PatchDiscriminator
 from training.mobile_diffusion.objectives.guidance import Guided, Unguided
@@ -135,6 +136,18 @@ class Run:
         loop = self._loop("one_step", config, trained, averaged=["generator"])
         turns = OneStepStage(loop, config, drawn, self.schedule).turns()
         return self._train_unet(loop, "generator", turns, drawn, told=False, steps=1)
+
+    def export(self, target: Path) -> None:
+        """Write the model as a diffusers folder.
+
+        Raises:
+            UserError: a stage that it needs was not run here.
+        """
+        stages = {stage: self.averaged(stage) for stage in ("decoder", "relu")}
+        for stage in FEW_STEPS.values():
+            if (self.folder / stage / AVERAGED).exists():
+                stages[stage] = self.averaged(stage)
+        export(target, stages, self.tokenizer, self.latents.scale)
 
     def averaged(self, stage: str) -> Path:
         """The folder with a stage's averaged weights.
