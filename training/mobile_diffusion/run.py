@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ from training.mobile_diffusion.stages.distillation import (
     StepsStage,
     new_student,
 )
-from training.mobile_diffusion.stages.one_step import OneStepStage
+from training.mobile_diffusion.stages.one_step import BETAS, OneStepStage
 
 AVERAGED = "averaged"  # the folder of a stage's weights, as diffusers saves them
 LATENTS = "latents.safetensors"
@@ -133,7 +133,9 @@ class Run:
         if config.adversarial:
             discriminator = LatentDiscriminator(pretrained.unet)
             trained["discriminator"] = discriminator.requires_grad_(True)
-        loop = self._loop("one_step", config, trained, averaged=["generator"])
+        loop = self._loop(
+            "one_step", config, trained, averaged=["generator"], betas=dict.fromkeys(trained, BETAS)
+        )
         turns = OneStepStage(loop, config, drawn, self.schedule).turns()
         return self._train_unet(loop, "generator", turns, drawn, told=False, steps=1)
 
@@ -252,6 +254,7 @@ class Run:
         config: StageConfig,
         trained: dict[str, nn.Module],
         averaged: Sequence[str] | None = None,
+        betas: Mapping[str, tuple[float, float]] | None = None,
     ) -> Loop:
         # One for each stage: it saves all that it has prepared.
         accelerator = Accelerator(cpu=self.accelerator.device.type == "cpu")
@@ -261,6 +264,7 @@ class Run:
             accelerator,
             trained,
             averaged=list(trained) if averaged is None else averaged,
+            betas=betas,
         )
 
     def _keep(self, stage: str, write: Callable[[Path], object]) -> None:

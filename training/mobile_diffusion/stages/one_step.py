@@ -14,6 +14,9 @@ from training.mobile_diffusion.objectives.ufogen import Ufogen
 from training.mobile_diffusion.schedule import Schedule
 from training.mobile_diffusion.stages.denoiser import TextSamples
 
+# Of Adam, for both networks; ours, as in the study of the mixture (`mixture_study.py`).
+BETAS = (0.5, 0.99)
+
 
 class OneStepStage:
     """The turns of the discriminator and of the generator."""
