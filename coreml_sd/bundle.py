@@ -114,6 +114,11 @@ class Bundle:
         return [*entries, step] if step else entries
 
 
+def usual_path(model: str) -> Path:
+    """Where a model's bundle is, unless somebody says otherwise: here, named like the model."""
+    return Path(f"{Path(model).name}.bundle")
+
+
 def open_bundle(path: Path, *, check: bool = True) -> Bundle:
     """Read a bundle's manifest and check every file against it.
 
@@ -127,7 +132,9 @@ def open_bundle(path: Path, *, check: bool = True) -> Bundle:
             noticed without `check` too.
     """
     if not path.is_dir():
-        raise UserError(f"{path}: no such bundle; make one with `coreml-sd convert -o {path}`")
+        raise UserError(
+            f"{path}: no such bundle; make one with `coreml-sd convert MODEL -o {path}`"
+        )
     bundle = Bundle(path, _read_manifest(path / MANIFEST_NAME))
     if check:
         verify_files(bundle)

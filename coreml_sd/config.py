@@ -15,6 +15,7 @@ from coreml_sd.compress.supported import require_prune_fraction
 from coreml_sd.errors import UserError, named
 from coreml_sd.files.foreign import read_text
 from coreml_sd.files.limits import LIMITS
+from coreml_sd.models.folder.few_step_unets import is_few_step_unet
 from coreml_sd.models.picture_size import parse_size, whole_number
 
 ATTENTIONS = ("split-einsum", "split-einsum-v2", "original", "sdpa")
@@ -169,7 +170,8 @@ def _check_choice(knob: dataclasses.Field[Any], value: Any) -> None:
     if choices is None or value is None:
         return
     for item in value if isinstance(value, list) else [value]:
-        if item not in choices:
+        is_further = knob.name == "components" and is_few_step_unet(item)
+        if item not in choices and not is_further:
             allowed = ", ".join(str(choice) for choice in choices)
             raise UserError(f"{knob.name} = {item}: choose from {allowed}")
 

@@ -200,6 +200,22 @@ def lcm_folder(shared_folder: SharedFolder, sd1_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few_step_folder(shared_folder: SharedFolder) -> Path:
+    from tests.helpers.tiny_md import write_few_step_pipeline
+
+    return shared_folder.once("tiny-few-steps", write_few_step_pipeline)
+
+
+@pytest.fixture(scope="session")
+def few_step_bundle(tiny_files: "TinyFiles", few_step_folder: Path) -> Path:
+    """A tiny MobileDiffusion with UNets for 1 and 8 steps, for Core ML and Android."""
+    components = ["text_encoder", "unet", "unet_1_step", "unet_8_steps", "vae_decoder"]
+    return tiny_files.bundle(
+        "few-steps", few_step_folder, targets=["coreml", "tflite"], components=components
+    )
+
+
+@pytest.fixture(scope="session")
 def demo_bundle(shared_folder: SharedFolder) -> Path:
     """The built-in model for Android: int8 text encoder and UNet, fp16 VAE."""
     pytest.importorskip("litert_torch", reason="the extra `android` is not installed")

@@ -65,7 +65,7 @@ def command(
 
     MODEL is a diffusers folder, a hub id, or `demo` (the built-in model, the default).
     """
-    from coreml_sd.bundle import check_destination
+    from coreml_sd.bundle import check_destination, usual_path
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.conversion.plan import plan_conversion
     from coreml_sd.conversion.planned import foresee
@@ -77,7 +77,7 @@ def command(
     config = config_from_flags(model, file, flags)
     quieten()
     plan = plan_conversion(config)
-    destination = output or Path(f"{plan.model.source.name.split('/')[-1]}.bundle")
+    destination = output or usual_path(plan.model.source.name)
     limit = None if memory is None else int(memory * 1e9)
     if not dry_run:
         check_destination(destination, overwrite=overwrite)

@@ -11,12 +11,13 @@ import click
 
 from coreml_sd.errors import UserError
 
-_DEFAULT_BUNDLE = Path("demo.bundle")
+_DEFAULT_MODEL = "demo"
 _EPILOG = """
 \b
 Examples:
   coreml-sd generate "a zebra on a blue background"
   coreml-sd generate "a castle" --bundle sd15.bundle --steps 25 --seed 7 -o castle.png
+  coreml-sd generate "a zebra" --model demo-mobile --steps 1
   coreml-sd generate "a castle" --runtime torch --scheduler euler -n 4
   coreml-sd generate "a castle" --runtime litert --accelerator gpu
 """
@@ -25,7 +26,12 @@ Examples:
 @click.command("generate", epilog=_EPILOG)
 @click.argument("prompt")
 @click.option(
-    "--bundle", "path", type=click.Path(path_type=Path), default=_DEFAULT_BUNDLE, show_default=True
+    "--bundle", "path", type=click.Path(path_type=Path), help="[default: that of --model, here]"
+)
+@click.option(
+    "--model",
+    help="Draw from MODEL.bundle, which `coreml-sd convert MODEL` writes. "
+    f"[default: {_DEFAULT_MODEL}]",
 )
 @click.option(
     "--runtime", default="auto", show_default=True, metavar="[auto|torch|mil|coreml|litert]"
@@ -46,7 +52,12 @@ Examples:
     help="Write resident memory over time, loads and steps, as JSON.",
 )
 @click.option("--size", hidden=True, help="Fixed at conversion.")
-@click.option("--steps", type=int, help="Denoising steps. [default: the model's advice]")
+@click.option(
+    "--steps",
+    type=int,
+    help="Denoising steps; a model with UNets for few steps takes the one for so many. "
+    "[default: the model's advice]",
+)
 @click.option("--guidance", type=float, help="1 switches it off. [default: the model's advice]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first picture.")
 @click.option(
@@ -63,7 +74,8 @@ Examples:
 )
 def command(
     prompt: str,
-    path: Path,
+    path: Path | None,
+    model: str | None,
     runtime: str,
     compute_units: str,
     accelerator: str,
@@ -81,12 +93,15 @@ def command(
     """Draw PROMPT from a bundle. The same seed gives the same picture."""
     if not prompt.strip():
         raise UserError("the prompt is empty; say what to draw")
-    from coreml_sd.bundle import open_bundle, write_atomically
+    from coreml_sd.bundle import open_bundle, usual_path, write_atomically
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.upstream.noise import quieten
 
     if accelerator == "gpu":
         _with_vulkan()
+    if path is not None and model is not None:
+        raise UserError("--bundle and --model: give one of them")
+    path = path or usual_path(model or _DEFAULT_MODEL)
     bundle = open_bundle(path)
     if size is not None:
         height, width = bundle.pipeline["size"]

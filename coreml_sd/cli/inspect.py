@@ -58,23 +58,25 @@ def command(target: str, ablate: bool, as_json: bool) -> None:
 
 def _bundle_facts(path: Path) -> dict[str, Any]:
     from coreml_sd.bundle import open_bundle
+    from coreml_sd.targets.saved_files import few_steps_of
 
     bundle = open_bundle(path)
     components = {}
     for name, entry in bundle.components.items():
         targets = dict.fromkeys(file["target"] for file in entry["files"])
         components[name] = {target: _file_facts(bundle, name, target) for target in targets}
-    return _facts(str(path), "bundle", components)
+    return _facts(str(path), "bundle", components, few_steps_of(bundle))
 
 
 def _file_facts(bundle: Bundle, name: str, target: str) -> dict[str, Any]:
     """What the files of one component say for one target, and what the manifest adds."""
     from coreml_sd.costs.file_costs import merged_histogram
     from coreml_sd.costs.picture import rows
-    from coreml_sd.targets.saved_files import file_costs
+    from coreml_sd.targets.saved_files import few_steps_of, file_costs
 
     costs = [file_costs(file) for file in bundle.files(name, target)]
     weights = sorted((w for c in costs for w in c.weights), key=lambda w: -w.stored_bytes)
+    is_unet = name == "unet" or name in few_steps_of(bundle)
     return {
         "files": [cost.path for cost in costs],
         "parameters": sum(cost.parameters for cost in costs),
@@ -85,7 +87,7 @@ def _file_facts(bundle: Bundle, name: str, target: str) -> dict[str, Any]:
         "batch": rows(bundle.component(name)),
         "ops": merged_histogram(costs),
         "largest": [dataclasses.asdict(weight) for weight in weights[:_LARGEST]],
-        **({"attention": _attention_facts(bundle.files(name, target))} if name == "unet" else {}),
+        **({"attention": _attention_facts(bundle.files(name, target))} if is_unet else {}),
         **_manifest_facts(bundle.component(name), target),
     }
 
@@ -151,10 +153,12 @@ def _model_facts(target: str) -> dict[str, Any]:
                 ],
             }
         }
-    return _facts(target, "model", components)
+    return _facts(target, "model", components, model.folder.few_step_unets)
 
 
-def _facts(name: str, kind: str, components: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _facts(
+    name: str, kind: str, components: dict[str, dict[str, Any]], few_steps: dict[str, int]
+) -> dict[str, Any]:
     """Of all components, and of a picture in each form that has all it takes."""
     from coreml_sd.costs.picture import PartCosts, picture_costs
 
@@ -164,7 +168,7 @@ def _facts(name: str, kind: str, components: dict[str, dict[str, Any]]) -> dict[
         for form, entry in forms.items():
             costs = PartCosts(**{each: entry[each] for each in counted})
             parts.setdefault(form, {})[component] = costs
-    pictures = {form: picture_costs(held) for form, held in parts.items()}
+    pictures = {form: picture_costs(held, few_steps) for form, held in parts.items()}
     shown = {form: [dataclasses.asdict(c) for c in costs] for form, costs in pictures.items()}
     return {"name": name, "kind": kind, "components": components, "pictures": shown}
 

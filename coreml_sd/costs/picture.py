@@ -10,7 +10,8 @@ from coreml_sd.costs.file_costs import FileCosts
 
 STEPS = (1, 8, 20)
 _ENCODERS = ("text_encoder", "text_encoder_2")
-_NEEDED = {"text_encoder", "unet", "vae_decoder"}
+_DENOISER, _DECODER = "unet", "vae_decoder"
+_NEEDED = {"text_encoder", _DENOISER, _DECODER}
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class PictureCosts:
     """One picture of `steps` steps. A UNet with twice the rows of the text encoder is one with
     guidance: the encoder runs for both prompts.
 
-    `resident_bytes`: the peak with everything loaded; `staged_bytes`: with one component at a
-    time. Neither depends on the steps.
+    `resident_bytes`: the peak with everything loaded that it takes; `staged_bytes`: with one
+    component at a time.
     """
 
     steps: int
@@ -39,21 +40,36 @@ class PictureCosts:
     staged_bytes: int
 
 
-def picture_costs(parts: Mapping[str, PartCosts]) -> list[PictureCosts]:
-    """For each of `STEPS`; nothing where a component that a picture needs is missing."""
+def picture_costs(
+    parts: Mapping[str, PartCosts], few_steps: Mapping[str, int] | None = None
+) -> list[PictureCosts]:
+    """For each of `STEPS`; nothing where a component that a picture needs is missing.
+
+    Args:
+        few_steps: denoisers for few steps, each with the most that it draws with, the fewest first.
+    """
     if not parts.keys() >= _NEEDED:
         return []
-    drawing = {name: part for name, part in parts.items() if name != "vae_encoder"}
-    unet = drawing["unet"]
-    once = drawing["vae_decoder"].macs + sum(
+    further = {name: most for name, most in (few_steps or {}).items() if name in parts}
+    return [_picture_costs(parts, _denoiser(further, steps), steps) for steps in STEPS]
+
+
+def _denoiser(few_steps: Mapping[str, int], steps: int) -> str:
+    return next((name for name, most in few_steps.items() if steps <= most), _DENOISER)
+
+
+def _picture_costs(parts: Mapping[str, PartCosts], denoiser: str, steps: int) -> PictureCosts:
+    used = {name: part for name, part in parts.items() if name in (*_ENCODERS, denoiser, _DECODER)}
+    unet = used[denoiser]
+    once = used[_DECODER].macs + sum(
         part.macs * max(1, unet.batch // part.batch)
-        for name, part in drawing.items()
+        for name, part in used.items()
         if name in _ENCODERS
     )
-    weights = sum(part.weight_bytes for part in drawing.values())
-    live = max(part.activation_bytes for part in drawing.values())
-    staged = max(part.weight_bytes + part.activation_bytes for part in drawing.values())
-    return [PictureCosts(n, once + n * unet.macs, weights + live, staged) for n in STEPS]
+    weights = sum(part.weight_bytes for part in used.values())
+    live = max(part.activation_bytes for part in used.values())
+    staged = max(part.weight_bytes + part.activation_bytes for part in used.values())
+    return PictureCosts(steps, once + steps * unet.macs, weights + live, staged)
 
 
 def part_costs(files: Sequence[FileCosts], batch: int) -> PartCosts:

@@ -34,6 +34,7 @@ class Limits:
     steps: int = 1000
     train_timesteps: int = 10_000
     guidance: float = 100.0
+    few_steps: int = 8  # denoisers for few steps in one model
 
     # Tensors and networks.
     rank: int = 8

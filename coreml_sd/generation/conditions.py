@@ -17,9 +17,11 @@ from coreml_sd.models.denoiser import (
     TOKENIZERS,
     Condition,
     Denoiser,
+    FewSteps,
     Size,
     Text,
     TextOutput,
+    denoiser_for,
     guidance_embedding,
     size_numbers,
 )
@@ -32,10 +34,17 @@ _Outputs = dict[tuple[str, str], _Floats]  # of a component by name, a row for e
 @dataclass(frozen=True)
 class Conditions:
     """`inputs`: the denoiser's by name, two rows each, for the negative prompt and for the prompt,
-    or one where it is told the guidance. `cut`: the part of the prompt that did not fit."""
+    or one where it combines nothing. `cut`: the part of the prompt that did not fit."""
 
     inputs: dict[str, Array]
     cut: str
+
+
+def told_denoiser(facts: dict[str, Any], steps: int) -> Denoiser:
+    """The denoiser that draws with so many steps; `facts` are the manifest's `pipeline`."""
+    usual = msgspec.convert(facts["denoiser"], Denoiser)
+    few_steps = msgspec.convert(facts.get("few_steps", []), list[FewSteps])
+    return denoiser_for(steps, usual, few_steps)
 
 
 class ConditionEncoder:
@@ -44,10 +53,11 @@ class ConditionEncoder:
     Args:
         folder: the bundle's, with `vocab.json` and `merges.txt`.
         facts: the manifest's `pipeline`.
+        steps: that a picture is drawn with: they say which denoiser.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
-        self.denoiser = msgspec.convert(facts["denoiser"], Denoiser)
+    def __init__(self, folder: Path, facts: dict[str, Any], steps: int) -> None:
+        self.denoiser = told_denoiser(facts, steps)
         self._facts = facts
         wanted = {
             output.component
@@ -75,8 +85,8 @@ class ConditionEncoder:
         done_with: Callable[[str], None],
     ) -> Conditions:
         """Run every encoder on the prompts, and let go of each before the next is fetched."""
-        is_told = self.denoiser.guidance == "embedded"
-        prompts = (prompt,) if is_told else (negative_prompt, prompt)
+        combines = self.denoiser.guidance == "classifier-free"
+        prompts = (negative_prompt, prompt) if combines else (prompt,)
         outputs: _Outputs = {}
         cut = ""
         for encoder, tokens in self._prompts.items():
@@ -86,7 +96,7 @@ class ConditionEncoder:
             done_with(encoder)
             outputs |= {(encoder, name): _rows(results, name) for name in results[0]}
             cut = encoded[-1].cut
-        if not is_told and not negative_prompt and self._facts.get("zeros_for_empty_prompt"):
+        if combines and not negative_prompt and self._facts.get("zeros_for_empty_prompt"):
             for rows in outputs.values():
                 rows[0] = 0.0
         inputs = {

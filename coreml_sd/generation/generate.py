@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from coreml_sd.bundle import Bundle
 from coreml_sd.errors import CoremlSDError, UserError
 from coreml_sd.files.limits import LIMITS
-from coreml_sd.generation.conditions import ConditionEncoder
+from coreml_sd.generation.conditions import ConditionEncoder, told_denoiser
 from coreml_sd.generation.host_loop import HostLoop
 from coreml_sd.generation.memory_log import MemoryLog
 from coreml_sd.generation.residency import Residency
@@ -85,11 +85,8 @@ class Generator:
     ) -> None:
         self.bundle, self.runtime = bundle, runtime
         self.facts: dict[str, Any] = bundle.pipeline
-        self._conditions = ConditionEncoder(bundle.path, self.facts)
-        self._denoiser = self._conditions.denoiser.component
-        networks = (*self._conditions.networks, self._denoiser, _DECODER)
-        policy = memory_policy or runtime.memory_policy
-        self._residency = Residency(runtime.open, policy, log, networks)
+        self._conditions = ConditionEncoder(bundle.path, self.facts, LIMITS.steps)
+        self._residency = Residency(runtime.open, memory_policy or runtime.memory_policy, log)
         self._resident_loop: ResidentLoop | None = None
 
     def __call__(
@@ -105,7 +102,7 @@ class Generator:
         name = request.scheduler or default_scheduler(self.facts).name
         scheduler = make_scheduler(name, self.facts["scheduler"])
         begin(scheduler, request.steps)
-        self._residency.begin()
+        self._prepare(request.steps)
         conditions = self._conditions(
             request.negative_prompt,
             request.prompt,
@@ -115,6 +112,14 @@ class Generator:
         )
         latent, pace = self._denoise(request, scheduler, conditions.inputs, on_step)
         return GeneratedImage(self._decode(latent), conditions.cut, pace)
+
+    def _prepare(self, steps: int) -> None:
+        """Choose the denoiser for so many steps, and let go of another one."""
+        denoiser = told_denoiser(self.facts, steps)
+        if denoiser != self._conditions.denoiser:
+            self._close_loop()
+            self._conditions = ConditionEncoder(self.bundle.path, self.facts, steps)
+        self._residency.begin(self._conditions.networks, denoiser.component, _DECODER)
 
     def close(self) -> None:
         """Free every network."""
@@ -149,9 +154,10 @@ class Generator:
             if on_step:
                 on_step(index + 1, loop.count, time.perf_counter() - started)
         result, seconds = loop.latent(), time.perf_counter() - begun
-        if not self._residency.keeps(self._denoiser):
+        denoiser = self._conditions.denoiser.component
+        if not self._residency.keeps(denoiser):
             self._close_loop()
-            self._residency.done_with(self._denoiser)
+            self._residency.done_with(denoiser)
         if not np.isfinite(result).all():
             raise CoremlSDError("the latent holds NaN or inf; run `coreml-sd parity` on the bundle")
         return result, seconds / loop.count
@@ -165,8 +171,9 @@ class Generator:
         generator: torch.Generator,
     ) -> HostLoop | ResidentLoop:
         """The loop in the runtime's own buffers where there is one for this scheduler."""
-        denoiser = self._residency.network(self._denoiser)
-        combines = self._conditions.denoiser.guidance == "classifier-free"  # as that loop does
+        told = self._conditions.denoiser
+        denoiser = self._residency.network(told.component)
+        combines = told.guidance == "classifier-free"  # as that loop does
         if self._resident_loop is None and self.runtime.resident_loop and combines:
             self._resident_loop = self.runtime.resident_loop(denoiser)
         table = linear_steps(scheduler, request.steps) if self._resident_loop else None

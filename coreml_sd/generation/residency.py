@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from coreml_sd.errors import UserError
@@ -16,13 +16,13 @@ _LOAD_MARGIN = 2.0  # a load beside a running network takes about this much long
 
 
 class Residency:
-    """Loads and frees the networks of one pipeline, which are used in the order of `networks`.
+    """Loads and frees the networks of one pipeline.
 
     `all-resident` loads every network before the first is used and keeps them. `pipelined` keeps
-    the UNet alone: the text encoder is loaded, run and freed before the UNet is loaded, and the
-    decoder is loaded by a second thread while the last denoising steps run. Its peak is the UNet
-    and the larger of the two others, instead of the sum. `stage-by-stage` has one network at a
-    time: the least memory, and every picture waits for every load.
+    the denoiser alone: the text encoder is loaded, run and freed before the denoiser is loaded, and
+    the decoder is loaded by a second thread while the last denoising steps run. Its peak is the
+    denoiser and the larger of the two others, instead of the sum. `stage-by-stage` has one network
+    at a time: the least memory, and every picture waits for every load.
 
     Source: "Squeezing Large-Scale Diffusion Models for Mobile", arXiv 2307.01193 (T1.8).
     """
@@ -32,21 +32,23 @@ class Residency:
         open_network: Callable[[str], Network],
         policy: str,
         log: MemoryLog | None = None,
-        networks: tuple[str, ...] = ("text_encoder", "unet", "vae_decoder"),
     ) -> None:
         if policy not in MEMORY_POLICIES:
             raise UserError(f"memory policy {policy}: choose from {', '.join(MEMORY_POLICIES)}")
-        self.policy, self.log, self._all = policy, log, networks
+        self.policy, self.log = policy, log
         self._open = open_network
+        self._denoiser = ""
         self._networks: dict[str, Network] = {}
         self._coming: dict[str, Future[Network]] = {}
         self._second_thread = ThreadPoolExecutor(1, "load")
         self._seconds: dict[str, float] = {}
 
-    def begin(self) -> None:
-        """Before the first network of a picture is used."""
+    def begin(self, encoders: Sequence[str], denoiser: str, decoder: str) -> None:
+        """Before the first network of a picture is used: which it needs, in this order."""
+        before, self._denoiser = self._denoiser, denoiser
+        self.done_with(before)  # unless it is the same, or all are kept
         if self.policy == "all-resident":
-            for component in self._all:
+            for component in (*encoders, denoiser, decoder):
                 self.network(component)
 
     def network(self, component: str) -> Network:
@@ -63,7 +65,9 @@ class Residency:
 
     def keeps(self, component: str) -> bool:
         """Whether a network stays for the next picture."""
-        return self.policy == "all-resident" or (self.policy == "pipelined" and component == "unet")
+        return self.policy == "all-resident" or (
+            self.policy == "pipelined" and component == self._denoiser
+        )
 
     def done_with(self, component: str) -> None:
         """Free a network that is not needed again for this picture, unless it is kept."""
@@ -86,7 +90,7 @@ class Residency:
         there = component in self._networks or component in self._coming
         if there or self.policy != "pipelined":
             return
-        known = self._seconds.get(component, self._seconds.get("unet", 0.0))
+        known = self._seconds.get(component, self._seconds.get(self._denoiser, 0.0))
         if last or seconds_left <= _LOAD_MARGIN * known:
             self._coming[component] = self._second_thread.submit(self._load, component)
 

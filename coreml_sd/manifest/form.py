@@ -65,6 +65,13 @@ class ToldDenoiser(Struct):
     conditions: Annotated[dict[str, Any], Meta(min_length=1)]
 
 
+class ToldFewSteps(Struct):
+    """As `coreml_sd.models.denoiser.FewSteps`."""
+
+    steps: Annotated[int, Meta(ge=1, le=LIMITS.steps)]
+    denoiser: ToldDenoiser
+
+
 class Pipeline(Struct):
     family: _Name
     prediction_type: Literal["epsilon", "v_prediction", "sample"]
@@ -83,6 +90,9 @@ class Pipeline(Struct):
     advice: Advice | Optional = UNSET
     preview: Preview | Optional = UNSET
     denoiser: ToldDenoiser | Optional = UNSET
+    few_steps: (
+        Annotated[list[ToldFewSteps], Meta(min_length=1, max_length=LIMITS.few_steps)] | Optional
+    ) = UNSET
 
 
 class Tensor(Struct):

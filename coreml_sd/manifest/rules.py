@@ -18,7 +18,7 @@ from coreml_sd.errors import UserError
 from coreml_sd.files.inside_folder import stays_inside
 from coreml_sd.files.limits import LIMITS, numbers_in
 from coreml_sd.manifest.defaults import OLDER_FAMILIES
-from coreml_sd.manifest.form import Component, Listed, Manifest, Pipeline
+from coreml_sd.manifest.form import Component, Listed, Manifest, Pipeline, ToldDenoiser
 from coreml_sd.models.denoiser import TOKENIZERS, Condition, Text
 from coreml_sd.models.folder.tokenizer_files import MERGES_NAME, VOCAB_NAME
 
@@ -106,9 +106,19 @@ def _check_denoiser(facts: Pipeline) -> None:
         )
         two = facts.family == OLDER_FAMILIES[1]
         _require(not two or facts.tokenizer_2 is not UNSET, "pipeline.tokenizer_2", "missing")
-        return
-    for name, value in facts.denoiser.conditions.items():
-        where = f"pipeline.denoiser.conditions.{name}"
+    else:
+        _check_conditions(facts, facts.denoiser, "pipeline.denoiser")
+    before = 0
+    for number, few in enumerate(() if facts.few_steps is UNSET else facts.few_steps):
+        place = f"pipeline.few_steps[{number}]"
+        _require(few.steps > before, f"{place}.steps", f"{few.steps} after {before}")
+        _check_conditions(facts, few.denoiser, f"{place}.denoiser")
+        before = few.steps
+
+
+def _check_conditions(facts: Pipeline, denoiser: ToldDenoiser, place: str) -> None:
+    for name, value in denoiser.conditions.items():
+        where = f"{place}.conditions.{name}"
         condition = _converted(value, Condition, where)
         for output in condition.outputs if isinstance(condition, Text) else ():
             tokenizer = TOKENIZERS[output.component]

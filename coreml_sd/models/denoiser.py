@@ -6,6 +6,7 @@ know no family.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ _LONGEST_PERIOD = 10_000.0
 _GUIDANCE_SCALE = 1000.0
 
 TextComponent = Literal["text_encoder", "text_encoder_2"]
-GuidanceWay = Literal["classifier-free", "embedded"]
+GuidanceWay = Literal["classifier-free", "embedded", "none"]
 TOKENIZERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
 
@@ -52,13 +53,35 @@ class Denoiser(Struct, frozen=True):
     """The component that denoises.
 
     `guidance`: `classifier-free` takes a row for the negative prompt and one for the prompt, and
-    combines what both give; `embedded` takes one row, and is told the guidance. `conditions` are
-    its further inputs by name, the same for all steps of a picture.
+    combines what both give; `embedded` takes one row, and is told the guidance; `none` takes one
+    row and was trained for one guidance. `conditions` are its further inputs by name, the same for
+    all steps of a picture.
     """
 
     component: str
     guidance: GuidanceWay
     conditions: dict[str, Condition]
+
+    @property
+    def rows(self) -> int:
+        """Of its inputs, for one picture."""
+        return 2 if self.guidance == "classifier-free" else 1
+
+
+class FewSteps(Struct, frozen=True):
+    """A denoiser that was distilled to draw with `steps` steps or fewer."""
+
+    steps: int
+    denoiser: Denoiser
+
+
+def denoiser_for(steps: int, usual: Denoiser, few_steps: Sequence[FewSteps]) -> Denoiser:
+    """The one that draws with so many steps: that for the fewest which are enough.
+
+    Args:
+        few_steps: from the fewest steps up.
+    """
+    return next((few.denoiser for few in few_steps if steps <= few.steps), usual)
 
 
 def text(output: str, *components: TextComponent) -> Text:

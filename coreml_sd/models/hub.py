@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from coreml_sd.errors import UserError
 from coreml_sd.files.foreign import read_table
+from coreml_sd.models.folder.corrections import SCHEDULER_FILE
 from coreml_sd.models.folder.diffusers_folder import INDEX_NAME, NETWORKS
+from coreml_sd.models.folder.few_step_unets import ADVICE_NAME, few_step_unets
 from coreml_sd.models.folder.weight_files import WeightNames, choose_variant
 
-_CONFIGS = {
-    **dict.fromkeys(NETWORKS, ("config.json",)),
-    "scheduler": ("scheduler_config.json",),
-}
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
-_BESIDE = (INDEX_NAME, "README.md", "coreml_sd.json")
+_BESIDE = (INDEX_NAME, "README.md", ADVICE_NAME)
 
 
 def fetch(model: str, revision: str | None, variant: str | None) -> Path:
@@ -33,7 +31,11 @@ def fetch(model: str, revision: str | None, variant: str | None) -> Path:
         names = _listed(model, revision)
         if names is None:  # what was fetched before is there whole
             return Path(index).parent
-        wanted = sorted(files_in_use(model, names, _parts(Path(index)), variant))
+        further: list[str] = []
+        if ADVICE_NAME in names:
+            advice = Path(huggingface_hub.hf_hub_download(model, ADVICE_NAME, revision=revision))
+            further = [*few_step_unets(read_table(advice, any_number=True), str(advice))]
+        wanted = sorted(files_in_use(model, names, _parts(Path(index)), variant, further))
         return Path(
             huggingface_hub.snapshot_download(model, revision=revision, allow_patterns=wanted)
         )
@@ -59,28 +61,33 @@ def fetch(model: str, revision: str | None, variant: str | None) -> Path:
 
 
 def files_in_use(
-    model: str, names: Iterable[str], parts: Callable[[str], bool], variant: str | None
+    model: str,
+    names: Iterable[str],
+    parts: Callable[[str], bool],
+    variant: str | None,
+    few_step_unets: Sequence[str] = (),
 ) -> Iterator[str]:
     """Of a repository's files those that a conversion reads.
 
     Args:
         names: of all its files, with their folders.
         parts: whether the pipeline has a part of this name.
+        few_step_unets: folders of further UNets.
 
     Raises:
         UserError: a network has no safetensors weights, or several variants to choose from.
     """
     held = set(names)
-    yield from (name for name in _BESIDE if name in held)
-    for part, files in _CONFIGS.items():
-        yield from (f"{part}/{file}" for file in files if parts(part) and f"{part}/{file}" in held)
+    networks = [*filter(parts, NETWORKS), *few_step_unets]
+    configs = [f"{part}/config.json" for part in networks]
+    configs += [SCHEDULER_FILE] if parts("scheduler") else []
+    yield from (name for name in (*_BESIDE, *configs) if name in held)
     for part in _TOKENIZERS:
         if parts(part):
             yield from (n for n in held if n.startswith(f"{part}/") and _is_text(n))
     listing = {
         part: [n.removeprefix(f"{part}/") for n in held if n.startswith(f"{part}/")]
-        for part in NETWORKS
-        if parts(part)
+        for part in networks
     }
     for part, chosen in choose_variant(model, listing, variant).items():
         known = WeightNames(part)

@@ -10,6 +10,8 @@ import numpy as np
 from coreml_sd.models.component import Arrays, ComponentSpec, TensorSpec
 from coreml_sd.models.denoiser import (
     Condition,
+    Denoiser,
+    FewSteps,
     Guidance,
     Size,
     guidance_embedding,
@@ -91,21 +93,33 @@ def _text_encoder(
 
 
 def unet_component(
-    folder: DiffusersFolder, unet: dict[str, Any], facts: PipelineFacts, pooled_width: int = 0
+    folder: DiffusersFolder,
+    unet: dict[str, Any],
+    facts: PipelineFacts,
+    pooled_width: int = 0,
+    few: FewSteps | None = None,
 ) -> ComponentSpec:
-    """The denoising UNet, with the conditions that its family says; `pooled_width` is that of the
-    pooled prompt, where it takes one."""
-    batch, channels = facts.batch, facts.latent_channels
-    latent = (batch, channels, *facts.latent_size)
+    """The denoising UNet, with the conditions that its family says.
+
+    Args:
+        pooled_width: of the pooled prompt, where it takes one.
+        few: what is said of it where it is one for few steps.
+    """
+    denoiser = few.denoiser if few else facts.denoiser
+    batch = min(facts.batch, denoiser.rows)
+    latent = (batch, facts.latent_channels, *facts.latent_size)
     conditions = [
-        _condition(name, condition, unet, facts, pooled_width)
-        for name, condition in facts.denoiser.conditions.items()
+        _condition(name, condition, unet, facts, batch, pooled_width)
+        for name, condition in denoiser.conditions.items()
     ]
+    name = denoiser.component
+    for_steps = f" In {few.steps} steps or fewer." if few else ""
     return ComponentSpec(
-        name="unet",
+        name=name,
         role="denoiser",
-        file_name="Unet",
-        description="UNet: predicts the noise in a latent at a timestep, guided by the prompt.",
+        file_name="".join(word.capitalize() for word in name.split("_")),
+        description="UNet: predicts the noise in a latent at a timestep, guided by the prompt."
+        + for_steps,
         inputs=(
             TensorSpec("sample", latent, "float16", "The noisy latent, scaled by the scheduler"),
             TensorSpec("timestep", (batch,), "float32", "The timestep, the same for each sample"),
@@ -114,17 +128,22 @@ def unet_component(
         outputs=(
             TensorSpec("noise_pred", latent, "float32", f"Prediction ({facts.prediction_type})"),
         ),
-        load=partial(_load, "unet", folder),
-        open=partial(_open, "unet", folder),
-        published=partial(_published_unet, tuple(facts.denoiser.conditions)),
-        sample_inputs=partial(_sample_unet, latent, tuple(conditions), facts),
+        load=partial(_load, name, folder),
+        open=partial(_open, name, folder),
+        published=partial(_published_unet, tuple(denoiser.conditions)),
+        sample_inputs=partial(_sample_unet, latent, tuple(conditions), denoiser, facts),
+        form="unet",
     )
 
 
 def _condition(
-    name: str, condition: Condition, unet: dict[str, Any], facts: PipelineFacts, pooled_width: int
+    name: str,
+    condition: Condition,
+    unet: dict[str, Any],
+    facts: PipelineFacts,
+    batch: int,
+    pooled_width: int,
 ) -> TensorSpec:
-    batch = facts.batch
     if isinstance(condition, Size):
         numbers = len(size_numbers(facts.size))
         described = (
@@ -226,7 +245,11 @@ def _sample_tokens(length: int, vocabulary: int, text: dict[str, Any], seed: int
 
 
 def _sample_unet(
-    latent: tuple[int, ...], conditions: tuple[TensorSpec, ...], facts: PipelineFacts, seed: int
+    latent: tuple[int, ...],
+    conditions: tuple[TensorSpec, ...],
+    denoiser: Denoiser,
+    facts: PipelineFacts,
+    seed: int,
 ) -> Arrays:
     generator = np.random.default_rng(seed)
     timestep = np.full(latent[0], generator.integers(1, _MAX_TIMESTEP))
@@ -235,7 +258,7 @@ def _sample_unet(
         "timestep": timestep.astype(np.float32),
     }
     for spec in conditions:
-        condition = facts.denoiser.conditions[spec.name]
+        condition = denoiser.conditions[spec.name]
         if isinstance(condition, Size):
             arrays[spec.name] = np.array([size_numbers(facts.size)] * latent[0], np.float32)
         elif isinstance(condition, Guidance):

@@ -8,6 +8,7 @@ from typing import Protocol
 from coreml_sd.errors import UserError
 from coreml_sd.models.find_model import DEMO_FOLDER, Source, find_source
 from coreml_sd.models.folder.diffusers_folder import INDEX_NAME, DiffusersFolder
+from coreml_sd.models.folder.few_step_unets import ADVICE_NAME
 from coreml_sd.models.latent_consistency import family as latent_consistency
 from coreml_sd.models.mobile_diffusion import family as mobile_diffusion
 from coreml_sd.models.mobile_diffusion.presets import PRESETS
@@ -65,6 +66,11 @@ def _describe(choice: ModelChoice, size: tuple[int, int] | None) -> DiffusionMod
     for family in FAMILIES:
         if pipeline_class in family.pipeline_classes:
             described = family.describe(source, folder, size, choice.batch)
+            if folder.few_step_unets and described.facts.few_steps is None:
+                raise UserError(
+                    f"{source.folder / ADVICE_NAME}: few_steps: {family.name} models have no UNets "
+                    "for few steps yet; take the entry away"
+                )
             drawn_with = default_scheduler(described.facts.to_dict()).note
             notes = (*folder.notes, *described.notes, drawn_with)
             return dataclasses.replace(described, notes=tuple(filter(None, notes)))

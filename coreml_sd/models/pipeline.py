@@ -12,13 +12,13 @@ from msgspec import to_builtins
 from coreml_sd.errors import UserError, named
 from coreml_sd.files.limits import LIMITS
 from coreml_sd.models.component import ComponentSpec, Role
-from coreml_sd.models.denoiser import Denoiser
+from coreml_sd.models.denoiser import Denoiser, FewSteps
 from coreml_sd.models.find_model import Source
 from coreml_sd.models.folder.corrections import SCHEDULER_FILE
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
+from coreml_sd.models.folder.few_step_unets import ADVICE_NAME
 from coreml_sd.schedulers.own import own_scheduler, require_drawable
 
-ADVICE_NAME = "coreml_sd.json"
 USUAL_ADVICE = (7.5, 20)  # guidance and steps
 _PROMPTS = ("a photo of a cat", "a red apple on a wooden table", "a lighthouse by the sea")
 
@@ -82,7 +82,7 @@ class PipelineFacts:
     `size` is the picture's (height, width) in pixels, `latent_size` the latent's. What a pipeline
     with one text encoder does not have is None and then not stored: `tokenizer_2` is as `tokenizer`
     for the second text encoder, `zeros_for_empty_prompt` whether an empty negative prompt is zeros
-    instead of an encoded empty text.
+    instead of an encoded empty text, `few_steps` the denoisers for few steps, the fewest first.
     """
 
     family: str
@@ -101,11 +101,15 @@ class PipelineFacts:
     denoiser: Denoiser
     tokenizer_2: dict[str, Any] | None = None
     zeros_for_empty_prompt: bool | None = None
+    few_steps: tuple[FewSteps, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest, what is None left out."""
         facts = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        return {**facts, "denoiser": to_builtins(self.denoiser)}
+        told = {"denoiser": to_builtins(self.denoiser)}
+        if self.few_steps is not None:
+            told["few_steps"] = to_builtins(list(self.few_steps))
+        return {**facts, **told}
 
 
 @dataclass(frozen=True)

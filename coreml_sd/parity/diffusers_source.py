@@ -21,8 +21,8 @@ from coreml_sd.compress.source_network import OpenedSource
 from coreml_sd.errors import UserError
 from coreml_sd.models.component import ComponentSpec
 from coreml_sd.models.folder.diffusers_folder import NETWORKS, DiffusersFolder
+from coreml_sd.models.folder.few_step_unets import ADVICE_NAME
 from coreml_sd.models.own_classes import own_class
-from coreml_sd.models.pipeline import ADVICE_NAME
 from coreml_sd.models.weights.seeded import SeededFolder
 from coreml_sd.models.weights.tensor_file import TensorFile
 from coreml_sd.models.weights.values import set_tensor
@@ -92,14 +92,28 @@ class DiffusersSource:
         """
         return self._opened(NETWORKS)
 
-    def network(self, part: str) -> Reference:
-        """One network, which diffusers opens as a part of the pipeline; its parameters are on
-        `meta`, and their values are read when they are asked for.
+    def pipeline_with(self, denoiser: str) -> Any:
+        """The pipeline with another UNet of the folder in the place of the usual one.
 
         Raises:
             UserError: diffusers cannot open it.
         """
-        network: nn.Module = getattr(self._opened((part,)), part).eval().requires_grad_(False)
+        if denoiser not in self._folder.few_step_unets:
+            return self.pipeline
+        return type(self.pipeline)(**{**self.pipeline.components, "unet": self._unet(denoiser)})
+
+    def network(self, part: str) -> Reference:
+        """One network, which diffusers opens as a part of the pipeline, or alone where it is a
+        further UNet; its parameters are on `meta`, and their values are read when asked for.
+
+        Raises:
+            UserError: diffusers cannot open it.
+        """
+        if part in self._folder.few_step_unets:
+            opened = self._unet(part)
+        else:
+            opened = getattr(self._opened((part,)), part)
+        network: nn.Module = opened.eval().requires_grad_(False)
         values = _MappedTensors(network, self._folder.weight_files(part))
         return Reference(network, values, values.let_go)
 
@@ -111,17 +125,41 @@ class DiffusersSource:
         parts = [part for part, entry in index.items() if isinstance(entry, list)]
         left_out = {part: None for part in parts if part not in (*networks, *_SMALL)}
         variants = {name for name in self._folder.variants.values() if name}
+        held = [part for part in self._folder.networks if part in NETWORKS]
+        with self._refused():
+            return kind.from_pretrained(
+                str(self._folder.path),
+                torch_dtype={part: self._dtype(part) for part in held},
+                variant=next(iter(variants), None),
+                use_safetensors=True,
+                local_files_only=True,
+                **left_out,
+            )
+
+    def _unet(self, part: str) -> Any:
+        """A further UNet, which no index of a pipeline names: of the class that its config says."""
+        import diffusers
+
+        name = self._folder.config(part).get("_class_name", "")
+        kind = own_class(name) or getattr(diffusers, name, None)
+        if kind is None:
+            raise UserError(f"{self._folder.path}/{part}: diffusers has no {name}")
+        with self._refused():
+            return kind.from_pretrained(
+                str(self._folder.path / part),
+                torch_dtype=self._dtype(part),
+                variant=self._folder.variants[part],
+                use_safetensors=True,
+                local_files_only=True,
+            )
+
+    @contextlib.contextmanager
+    def _refused(self) -> Iterator[None]:
+        """Whatever a folder makes diffusers say becomes one line."""
         try:
             with quiet():
-                return kind.from_pretrained(
-                    str(self._folder.path),
-                    torch_dtype={part: self._dtype(part) for part in self._folder.networks},
-                    variant=next(iter(variants), None),
-                    use_safetensors=True,
-                    local_files_only=True,
-                    **left_out,
-                )
-        except Exception as error:  # whatever a folder makes it say
+                yield
+        except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self._folder.path}: diffusers cannot open it: {reason}") from None
 

@@ -57,13 +57,19 @@ def pipeline_parity(
         UserError: diffusers cannot open the folder.
     """
     pipeline = source.pipeline
+    is_chosen = source.advises_scheduler
     with quiet():  # of prompts that are too long
         checks = [
             *_tokens(pipeline, facts, vocabulary),
-            *_scheduler(pipeline, facts, source.advises_scheduler),
+            *_scheduler("scheduler", pipeline, facts, is_chosen, facts["advice"]["steps"]),
             _same("size of the model's own pictures", {"size": (_size(pipeline), own_size)}),
             _same("constants of the pipeline", _constants(pipeline, facts)),
         ]
+        for few in facts.get("few_steps", []):
+            component, steps = few["denoiser"]["component"], few["steps"]
+            told = _conditions(source.pipeline_with(component), facts, few["denoiser"], "none")
+            checks.append(_same(f"what {component} is told", told))
+            checks += _scheduler(f"scheduler, {component}", pipeline, facts, is_chosen, steps)
     label = f"diffusers {version('diffusers')}'s own pipeline ({type(pipeline).__name__})"
     return ComponentParity(PIPELINE, "diffusers", label, checks[0].name, tuple(checks))
 
@@ -95,7 +101,9 @@ def _with_added_words(tokenizer: Any) -> list[str]:
     return [f"a photo of {word}, x{word}y {word.upper()}" for word in words[-_WORDS:]]
 
 
-def _scheduler(pipeline: Any, facts: dict[str, Any], is_chosen: bool) -> Iterator[Check]:
+def _scheduler(
+    label: str, pipeline: Any, facts: dict[str, Any], is_chosen: bool, steps: int
+) -> Iterator[Check]:
     """What is drawn with by default, beside the pipeline's own scheduler.
 
     Beside the same class made from the pipeline's config where that is none of ours, or where the
@@ -106,12 +114,13 @@ def _scheduler(pipeline: Any, facts: dict[str, Any], is_chosen: bool) -> Iterato
     theirs = pipeline.scheduler
     if default.note or is_chosen:
         theirs = type(ours).from_config(named_config(default.name, dict(theirs.config)))
-    steps = max(_STEPS_TAKEN, facts["advice"]["steps"])
+    taken = min(_STEPS_TAKEN, steps)
     expected, found = _run(theirs, steps), _run(ours, steps)
     what = f"{default.name}, {steps} steps" + (f" ({default.note})" if default.note else "")
-    for name in ("timesteps", "sigmas", f"latent after {_STEPS_TAKEN} steps"):
-        value = _closeness(expected.get(name), found.get(name))
-        yield Check(f"scheduler: {name}", value, "dB", GATE_MOBILE, value >= GATE_MOBILE, what)
+    names = {"timesteps": "timesteps", "sigmas": "sigmas", "latent": f"latent after {taken} steps"}
+    for key, name in names.items():
+        value = _closeness(expected.get(key), found.get(key))
+        yield Check(f"{label}: {name}", value, "dB", GATE_MOBILE, value >= GATE_MOBILE, what)
 
 
 def _run(scheduler: Any, steps: int) -> dict[str, Any]:
@@ -125,7 +134,7 @@ def _run(scheduler: Any, steps: int) -> dict[str, Any]:
         seen = scaled_input(scheduler, latent, timestep)
         prediction = torch.randn(_SHAPE, generator=generator) + 0.1 * seen
         latent = scheduler.step(prediction, timestep, latent, **extra).prev_sample
-    found = {"timesteps": scheduler.timesteps, f"latent after {_STEPS_TAKEN} steps": latent}
+    found = {"timesteps": scheduler.timesteps, "latent": latent}
     if getattr(scheduler, "sigmas", None) is not None:
         found["sigmas"] = scheduler.sigmas
     return {name: np.asarray(value, np.float64) for name, value in found.items()}
@@ -162,14 +171,17 @@ def _constants(pipeline: Any, facts: dict[str, Any]) -> dict[str, tuple[Any, Any
     if getattr(pipeline, "text_encoder_2", None) is not None:
         pairs["zeros_for_empty_prompt"] = pipeline.config.force_zeros_for_empty_prompt
     told = {key: (value, facts.get(key)) for key, value in pairs.items()}
-    return told | _conditions(pipeline, facts)
+    return told | _conditions(pipeline, facts, facts["denoiser"], "classifier-free")
 
 
-def _conditions(pipeline: Any, facts: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The same for what the denoiser is told beside the prompt, and how it is guided."""
-    denoiser, width = facts["denoiser"], pipeline.unet.config.time_cond_proj_dim
+def _conditions(
+    pipeline: Any, facts: dict[str, Any], denoiser: dict[str, Any], otherwise: str
+) -> dict[str, tuple[Any, Any]]:
+    """The same for what a denoiser is told beside the prompt, and how it is guided: `otherwise`
+    where it is not told the guidance."""
+    width = pipeline.unet.config.time_cond_proj_dim
     told: dict[str, tuple[Any, Any]]
-    told = {"guidance": ("classifier-free" if width is None else "embedded", denoiser["guidance"])}
+    told = {"guidance": (otherwise if width is None else "embedded", denoiser["guidance"])}
     for name, condition in denoiser["conditions"].items():
         if condition["kind"] == "size":
             size = tuple(facts["size"])

@@ -74,7 +74,7 @@ def measure(
     memory = None
     if pictures and any(each.name == "litert" for each in opened):
         with progress.stage(Stage("memory")):
-            memory = measure_memory(bundle.path, pictures[0].request)
+            memory = measure_memory(bundle, pictures[0].request)
     return ParityReport(
         bundle,
         opened,

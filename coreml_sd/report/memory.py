@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coreml_sd.bundle import Bundle
 from coreml_sd.errors import CoremlSDError
+from coreml_sd.generation.conditions import told_denoiser
 from coreml_sd.generation.generate import GenerationRequest
 
 _COMPARED = ("all-resident", "pipelined")
@@ -21,9 +23,10 @@ _TIME_LIMIT = 1800.0
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """What `MemoryLog` wrote under each policy, each in a process of its own."""
+    """What `MemoryLog` wrote under each policy, each in a process of its own; `denoiser` drew."""
 
     logs: Mapping[str, dict[str, Any]]
+    denoiser: str = "unet"
 
     def peak(self, policy: str) -> int:
         """Largest resident memory above that before the first load, bytes."""
@@ -46,7 +49,7 @@ class MemoryReport:
                 added[event["name"]] = event["resident"] - before
                 loaded = event["resident"]
         running = self.peak("all-resident") - loaded
-        return added.pop("unet") + max(added.values()) + running
+        return added.pop(self.denoiser) + max(added.values()) + running
 
     @property
     def decoder_in_time(self) -> bool:
@@ -66,13 +69,14 @@ class MemoryReport:
         }
 
 
-def measure_memory(bundle: Path, request: GenerationRequest) -> MemoryReport:
+def measure_memory(bundle: Bundle, request: GenerationRequest) -> MemoryReport:
     """Draw one picture with the litert runtime, with everything loaded and pipelined.
 
     Raises:
         CoremlSDError: a run fails.
     """
-    return MemoryReport({policy: _run(bundle, request, policy) for policy in _COMPARED})
+    logs = {policy: _run(bundle.path, request, policy) for policy in _COMPARED}
+    return MemoryReport(logs, told_denoiser(bundle.pipeline, request.steps).component)
 
 
 def _run(bundle: Path, request: GenerationRequest, policy: str) -> dict[str, Any]:

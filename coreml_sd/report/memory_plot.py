@@ -9,7 +9,6 @@ from coreml_sd.report.memory import MemoryReport
 
 _TITLES = {"all-resident": "everything loaded", "pipelined": "pipelined"}
 _COLOURS = {"all-resident": "#a8a8a8", "pipelined": "#2f6fdb"}
-_COMPONENTS = ("vae_decoder", "unet", "text_encoder")  # from the lowest row up
 
 
 def plot_memory(report: MemoryReport) -> bytes:
@@ -29,7 +28,7 @@ def plot_memory(report: MemoryReport) -> bytes:
     curves.set_ylabel("resident memory\nabove the start, MB")
     curves.set_ylim(0, 1.4 * max(bound, report.peak("all-resident") / 1e6))
     curves.legend(loc="upper left", fontsize=8, frameon=False)
-    _rows(rows, report.logs["pipelined"]["events"])
+    _rows(rows, report.logs["pipelined"]["events"], report.denoiser)
     for axes in (curves, rows):
         axes.spines[["top", "right"]].set_visible(False)
     file = io.BytesIO()
@@ -37,18 +36,19 @@ def plot_memory(report: MemoryReport) -> bytes:
     return file.getvalue()
 
 
-def _rows(axes: Any, events: list[dict[str, Any]]) -> None:
+def _rows(axes: Any, events: list[dict[str, Any]], denoiser: str) -> None:
     """One bar for each network from its load to its end, pale while it loads; the steps as a
     band."""
+    components = ("vae_decoder", denoiser, "text_encoder")  # from the lowest row up
     steps = [event["seconds"] for event in events if event["kind"] == "step"]
-    axes.axvspan(_last(events, "loaded", "unet"), steps[-1], color="#f0b429", alpha=0.25)
-    axes.text(steps[-1], len(_COMPONENTS) - 0.5, " steps", va="top", fontsize=8, color="#946c00")
-    for row, name in enumerate(_COMPONENTS):
+    axes.axvspan(_last(events, "loaded", denoiser), steps[-1], color="#f0b429", alpha=0.25)
+    axes.text(steps[-1], len(components) - 0.5, " steps", va="top", fontsize=8, color="#946c00")
+    for row, name in enumerate(components):
         loading, loaded = _last(events, "loading", name), _last(events, "loaded", name)
         freed = _last(events, "freed", name) or _last(events, "end", "")
         axes.barh(row, loaded - loading, left=loading, color=_COLOURS["pipelined"], alpha=0.35)
         axes.barh(row, freed - loaded, left=loaded, color=_COLOURS["pipelined"])
-    axes.set_yticks(range(len(_COMPONENTS)), _COMPONENTS, fontsize=8)
+    axes.set_yticks(range(len(components)), components, fontsize=8)
     axes.set_xlabel("seconds; pale: loading")
 
 

@@ -19,7 +19,8 @@ def draw_pictures(
     prompts: list[str],
     progress: Progress,
 ) -> tuple[PictureRow, ...]:
-    """Each prompt from the source in torch, and from the files on each runtime.
+    """Each prompt from the source in torch, and from the files on each runtime; the first one also
+    in the steps of each denoiser for few steps.
 
     The source's are drawn by the source's own facts and tokenizer, not by the bundle's.
 
@@ -31,11 +32,14 @@ def draw_pictures(
     advice = source.pipeline["advice"]
     drawers = {"torch": Generator(source, open_runtime(source, "torch"))}
     drawers |= {runtime.name: Generator(bundle, runtime) for runtime in runtimes}
+    drawn = [(seed, prompt, advice["steps"]) for seed, prompt in enumerate(prompts)]
+    further = {few["steps"] for few in source.pipeline.get("few_steps", [])} - {advice["steps"]}
+    drawn += [(0, prompts[0], steps) for steps in sorted(further, reverse=True)]
     rows = []
-    for seed, prompt in enumerate(prompts):
+    for seed, prompt, steps in drawn:
         request = GenerationRequest(
             prompt,
-            steps=advice["steps"],
+            steps=steps,
             guidance=advice["guidance"],
             seed=seed,
             scheduler=default_scheduler(source.pipeline).name,

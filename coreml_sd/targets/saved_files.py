@@ -47,8 +47,15 @@ def bundle_picture_costs(bundle: Bundle, target: str) -> list[PictureCosts]:
             name: part_costs([file_costs(file) for file in bundle.files(name, target)], rows(entry))
             for name, entry in bundle.components.items()
             if any(file["target"] == target for file in entry["files"])
-        }
+        },
+        few_steps_of(bundle),
     )
+
+
+def few_steps_of(bundle: Bundle) -> dict[str, int]:
+    """A bundle's denoisers for few steps, each with the most that it draws with."""
+    told = bundle.pipeline.get("few_steps", [])
+    return {few["denoiser"]["component"]: few["steps"] for few in told}
 
 
 def all_rules() -> list[Rule[Any]]:

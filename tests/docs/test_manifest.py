@@ -27,6 +27,7 @@ WHOLE = {
     "tool.packages",
     "config",
     "pipeline.scheduler",
+    "pipeline.few_steps[].denoiser",
     "pipeline.tokenizer.added_tokens",
     "pipeline.tokenizer_2.added_tokens",
     "components.<name>.ops",
@@ -41,6 +42,8 @@ ELSEWHERE = {
     "pipeline.tokenizer.added_tokens",
     "pipeline.tokenizer_2.added_tokens",
     "pipeline.denoiser.conditions.<input>.width",
+    "pipeline.few_steps[].steps",
+    "pipeline.few_steps[].denoiser",
     "components.<name>.pruning",
     "components.<name>.rescaling",
     "scheduler_step.checks",
@@ -105,6 +108,13 @@ def test_every_key_of_the_fixture_is_documented(fixture: dict[str, Any]) -> None
 
 def test_every_key_of_an_xl_bundle_is_documented(xl_bundle: Path) -> None:
     assert undocumented(open_bundle(xl_bundle).manifest, PAGE.read_text(encoding="utf-8")) == set()
+
+
+def test_every_key_of_a_bundle_for_few_steps_is_documented(few_step_bundle: Path) -> None:
+    manifest, page = open_bundle(few_step_bundle).manifest, PAGE.read_text(encoding="utf-8")
+    assert undocumented(manifest, page) == set()
+    keys = {"pipeline.few_steps[].steps", "pipeline.few_steps[].denoiser"}
+    assert keys <= keys_of(manifest) & documented(page).keys()
 
 
 def test_every_documented_key_is_written(

@@ -3,6 +3,7 @@
 `scripts/kotlin` fetches the compiler; without it these tests are left out.
 """
 
+import copy
 import functools
 import hashlib
 import json
@@ -477,7 +478,7 @@ class Formula:
 
     def __init__(self, component: str, facts: dict[str, Any]) -> None:
         self.component, self.facts = component, facts
-        rows = facts["batch"] if component == "unet" else 1
+        rows = facts["batch"] if component == "unet" else 1  # those for few steps take one
         self.inputs = {"sample": SimpleNamespace(shape=(rows,))}
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -488,12 +489,13 @@ class Formula:
                 "last_hidden_state": (ids + channels * tokens).astype(np.float32) / 1000,
                 "pooled_outputs": ids[:, :3, 0].astype(np.float32) / 1000,
             }
-        if self.component == "unet":
+        if self.component.startswith("unet"):
             told = np.sin(20 * inputs["encoder_hidden_states"][:, 1, 0, 2]) / 10
             told = told + np.sin(inputs["timestep"] / 100) / 10
             for name in inputs.keys() - {"sample", "timestep", "encoder_hidden_states"}:
                 told = told + np.sin(inputs[name][:, 1]) / 10
-            return {"noise_pred": inputs["sample"] / 2 + told[:, None, None, None]}
+            part = 2 if self.component == "unet" else 4
+            return {"noise_pred": inputs["sample"] / part + told[:, None, None, None]}
         times = self.facts["size"][0] // self.facts["latent_size"][0]
         large = inputs["z"][:, :3].repeat(times, axis=2).repeat(times, axis=3)
         return {"image": large / 4}
@@ -586,6 +588,40 @@ def test_a_denoiser_takes_what_the_manifest_says(
     assert np.abs(pixels(first) - drawn(path, requests[0]).astype(int)).max() <= 1
     assert first["pixels"] == second["pixels"]
     assert np.abs(pixels(first) - pixels(third)).max() > 1
+
+
+def with_few_steps(manifest: dict[str, Any]) -> None:
+    """A denoiser for one step, and one for four that is told the guidance."""
+    pipeline, components = manifest["pipeline"], manifest["components"]
+    few_steps = []
+    for steps, guidance in ((1, "none"), (4, "embedded")):
+        name = f"unet_{steps}"
+        denoiser = {**copy.deepcopy(pipeline["denoiser"]), "component": name, "guidance": guidance}
+        components[name] = copy.deepcopy(components["unet"])
+        inputs = components[name]["inputs"]
+        for tensor in inputs:
+            tensor["shape"][0] = 1
+        if guidance == "embedded":
+            denoiser["conditions"]["timestep_cond"] = {"kind": "guidance", "width": 8}
+            inputs.append({"name": "timestep_cond", "shape": [1, 8], "dtype": "float16"})
+            for file in components[name]["files"]:
+                file["inputs"].append("timestep_cond")
+        few_steps.append({"steps": steps, "denoiser": denoiser})
+    pipeline["few_steps"] = few_steps
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_steps_say_which_denoiser_draws(
+    android_bundle: Callable[[int], Path], tmp_path: Path, batch: int
+) -> None:
+    path = changed_bundle(android_bundle(batch), tmp_path / "copy", with_few_steps)
+    write_manifest(path, json.loads((path / "manifest.json").read_text(encoding="utf-8")))
+    drawn_by = {1: "unet_1", 2: "unet_4", 4: "unet_4", 5: "unet"}
+    for steps, unet in drawn_by.items():
+        request = GenerationRequest("a rocket", NEGATIVE, steps, 4.0, 3, "dpm++")
+        [answer] = ask(tmp_path, path, pictures=[question(path, request)])["pictures"]
+        assert f"open {unet}" in answer["log"], steps
+        assert np.abs(pixels(answer) - drawn(path, request).astype(int)).max() <= 1, steps
 
 
 @pytest.mark.parametrize(

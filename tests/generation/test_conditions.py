@@ -38,7 +38,7 @@ def encode(android_bundle: Callable[[int], Path]) -> Callable[..., Conditions]:
 
     def encoded(scale: float = 4.0, negative: str = "dog", **changes: Any) -> Conditions:
         denoiser = {**bundle.pipeline["denoiser"], **changes}
-        encoder = ConditionEncoder(bundle.path, {**bundle.pipeline, "denoiser": denoiser})
+        encoder = ConditionEncoder(bundle.path, {**bundle.pipeline, "denoiser": denoiser}, 20)
         network: Any = Encoder()
         return encoder(negative, "cat", scale, lambda _: network, lambda _: None)
 

@@ -39,7 +39,7 @@ def draw(policy: str, steps: int = 5, last_step: float = 0.02) -> tuple[dict, Re
     or after `last_step` seconds."""
     log = MemoryLog()
     residency = Residency(Block, policy, log)
-    residency.begin()
+    residency.begin(["text_encoder"], "unet", "vae_decoder")
     residency.network("text_encoder")
     residency.done_with("text_encoder")
     residency.network("unet")

@@ -146,8 +146,8 @@ private class Formula(
                 values[Names.LAST_HIDDEN_STATE] = embedding(values.getValue(Names.INPUT_IDS))
                 values["pooled_outputs"] = FloatArray(3) { values.getValue(Names.INPUT_IDS)[it] / 1000 }
             }
-            Names.UNET -> values[Names.NOISE_PRED] = prediction()
             Names.VAE_DECODER -> values[Names.IMAGE] = image(values.getValue(Names.Z))
+            else -> values[Names.NOISE_PRED] = prediction()
         }
     }
 
@@ -164,22 +164,24 @@ private class Formula(
         return FloatArray(ids.size * width) { (ids[it / width] + it % width * (it / width)) / 1000 }
     }
 
-    /** Half the sample, and waves of the timestep, of the context at channel 1, token 2, and of others' second number. */
+    /** Half the sample, a quarter in networks for few steps, and waves of the timestep, of the context at channel 1, token 2, and of others' second number. */
     private fun prediction(): FloatArray {
         val sample = values.getValue(Names.SAMPLE)
         val context = values.getValue(Names.ENCODER_HIDDEN_STATES)
         val timesteps = values.getValue(Names.TIMESTEP)
-        val row = sample.size / facts.batch
-        val contextRow = context.size / facts.batch
+        val batch = timesteps.size
+        val row = sample.size / batch
+        val contextRow = context.size / batch
+        val part = if (file.signature == Names.UNET) 2 else 4
         return FloatArray(sample.size) {
             val at = it / row
             val told = context[at * contextRow + facts.tokenizer.length + 2]
             var waves = sin(20 * told) / 10 + sin(timesteps[at] / 100) / 10
             for (name in file.inputs - KNOWN) {
                 val other = values.getValue(name)
-                waves += sin(other[at * (other.size / facts.batch) + 1]) / 10
+                waves += sin(other[at * (other.size / batch) + 1]) / 10
             }
-            if (overflows) Float.NaN else sample[it] / 2 + waves
+            if (overflows) Float.NaN else sample[it] / part + waves
         }
     }
 

@@ -27,14 +27,9 @@ from coreml_sd.models.open_model import open_model
 from coreml_sd.report.measure import measure
 from coreml_sd.runtimes.open_runtime import open_runtime
 from tests.helpers.tiny_folder import changed_folder
-from tests.helpers.tiny_md import TINY, write_md_pipeline
+from tests.helpers.tiny_md import SHORT, TINY, write_md_pipeline
 
 pytestmark = pytest.mark.usefixtures("quick_capture")
-SHORT: dict[str, Any] = {
-    "block_out_channels": (32, 64),
-    "inner_layers": (1, 1, 1),
-    "layers_per_block": 1,
-}
 NAMES = ["text_encoder", "unet", "vae_decoder", "vae_encoder"]
 
 
@@ -135,7 +130,6 @@ def asked(guidance: float) -> GenerationRequest:
 
 @pytest.fixture(scope="module")
 def short_md_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its UNet has two levels, and one layer behind each residual block of the smaller map."""
     folder = tmp_path_factory.mktemp("short") / "md"
     return write_md_pipeline(folder, **SHORT)
 

@@ -32,11 +32,21 @@ def require_classes(folder: DiffusersFolder, wanted: Mapping[str, str]) -> None:
         _require_in_index(folder, part, class_name)
         if part.startswith("tokenizer"):
             continue
-        config = folder.json_file(f"{part}/config.json")
         if part.startswith("text_encoder"):
-            _require_clip(folder, part, config)
-        elif config.get("_class_name", class_name) != class_name:
-            raise _other(folder, f"{part}/config.json", config["_class_name"], class_name)
+            _require_clip(folder, part, folder.json_file(f"{part}/config.json"))
+        else:
+            require_class(folder, part, class_name)
+
+
+def require_class(folder: DiffusersFolder, part: str, class_name: str) -> None:
+    """Refuse a network whose config names another class.
+
+    Raises:
+        UserError: names the file, the class in it and the class that is supported.
+    """
+    config = folder.json_file(f"{part}/config.json")
+    if config.get("_class_name", class_name) != class_name:
+        raise _other(folder, f"{part}/config.json", config["_class_name"], class_name)
 
 
 def _require_in_index(folder: DiffusersFolder, part: str, class_name: str) -> None:

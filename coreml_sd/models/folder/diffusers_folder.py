@@ -10,6 +10,7 @@ from typing import Any
 
 from coreml_sd.errors import UserError
 from coreml_sd.files.foreign import open_regular, read_table
+from coreml_sd.models.folder.few_step_unets import ADVICE_NAME, few_step_unets
 from coreml_sd.models.folder.files import require_own_weights, require_safe_folder
 from coreml_sd.models.folder.model_card import card_texts
 from coreml_sd.models.folder.pointer_files import require_content
@@ -108,7 +109,18 @@ class DiffusersFolder:
     @cached_property
     def networks(self) -> tuple[str, ...]:
         """The networks of the pipeline that are converted, by their folders."""
-        return tuple(part for part in NETWORKS if (self.path / part).is_dir())
+        held = (*NETWORKS, *self.few_step_unets)
+        return tuple(part for part in held if (self.path / part).is_dir())
+
+    @cached_property
+    def few_step_unets(self) -> dict[str, int]:
+        """Folders of UNets for few steps, each with the most that it draws with.
+
+        Raises:
+            UserError: coreml_sd.json cannot be read, or names them otherwise.
+        """
+        file = self.path / ADVICE_NAME
+        return few_step_unets(self.json_file(ADVICE_NAME), str(file)) if file.is_file() else {}
 
     def weight_bytes(self, part: str) -> int:
         """Bytes of the weight files of one network."""

@@ -25,7 +25,7 @@ _READ = {
         "scaling_factor": _NUMBER,
         "shift_factor": _NUMBER,
     },
-    "text": {
+    "text_encoder": {
         "hidden_size": _COUNT,
         "max_position_embeddings": _COUNT,
         "projection_dim": _COUNT,
@@ -44,8 +44,9 @@ def network_configs(folder: DiffusersFolder, *parts: str) -> tuple[dict[str, Any
     found = []
     for part in parts:
         config = folder.config(part)
-        is_text = part.startswith("text_encoder")
-        name = "CLIPTextConfig" if is_text else config.get("_class_name") or SD_CLASSES[part]
+        kind = _kind(part)
+        name = config.get("_class_name") or SD_CLASSES[kind]
+        name = "CLIPTextConfig" if kind == "text_encoder" else name
         file = f"{folder.path}/{part}/config.json"
         if not isinstance(name, str):
             raise UserError(f"{file}: _class_name is {name!r}, not a name")
@@ -54,11 +55,16 @@ def network_configs(folder: DiffusersFolder, *parts: str) -> tuple[dict[str, Any
         widths = config.get("cross_attention_dim")
         if isinstance(widths, list) and len({*map(str, widths)}) == 1:  # one for each block
             config["cross_attention_dim"] = widths[0]
-        for key, kind in _READ["text" if is_text else part].items():
-            if not _is(kind, config.get(key)):
-                raise UserError(f"{file}: {key} is {config.get(key)!r}, not {kind}")
+        for key, wanted in _READ[kind].items():
+            if not _is(wanted, config.get(key)):
+                raise UserError(f"{file}: {key} is {config.get(key)!r}, not {wanted}")
         found.append(config)
     return tuple(found)
+
+
+def _kind(part: str) -> str:
+    """What a folder holds, by its name: there may be a second text encoder, and further UNets."""
+    return next((kind for kind in _READ if part.startswith(kind)), part)
 
 
 def _is(kind: str, value: Any) -> bool:

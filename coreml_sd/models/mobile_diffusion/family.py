@@ -7,8 +7,9 @@ from typing import Any
 
 from coreml_sd.errors import UserError
 from coreml_sd.models import networks
+from coreml_sd.models.denoiser import FewSteps
 from coreml_sd.models.find_model import Source
-from coreml_sd.models.folder.component_classes import SD_CLASSES, require_classes
+from coreml_sd.models.folder.component_classes import SD_CLASSES, require_class, require_classes
 from coreml_sd.models.folder.corrections import corrected_scheduler, scheduler_as_read
 from coreml_sd.models.folder.diffusers_folder import DiffusersFolder
 from coreml_sd.models.folder.network_configs import network_configs
@@ -39,11 +40,15 @@ def describe(
     facts = pipeline_facts(
         FAMILY.name, folder, unet, vae, text, scheduler.value, denoiser(unet), size, batch
     )
+    further = _for_few_steps(folder, unet, vae, text)
+    facts = dataclasses.replace(facts, few_steps=tuple(few for few, _ in further) or None)
+    unets = [
+        networks.unet_component(folder, unet, facts),
+        *(networks.unet_component(folder, config, facts, few=few) for few, config in further),
+    ]
     components = (
         networks.text_encoder(folder, text),
-        dataclasses.replace(
-            networks.unet_component(folder, unet, facts), form="mobile_diffusion_unet"
-        ),
+        *(dataclasses.replace(each, form="mobile_diffusion_unet") for each in unets),
         networks.vae_decoder(folder, facts),
         networks.vae_encoder(folder, facts),
     )
@@ -57,11 +62,30 @@ FAMILY = Family(
 )
 
 
-def _check(folder: DiffusersFolder, unet: dict[str, Any], vae: dict[str, Any]) -> None:
+def _for_few_steps(
+    folder: DiffusersFolder, usual: dict[str, Any], vae: dict[str, Any], text: dict[str, Any]
+) -> list[tuple[FewSteps, dict[str, Any]]]:
+    """UNets that were distilled for few steps, each with its config. One that is not told the
+    guidance was distilled at one."""
+    found = []
+    for name, steps in folder.few_step_unets.items():
+        (unet,) = network_configs(folder, name)
+        require_class(folder, name, _CLASSES["unet"])
+        _check(folder, unet, vae, name)
+        check_text_to_image(folder, unet, text["hidden_size"], name)
+        if unet["in_channels"] != usual["in_channels"]:
+            raise UserError(f"{folder.path}/{name}: not the latent channels of the usual UNet")
+        found.append((FewSteps(steps, denoiser(unet, name, otherwise="none")), unet))
+    return found
+
+
+def _check(
+    folder: DiffusersFolder, unet: dict[str, Any], vae: dict[str, Any], name: str = "unet"
+) -> None:
     if unet.get("step_embedding"):
         raise UserError(
-            f"{folder.path}/unet: step_embedding={unet['step_embedding']} is for distilled models "
-            "that are told where a step leads, which cannot be converted yet"
+            f"{folder.path}/{name}: step_embedding={unet['step_embedding']} is for distilled "
+            "models that are told where a step leads, which cannot be converted yet"
         )
     if unet["in_channels"] != vae["latent_channels"]:
         raise UserError(

@@ -8,7 +8,13 @@ from typing import Any
 from coreml_sd.errors import UserError
 from coreml_sd.files.limits import LIMITS
 from coreml_sd.models import networks
-from coreml_sd.models.denoiser import ONE_TEXT_ENCODER, Denoiser, Guidance
+from coreml_sd.models.denoiser import (
+    ONE_TEXT_ENCODER,
+    Condition,
+    Denoiser,
+    Guidance,
+    GuidanceWay,
+)
 from coreml_sd.models.find_model import Source
 from coreml_sd.models.folder.component_classes import SD_CLASSES, require_classes
 from coreml_sd.models.folder.corrections import (
@@ -76,17 +82,21 @@ FAMILY = Family(
 )
 
 
-def denoiser(unet: dict[str, Any]) -> Denoiser:
+def denoiser(
+    unet: dict[str, Any], name: str = "unet", otherwise: GuidanceWay = "classifier-free"
+) -> Denoiser:
     """A UNet that takes the states of one text encoder, and the guidance where it was distilled
-    for that."""
+    for that; `otherwise` is how it is guided where it was not."""
+    conditions: dict[str, Condition] = {**ONE_TEXT_ENCODER.conditions}
     width = unet.get("time_cond_proj_dim")
     if width is None:
-        return ONE_TEXT_ENCODER
-    conditions = {**ONE_TEXT_ENCODER.conditions, "timestep_cond": Guidance(width)}
-    return Denoiser("unet", "embedded", conditions)
+        return Denoiser(name, otherwise, conditions)
+    return Denoiser(name, "embedded", {**conditions, "timestep_cond": Guidance(width)})
 
 
-def check_text_to_image(folder: DiffusersFolder, unet: dict[str, Any], width: int) -> None:
+def check_text_to_image(
+    folder: DiffusersFolder, unet: dict[str, Any], width: int, name: str = "unet"
+) -> None:
     """Refuse a UNet that takes more than a latent, or text of another width.
 
     Raises:
@@ -94,18 +104,18 @@ def check_text_to_image(folder: DiffusersFolder, unet: dict[str, Any], width: in
     """
     if unet["in_channels"] != unet["out_channels"]:
         raise UserError(
-            f"{folder.path}/unet: takes {unet['in_channels']} channels (an inpainting or "
+            f"{folder.path}/{name}: takes {unet['in_channels']} channels (an inpainting or "
             "depth model); only text-to-image models are supported"
         )
     context = unet["cross_attention_dim"]
     if isinstance(context, list):
         raise UserError(
-            f"{folder.path}/unet/config.json: cross_attention_dim {context}: a width for each "
+            f"{folder.path}/{name}/config.json: cross_attention_dim {context}: a width for each "
             "block; only one width for all is supported"
         )
     if width != context:
         raise UserError(
-            f"{folder.path}: text encoder width {width} and UNet context {context} differ"
+            f"{folder.path}/{name}: text encoder width {width} and UNet context {context} differ"
         )
 
 
@@ -140,7 +150,7 @@ def pipeline_facts(
         vae_scale_factor=scale,
         scaling_factor=vae.get("scaling_factor") or _SCALING_FACTOR,
         shift_factor=vae.get("shift_factor") or 0.0,
-        batch=batch if denoiser.guidance == "classifier-free" else 1,
+        batch=min(batch, denoiser.rows),
         max_tokens=text["max_position_embeddings"],
         scheduler=_finite(scheduler),
         tokenizer=tokenizer_facts(folder, text["max_position_embeddings"]),

@@ -9,8 +9,9 @@ FILE_NAME = "SchedulerStep.tflite"
 
 
 def denoiser_of(plan: Plan) -> ComponentSpec | None:
-    """The denoiser that a plan converts, if the step combines what it gives: one that is told the
-    guidance gives what is combined already."""
-    if plan.model.facts.denoiser.guidance == "embedded":
+    """The model's usual denoiser, where a plan converts it and the step combines what it gives:
+    one that takes a single row gives what is combined already."""
+    usual = plan.model.facts.denoiser
+    if usual.guidance != "classifier-free":
         return None
-    return next((each for each in plan.components if each.role == "denoiser"), None)
+    return next((each for each in plan.components if each.name == usual.component), None)

@@ -27,6 +27,8 @@ public enum Limits {
     public static let steps = 1000
     public static let trainTimesteps = 10_000
     public static let guidance = 100.0
+    /// Denoisers for few steps in one model.
+    public static let fewSteps = 8
 
     // Tensors and networks.
     public static let rank = 8

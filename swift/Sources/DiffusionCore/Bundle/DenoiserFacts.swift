@@ -7,6 +7,8 @@ public struct DenoiserFacts: Sendable, Hashable, Codable {
         case classifierFree = "classifier-free"
         /// One row, the prompt's; the denoiser is told the guidance.
         case embedded
+        /// One row, the prompt's; the denoiser was trained for one guidance.
+        case unguided = "none"
     }
 
     /// One output of one text encoder.
@@ -49,12 +51,37 @@ public struct DenoiserFacts: Sendable, Hashable, Codable {
         self.conditions = conditions
     }
 
+    /// Of its inputs, for one picture.
+    var rows: Int { guidance == .classifierFree ? 2 : 1 }
+
     /// Outputs that the conditions ask for, each once.
     var textOutputs: Set<TextOutput> {
         Set(conditions.values.flatMap { condition -> [TextOutput] in
             guard case .text(let outputs) = condition else { return [] }
             return outputs
         })
+    }
+}
+
+/// A denoiser that was distilled to draw in few steps: one of `pipeline.few_steps` in the manifest.
+public struct FewSteps: Sendable, Hashable {
+    /// The most that it draws with.
+    public var steps: Int
+    public var denoiser: DenoiserFacts
+
+    public init(steps: Int, denoiser: DenoiserFacts) {
+        self.steps = steps
+        self.denoiser = denoiser
+    }
+}
+
+extension FewSteps: Codable {
+    enum CodingKeys: String, CodingKey { case steps, denoiser }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        steps = try container.placed(Int.self, forKey: .steps)
+        denoiser = try container.decode(DenoiserFacts.self, forKey: .denoiser)
     }
 }
 

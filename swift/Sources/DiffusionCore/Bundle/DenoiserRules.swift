@@ -1,13 +1,26 @@
-/// Of `pipeline.denoiser`, and of the text encoders that it asks for.
+/// Of `pipeline.denoiser` and `pipeline.few_steps`, and of the text encoders that they ask for.
 struct DenoiserRules: ManifestCheck {
     let facts: PipelineFacts
 
     /// - Throws: ``DiffusionError/corruptedManifest(reason:)``.
     func check() throws {
-        let place = "pipeline.denoiser"
-        try checkName(facts.denoiser.component.rawValue, "\(place).component")
-        try require(!facts.denoiser.conditions.isEmpty, "\(place).conditions", "is empty")
-        for (name, condition) in facts.denoiser.conditions.sorted(by: { $0.key < $1.key }) {
+        try check(facts.denoiser, "pipeline.denoiser")
+        guard let fewSteps = facts.fewSteps else { return }
+        try range(fewSteps.count, 1...Limits.fewSteps, "pipeline.few_steps")
+        var before = 0
+        for (number, few) in fewSteps.enumerated() {
+            let place = "pipeline.few_steps[\(number)]"
+            try range(few.steps, 1...Limits.steps, "\(place).steps")
+            try require(few.steps > before, "\(place).steps", "is \(few.steps), after \(before)")
+            try check(few.denoiser, "\(place).denoiser")
+            before = few.steps
+        }
+    }
+
+    private func check(_ denoiser: DenoiserFacts, _ place: String) throws {
+        try checkName(denoiser.component.rawValue, "\(place).component")
+        try require(!denoiser.conditions.isEmpty, "\(place).conditions", "is empty")
+        for (name, condition) in denoiser.conditions.sorted(by: { $0.key < $1.key }) {
             try check(condition, "\(place).conditions.\(name)")
         }
     }

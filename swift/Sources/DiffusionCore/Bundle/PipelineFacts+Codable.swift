@@ -14,6 +14,7 @@ extension PipelineFacts: Codable {
         case tokenizer, advice, denoiser, preview, scheduler, sizes
         case tokenizer2 = "tokenizer_2"
         case zerosForEmptyPrompt = "zeros_for_empty_prompt"
+        case fewSteps = "few_steps"
     }
 
     public init(from decoder: any Decoder) throws {
@@ -40,6 +41,7 @@ extension PipelineFacts: Codable {
         denoiser = isOlder
             ? .older(hasTwoTokenizers: tokenizer2 != nil)
             : try container.decode(DenoiserFacts.self, forKey: .denoiser)
+        fewSteps = try container.decodeIfPresent([FewSteps].self, forKey: .fewSteps)
         zerosForEmptyPrompt =
             try container.decodeIfPresent(Bool.self, forKey: .zerosForEmptyPrompt) ?? false
     }
@@ -63,6 +65,7 @@ extension PipelineFacts: Codable {
         if !sizes.isEmpty { try container.encode(sizes, forKey: .sizes) }
         try container.encodeIfPresent(tokenizer2, forKey: .tokenizer2)
         try container.encode(denoiser, forKey: .denoiser)
+        try container.encodeIfPresent(fewSteps, forKey: .fewSteps)
         if tokenizer2 != nil || zerosForEmptyPrompt {
             try container.encode(zerosForEmptyPrompt, forKey: .zerosForEmptyPrompt)
         }

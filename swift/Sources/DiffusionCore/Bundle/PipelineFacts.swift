@@ -33,6 +33,8 @@ public struct PipelineFacts: Sendable, Hashable {
     /// What the denoiser takes, and how it is guided; where a manifest does not say it, what older
     /// ones meant.
     public var denoiser: DenoiserFacts
+    /// Denoisers for few steps, the fewest first; nil where there is only ``denoiser``.
+    public var fewSteps: [FewSteps]?
     /// Of the second text encoder, as Stable Diffusion XL has one; its vocabulary is the first's.
     public var tokenizer2: TokenizerFacts?
     /// Whether an empty negative prompt is zeros in place of every encoding (Stable Diffusion XL).
@@ -45,7 +47,7 @@ public struct PipelineFacts: Sendable, Hashable {
         shiftFactor: Float = 0, batch: Int, maxTokens: Int = 77, tokenizer: TokenizerFacts,
         advice: Advice = Advice(), preview: PreviewFacts? = nil, scheduler: JSONValue,
         sizes: [SizeFacts] = [], tokenizer2: TokenizerFacts? = nil,
-        zerosForEmptyPrompt: Bool = false, denoiser: DenoiserFacts? = nil
+        zerosForEmptyPrompt: Bool = false, denoiser: DenoiserFacts? = nil, fewSteps: [FewSteps]? = nil
     ) {
         self.family = family
         self.predictionType = predictionType
@@ -65,6 +67,18 @@ public struct PipelineFacts: Sendable, Hashable {
         self.tokenizer2 = tokenizer2
         self.zerosForEmptyPrompt = zerosForEmptyPrompt
         self.denoiser = denoiser ?? .older(hasTwoTokenizers: tokenizer2 != nil)
+        self.fewSteps = fewSteps
+    }
+
+    /// The denoiser that draws with so many steps: of those for few steps the one for the fewest that
+    /// are enough, else ``denoiser``.
+    public func denoiser(for steps: Int) -> DenoiserFacts {
+        fewSteps?.first { steps <= $0.steps }?.denoiser ?? denoiser
+    }
+
+    /// Rows that a denoiser takes at once: one for few steps takes no more than a picture has.
+    func batch(of denoiser: DenoiserFacts) -> Int {
+        denoiser == self.denoiser ? batch : min(batch, denoiser.rows)
     }
 }
 

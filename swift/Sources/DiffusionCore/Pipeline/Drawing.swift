@@ -32,7 +32,7 @@ struct Drawing: Sendable {
         let scheduler = try makeScheduler()
         let conditions = try await encodePrompts(&seconds)
         let start = try await startLatent(scheduler, &random, &seconds)
-        let latent = try await stage("Denoise", bundle.pipeline.denoiser.component, &seconds, \.denoise) {
+        let latent = try await stage("Denoise", request.denoiser.component, &seconds, \.denoise) {
             try await denoise($0, start, conditions, scheduler, &random)
         }
         let picture = try await stage("Decode", .vaeDecoder, &seconds, \.decode) {
@@ -96,8 +96,8 @@ struct Drawing: Sendable {
         _ scheduler: any Scheduler, _ random: inout any RandomSource
     ) async throws -> Tensor {
         let denoiser = Denoiser(
-            component: bundle.pipeline.denoiser.component, files: files, residency: residency,
-            batch: bundle.pipeline.batch, guidance: request.guidance, conditions: conditions)
+            component: request.denoiser.component, files: files, residency: residency,
+            batch: bundle.pipeline.batch(of: request.denoiser), guidance: request.guidance, conditions: conditions)
         return try await denoiser.run(start, scheduler, &random) { done, count, latent in
             let preview = preview(of: latent, done, count, scheduler, nextStep: start.step + done)
             report(.step(done, of: count, preview: preview))

@@ -15,7 +15,7 @@ private typealias TextRows = [DenoiserFacts.TextOutput: [Tensor]]
 extension Drawing {
     /// Run every text encoder that the denoiser asks for, once.
     func encodePrompts(_ seconds: inout StageSeconds) async throws -> PromptConditions {
-        let wanted = bundle.pipeline.denoiser.textOutputs
+        let wanted = request.denoiser.textOutputs
         var outputs: TextRows = [:]
         var cut = ""
         for encoder in DenoiserFacts.textEncoders {
@@ -26,7 +26,7 @@ extension Drawing {
             outputs.merge(try await encode(encoder, tokenizer, asked, &seconds)) { first, _ in first }
         }
         let rows = request.isGuided ? 2 : 1
-        let inputs = try bundle.pipeline.denoiser.conditions.mapValues { try input($0, outputs, rows) }
+        let inputs = try request.denoiser.conditions.mapValues { try input($0, outputs, rows) }
         return PromptConditions(inputs: inputs, cut: cut, rows: rows)
     }
 

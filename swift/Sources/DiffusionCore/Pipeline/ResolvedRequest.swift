@@ -7,6 +7,8 @@ struct ResolvedRequest: Sendable {
     let scheduler: SchedulerName
     let size: ImageSize
     let latentSize: ImageSize
+    /// The one for so many steps.
+    let denoiser: DenoiserFacts
     /// Whether the denoiser runs for the negative prompt too.
     let isGuided: Bool
 
@@ -18,7 +20,8 @@ struct ResolvedRequest: Sendable {
         scheduler = request.scheduler ?? facts.advice.scheduler ?? .dpmSolver
         size = request.size ?? bundle.sizes[0]
         latentSize = try bundle.latentSize(for: size)
-        isGuided = facts.denoiser.guidance == .classifierFree && guidance > 1
+        denoiser = facts.denoiser(for: steps)
+        isGuided = denoiser.guidance == .classifierFree && guidance > 1
         try Self.check(request, steps: steps, guidance: guidance, size: size, trained: bundle)
         var resolved = request
         resolved.steps = steps

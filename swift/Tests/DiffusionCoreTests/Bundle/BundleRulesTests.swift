@@ -66,6 +66,7 @@ struct LimitsTests {
             "token_id": Double(Limits.tokenID), "added_tokens": Double(Limits.addedTokens),
             "word_characters": Double(Limits.wordCharacters), "steps": Double(Limits.steps),
             "train_timesteps": Double(Limits.trainTimesteps), "guidance": Limits.guidance,
+            "few_steps": Double(Limits.fewSteps),
             "rank": Double(Limits.rank), "elements": Double(Limits.elements),
             "intermediate_elements": Double(Limits.intermediateElements),
             "layers": Double(Limits.layers), "width": Double(Limits.width), "files": Double(Limits.files),

@@ -14,8 +14,17 @@ struct EmbeddedGuidanceTests {
                 "sample": [1, 4, 8, 8], "timestep": [1], "encoder_hidden_states": [1, 5, 1, 16],
                 "timestep_cond": [1, 8], "sizes": [1, 6], "pooled": [1, 3],
             ], ["noise_pred": [1, 4, 8, 8]]),
+        .unet: Self.unet(rows: 2),
+        Component(rawValue: "unet_1"): Self.unet(rows: 1),
+        Component(rawValue: "unet_4"): Self.unet(rows: 1),
         .vaeDecoder: PreviewBundle.interface(["z": [1, 4, 8, 8]], ["image": [1, 3, 64, 64]]),
     ])
+
+    private static func unet(rows: Int) -> NetworkInterface {
+        PreviewBundle.interface(
+            ["sample": [rows, 4, 8, 8], "timestep": [rows], "encoder_hidden_states": [rows, 5, 1, 16]],
+            ["noise_pred": [rows, 4, 8, 8]])
+    }
 
     private static let denoiser = Component(rawValue: "transformer")
 
@@ -58,6 +67,27 @@ struct EmbeddedGuidanceTests {
         let order = await backend.runs.map(\.component)
         let twice = [Component.textEncoder, .textEncoder, Self.denoiser, Self.denoiser, .vaeDecoder]
         #expect(order == twice)
+    }
+
+    @Test(arguments: [(1, "unet_1"), (2, "unet_4"), (4, "unet_4"), (5, "unet")])
+    func theStepsSayWhichDenoiserDraws(steps: Int, expected: String) async throws {
+        let conditions = ["encoder_hidden_states": text("last_hidden_state")]
+        let pipeline = backend.pipeline { facts in
+            facts.batch = 2
+            facts.denoiser = DenoiserFacts(conditions: conditions)
+            facts.fewSteps = [(1, DenoiserFacts.Guidance.unguided), (4, .embedded)].map { steps, guidance in
+                let component = Component(rawValue: "unet_\(steps)")
+                return FewSteps(
+                    steps: steps,
+                    denoiser: DenoiserFacts(component: component, guidance: guidance, conditions: conditions))
+            }
+        }
+        let request = GenerationRequest(prompt: "cat", negativePrompt: "dog", steps: steps, guidance: 4, seed: 7)
+        _ = try await pipeline.image(for: request)
+        let drawn = await backend.runs.map(\.component.rawValue).filter { $0.hasPrefix("unet") }
+        #expect(Set(drawn) == [expected])
+        let sample = await backend.inputs("sample", of: Component(rawValue: expected)).first
+        #expect(sample?.shape[0] == (expected == "unet" ? 2 : 1))
     }
 
     @Test(arguments: [1, 1.5, 8.5] as [Float])

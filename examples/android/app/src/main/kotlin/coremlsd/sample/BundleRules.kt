@@ -82,6 +82,7 @@ internal class BundleRules(json: JSONObject) {
         checkTokenizer(pipeline["tokenizer"])
         pipeline["tokenizer_2"].ifThere(::checkTokenizer)
         pipeline["denoiser"].ifThere(::checkDenoiser)
+        pipeline["few_steps"].ifThere(::checkFewSteps)
         checkScheduler(pipeline["scheduler"])
         pipeline["advice"].ifThere(::checkAdvice)
         pipeline["preview"].ifThere(::checkPreview)
@@ -133,6 +134,13 @@ internal class BundleRules(json: JSONObject) {
         val conditions = denoiser["conditions"]
         conditions.require(conditions.keys().isNotEmpty(), "is empty")
         for (name in conditions.keys()) checkCondition(conditions[name])
+    }
+
+    private fun checkFewSteps(fewSteps: Field) {
+        fewSteps.require(fewSteps.list().size in 1..Limits.FEW_STEPS, "are not 1 to ${Limits.FEW_STEPS}")
+        val steps = fewSteps.list().map { it["steps"].whole(1..Limits.STEPS) }
+        fewSteps.require(steps.zipWithNext().all { (fewer, more) -> fewer < more }, "do not have more steps one after the other")
+        for (few in fewSteps.list()) checkDenoiser(few["denoiser"])
     }
 
     private fun checkCondition(condition: Field) {
@@ -230,7 +238,7 @@ internal class BundleRules(json: JSONObject) {
     }
 
     private companion object {
-        val GUIDANCES = listOf(DenoiserFacts.COMBINED, DenoiserFacts.TOLD)
+        val GUIDANCES = listOf(DenoiserFacts.COMBINED, DenoiserFacts.TOLD, DenoiserFacts.UNGUIDED)
         val TOKENIZERS = mapOf("text_encoder" to "tokenizer", "text_encoder_2" to "tokenizer_2")
         val PREDICTIONS = listOf("epsilon", "v_prediction", "sample")
         val TYPES = listOf("float16", "float32", "int32")

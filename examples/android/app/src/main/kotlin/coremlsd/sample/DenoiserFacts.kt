@@ -10,9 +10,12 @@ import org.json.JSONObject
 
 /**
  * What the denoiser takes beside the latent and the timestep, the same for all steps of a picture, by the names of its
- * inputs. `isToldGuidance`: it takes one row, the prompt's; else one for the negative prompt and one for the prompt.
+ * inputs. `combines`: it takes a row for the negative prompt and one for the prompt; else the prompt's alone.
  */
-data class DenoiserFacts(val component: String, val isToldGuidance: Boolean, val conditions: Map<String, Condition>) {
+data class DenoiserFacts(val component: String, val combines: Boolean, val conditions: Map<String, Condition>) {
+    /** Of its inputs, for one picture. */
+    val rows: Int get() = if (combines) 2 else 1
+
     /** Outputs of the text encoder that are asked for, each once. */
     val textOutputs: Set<String> get() = conditions.values.filterIsInstance<Condition.Text>().flatMap { it.outputs }.toSet()
 
@@ -22,8 +25,9 @@ data class DenoiserFacts(val component: String, val isToldGuidance: Boolean, val
         const val GUIDANCE = "guidance"
         const val COMBINED = "classifier-free"
         const val TOLD = "embedded"
+        const val UNGUIDED = "none"
         private val OLDER = DenoiserFacts(
-            Names.UNET, false, mapOf(Names.ENCODER_HIDDEN_STATES to Condition.Text(listOf(Names.LAST_HIDDEN_STATE)))
+            Names.UNET, true, mapOf(Names.ENCODER_HIDDEN_STATES to Condition.Text(listOf(Names.LAST_HIDDEN_STATE)))
         )
 
         /** From `pipeline`, once it is checked; that of Stable Diffusion where nothing is told. */
@@ -33,19 +37,32 @@ data class DenoiserFacts(val component: String, val isToldGuidance: Boolean, val
                 if (pipeline.has("tokenizer_2")) refuse("pipeline.tokenizer_2 stands for a second one")
                 return OLDER
             }
+            return read(json, "pipeline.denoiser")
+        }
+
+        /** Denoisers for few steps with the most that each draws with, the fewest first. */
+        fun readFewSteps(pipeline: JSONObject): List<Pair<Int, DenoiserFacts>> {
+            val list = pipeline.optJSONArray("few_steps") ?: return emptyList()
+            return (0 until list.length()).map { index ->
+                val few = list.getJSONObject(index)
+                Pair(few.getInt("steps"), read(few.getJSONObject("denoiser"), "pipeline.few_steps[$index].denoiser"))
+            }
+        }
+
+        private fun read(json: JSONObject, place: String): DenoiserFacts {
             val conditions = json.getJSONObject("conditions")
             val names = conditions.keys().asSequence().map { it.toString() }
             return DenoiserFacts(
                 json.getString("component"),
-                json.getString("guidance") == TOLD,
-                names.associateWith { condition(conditions.getJSONObject(it), it) }
+                json.getString("guidance") == COMBINED,
+                names.associateWith { condition(conditions.getJSONObject(it), "$place.conditions.$it") }
             )
         }
 
-        private fun condition(json: JSONObject, name: String): Condition = when (json.getString("kind")) {
+        private fun condition(json: JSONObject, place: String): Condition = when (json.getString("kind")) {
             SIZE -> Condition.Size
             GUIDANCE -> Condition.Guidance(json.getInt("width"))
-            else -> Condition.Text(outputs(json, "pipeline.denoiser.conditions.$name"))
+            else -> Condition.Text(outputs(json, place))
         }
 
         private fun outputs(json: JSONObject, place: String): List<String> {

@@ -43,6 +43,7 @@ class Generator(
 ) : AutoCloseable {
     private val facts = manifest.facts
     private val loader = Executors.newSingleThreadExecutor()
+    private var denoiser = facts.usualDenoiser
     private var unet: Network? = null
 
     /**
@@ -62,25 +63,26 @@ class Generator(
         if (request.steps !in 1..Limits.STEPS) throw BundleException("steps = ${request.steps}: give a number from 1 to ${Limits.STEPS}")
         if (!(request.guidance <= Limits.GUIDANCE)) throw BundleException("guidance = ${request.guidance}: give a number up to ${Limits.GUIDANCE}")
         val scheduler = makeScheduler(request.scheduler ?: facts.schedulerName, facts.scheduler, request.steps)
+        choose(request.steps)
         val used = LinkedHashMap<String, String>()
         val prompt = tokenizer.encode(request.prompt)
-        val guided = request.guidance > 1 && !facts.denoiser.isToldGuidance
+        val guided = request.guidance > 1 && denoiser.combines
         val tokens = if (guided) listOf(tokenizer.encode(request.negativePrompt), prompt) else listOf(prompt)
-        val encodings = if (facts.denoiser.textOutputs.isEmpty()) tokens.map { emptyMap<String, FloatArray>() } else embed(tokens, used)
+        val encodings = if (denoiser.textOutputs.isEmpty()) tokens.map { emptyMap<String, FloatArray>() } else embed(tokens, used)
         val conditions = encodings.map { conditions(it, request.guidance) }
         if (isCancelled()) throw CancellationException()
 
         var decoder: Future<Network>? = null
         try {
-            val denoiser = residentUnet()
-            used[facts.denoiser.component] = denoiser.accelerator
+            val resident = residentUnet()
+            used[denoiser.component] = resident.accelerator
             val steps = scheduler.timesteps.size
             var latent = scaled(noise, scheduler.initialNoiseScale)
             for ((index, timestep) in scheduler.timesteps.withIndex()) {
                 if (isCancelled()) throw CancellationException()
                 if (index == maxOf(0, steps - preload)) decoder = openDecoder()
                 val sample = scaled(latent, scheduler.inputScale(index))
-                val rows = predict(denoiser, sample, timestep, conditions)
+                val rows = predict(resident, sample, timestep, conditions)
                 val prediction = if (guided) combine(1.0 - request.guidance, rows[0], request.guidance.toDouble(), rows[1]) else rows[0]
                 latent = scheduler.step(index, prediction, latent)
                 onStep(index + 1, steps)
@@ -105,21 +107,21 @@ class Generator(
     /** For each prompt what the text encoder gives: states `(tokens, channels)` or pooled `(channels)`, by name. */
     private fun embed(prompts: List<EncodedPrompt>, used: MutableMap<String, String>): List<Map<String, FloatArray>> {
         val file = manifest.network(Names.TEXT_ENCODER)
-        val lacking = facts.denoiser.textOutputs.find { it !in file.outputs }
+        val lacking = denoiser.textOutputs.find { it !in file.outputs }
         if (lacking != null) throw BundleException("${file.signature} gives ${file.outputs.joinToString()}, not ${lacking.take(100)}; convert again")
         return open(file).use { encoder ->
             used[Names.TEXT_ENCODER] = encoder.accelerator
             prompts.map { prompt ->
                 encoder.write(Names.INPUT_IDS, prompt.ids)
                 encoder.run()
-                facts.denoiser.textOutputs.associateWith { encoder.read(it) }
+                denoiser.textOutputs.associateWith { encoder.read(it) }
             }
         }
     }
 
     /** One row of each of the denoiser's further inputs, by name. */
     private fun conditions(encoding: Map<String, FloatArray>, guidance: Float): Map<String, FloatArray> =
-        facts.denoiser.conditions.mapValues { (name, condition) ->
+        denoiser.conditions.mapValues { (name, condition) ->
             when (condition) {
                 is Condition.Text -> text(name, condition.outputs, encoding)
                 is Condition.Size -> {
@@ -134,15 +136,25 @@ class Generator(
     private fun text(name: String, outputs: List<String>, encoding: Map<String, FloatArray>): FloatArray {
         val pooled = manifest.network(Names.TEXT_ENCODER).pooled
         val isPooled = outputs.map { it in pooled }.distinct().singleOrNull()
-            ?: throw BundleException("pipeline.denoiser.conditions.${name.take(100)} joins states and pooled outputs; convert again")
+            ?: throw BundleException("the condition ${name.take(100)} joins states and pooled outputs; convert again")
         val parts = outputs.map { encoding.getValue(it) }
         return joined(if (isPooled) parts else parts.map { transposed(it, facts.tokenizer.length) })
     }
 
+    /** The denoiser for so many steps; the network of another one is closed. */
+    private fun choose(steps: Int) {
+        val chosen = facts.denoiser(steps)
+        if (chosen.component != denoiser.component) {
+            unet?.close()
+            unet = null
+        }
+        denoiser = chosen
+    }
+
     private fun residentUnet(): Network {
         unet?.let { return it }
-        val file = manifest.network(facts.denoiser.component)
-        val told = facts.denoiser.conditions.keys + Names.SAMPLE + Names.TIMESTEP
+        val file = manifest.network(denoiser.component)
+        val told = denoiser.conditions.keys + Names.SAMPLE + Names.TIMESTEP
         if (file.inputs.toSet() != told) {
             throw BundleException("${file.signature} takes ${file.inputs.joinToString()}, not ${told.joinToString().take(200)}; convert again")
         }
@@ -161,16 +173,16 @@ class Generator(
         timestep: Float,
         conditions: List<Map<String, FloatArray>>
     ): List<FloatArray> {
-        val batch = facts.batch
+        val batch = facts.batch(denoiser)
         val predictions = ArrayList<FloatArray>()
         for (begin in conditions.indices step batch) {
             val rows = List(batch) { conditions[minOf(begin + it, conditions.size - 1)] }
             unet.write(Names.SAMPLE, joined(List(batch) { latent }))
             unet.write(Names.TIMESTEP, FloatArray(batch) { timestep })
-            for (name in facts.denoiser.conditions.keys) unet.write(name, joined(rows.map { it.getValue(name) }))
+            for (name in denoiser.conditions.keys) unet.write(name, joined(rows.map { it.getValue(name) }))
             unet.run()
             val result = unet.read(Names.NOISE_PRED)
-            checkCount(result, batch * latent.size, facts.denoiser.component)
+            checkCount(result, batch * latent.size, denoiser.component)
             for (row in 0 until minOf(batch, conditions.size - begin)) {
                 predictions += result.copyOfRange(row * latent.size, (row + 1) * latent.size)
             }

@@ -17,6 +17,7 @@ internal object Limits {
     const val STEPS = 1000
     const val TRAIN_TIMESTEPS = 10_000
     const val GUIDANCE = 100.0
+    const val FEW_STEPS = 8
     const val RANK = 8
     const val ELEMENTS = 268_435_456
     const val WIDTH = 131_072

@@ -45,9 +45,16 @@ data class PipelineFacts(
     val guidance: Float,
     val schedulerName: String,
     val tokenizer: TokenizerFacts,
-    val denoiser: DenoiserFacts,
+    val usualDenoiser: DenoiserFacts,
+    val fewSteps: List<Pair<Int, DenoiserFacts>>,
     val scheduler: SchedulerConfig
-)
+) {
+    /** That draws with so many steps: of those for few steps the one for the fewest that are enough. */
+    fun denoiser(steps: Int): DenoiserFacts = fewSteps.find { steps <= it.first }?.second ?: usualDenoiser
+
+    /** Rows that it takes at once: one for few steps takes no more than a picture has. */
+    fun batch(denoiser: DenoiserFacts): Int = if (denoiser == usualDenoiser) batch else minOf(batch, denoiser.rows)
+}
 
 /** A bundle that `coreml-sd convert --target tflite` wrote: its facts and its networks. */
 class Manifest private constructor(
@@ -146,7 +153,8 @@ class Manifest private constructor(
                 guidance = advice.optDouble("guidance", OLDER_GUIDANCE).toFloat(),
                 schedulerName = advice.optString("scheduler", OLDER_SCHEDULER),
                 tokenizer = tokenizer(json.getJSONObject("tokenizer")),
-                denoiser = DenoiserFacts.read(json),
+                usualDenoiser = DenoiserFacts.read(json),
+                fewSteps = DenoiserFacts.readFewSteps(json),
                 scheduler = SchedulerConfig(json.getJSONObject("scheduler"))
             )
         }
