@@ -145,6 +145,9 @@ def test_what_was_trained_is_exported_as_a_folder_that_converts(
     assert model.facts.family == "mobile-diffusion" and model.facts.latent_channels == 8
     assert model.facts.scaling_factor == pytest.approx(trained.latents.scale)
     preflight(plan_conversion(ConversionConfig(model=str(target))))
+    told = [(few.steps, few.denoiser.component) for few in model.facts.few_steps or ()]
+    assert told == [(1, "unet_1_step"), (8, "unet_8_steps")]
+    assert model.facts.advice.guidance == 3.0
     for folder, guided in (("unet", False), ("unet_8_steps", True), ("unet_1_step", False)):
         told = json.loads((target / folder / "config.json").read_text())
         assert told["weighing"] == "relu" and bool(told["time_cond_proj_dim"]) == guided

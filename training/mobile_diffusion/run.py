@@ -29,7 +29,7 @@ from training.mobile_diffusion.config import (
 from training.mobile_diffusion.data.find_set import picture_set
 from training.mobile_diffusion.data.latents import Latents
 from training.mobile_diffusion.discriminator import LatentDiscriminator
-from training.mobile_diffusion.export import FEW_STEPS, export
+from training.mobile_diffusion.export import export
 from training.mobile_diffusion.loop import Loop, Turn
 from training.mobile_diffusion.losses import PatchDiscriminator
 from training.mobile_diffusion.objectives.guidance import Guided, Unguided
@@ -146,10 +146,16 @@ class Run:
             UserError: a stage that it needs was not run here.
         """
         stages = {stage: self.averaged(stage) for stage in ("decoder", "relu")}
-        for stage in FEW_STEPS.values():
-            if (self.folder / stage / AVERAGED).exists():
-                stages[stage] = self.averaged(stage)
-        export(target, stages, self.tokenizer, self.latents.scale)
+        few_steps = {}
+        if self._has("steps"):
+            student = needed(self.config.steps, "steps")
+            few_steps[student.student_steps] = self.averaged("steps")
+        if self._has("one_step"):
+            few_steps[1] = self.averaged("one_step")
+        export(target, stages, few_steps, self.tokenizer, self.latents.scale)
+
+    def _has(self, stage: str) -> bool:
+        return (self.folder / stage / AVERAGED).exists()
 
     def averaged(self, stage: str) -> Path:
         """The folder with a stage's averaged weights.
@@ -182,7 +188,7 @@ class Run:
 
     def _decoding_vae(self) -> MobileDiffusionVAE:
         """With the light decoder where there is one yet."""
-        if not (self.folder / "decoder" / AVERAGED).exists():
+        if not self._has("decoder"):
             return self._whole_vae()
         vae: MobileDiffusionVAE = MobileDiffusionVAE.from_pretrained(self.averaged("decoder"))
         return vae
