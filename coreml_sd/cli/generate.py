@@ -17,7 +17,7 @@ _EPILOG = """
 Examples:
   coreml-sd generate "a zebra on a blue background"
   coreml-sd generate "a castle" --bundle sd15.bundle --steps 25 --seed 7 -o castle.png
-  coreml-sd generate "a zebra" --model demo-mobile --steps 1
+  coreml-sd generate "a zebra" --model my-model --steps 1
   coreml-sd generate "a castle" --runtime torch --scheduler euler -n 4
   coreml-sd generate "a castle" --runtime litert --accelerator gpu
 """
