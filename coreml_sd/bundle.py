@@ -116,7 +116,7 @@ class Bundle:
 
 def usual_path(model: str) -> Path:
     """Where a model's bundle is, unless somebody says otherwise: here, named like the model."""
-    return Path(f"{Path(model).name}.bundle")
+    return Path(f"{Path(model).name.removesuffix('.safetensors')}.bundle")
 
 
 def open_bundle(path: Path, *, check: bool = True) -> Bundle:

@@ -25,6 +25,7 @@ MIN_OS = ("iOS16", "iOS17", "iOS18")
 TARGETS = ("coreml", "tflite")
 ANDROID_PROFILES = ("cpu", "gpu", "adreno7xx", "adreno6xx", "mali")
 QUANTIZATIONS = ("fp32", "fp16", "int8", "dynamic-int8")
+CHECKPOINTS = ("sd1", "lcm", "sd2", "sd2-base", "sdxl")
 COMPONENTS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder")
 
 
@@ -48,11 +49,15 @@ class ConversionConfig:
     model: str = _knob(
         "",
         "demo",
-        "Diffusers folder, hub id, `demo` (built in), `md` or `md-lite` (random weights).",
+        "Diffusers folder, .safetensors file, hub id, `demo` (built in), `md` or `md-lite` (random "
+        "weights).",
     )
     revision: str | None = _knob("", None, "Revision of a hub model (branch, tag or commit).")
     variant: str | None = _knob(
         "", None, "Variant of the weight files, such as fp16 (omit for the plain ones)."
+    )
+    family: str | None = _knob(
+        "", None, "Family of a single file (omit to tell it from its tensors).", CHECKPOINTS
     )
     targets: list[str] = _knob("", ["coreml"], "What to write.", TARGETS)
     components: list[str] | None = _knob(

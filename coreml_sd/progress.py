@@ -20,6 +20,7 @@ _TITLES = {
     "compare": "compare with the source",
     "chain": "chained chunks against the whole",
     "draw": "{detail}",
+    "unpack": "unpack {detail}",
     "look": "look at the model's files",
     "pipeline": "tokens, scheduler and sizes against diffusers' pipeline",
     "manifest": "what the bundle tells, against the source and the config",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ _EPILOG = """
 Examples:
   coreml-sd convert --palettize 6
   coreml-sd convert ./stable-diffusion-v1-5 --palettize 6 --chunks 2 -o sd15.bundle
+  coreml-sd convert dream.safetensors --palettize 6
   coreml-sd convert stabilityai/sd-turbo --attention sdpa --min-os iOS18
   coreml-sd convert --config sd15.toml --size 512x768
   coreml-sd convert --target coreml,tflite --palettize 6
@@ -63,19 +65,23 @@ def command(
 ) -> None:
     """Convert MODEL to a bundle of Core ML or TFLite files and prove every file.
 
-    MODEL is a diffusers folder, a hub id, or `demo` (the built-in model, the default).
+    MODEL is a diffusers folder, a single .safetensors file, a hub id, or `demo` (the built-in
+    model, the default).
     """
     from coreml_sd.bundle import check_destination, usual_path
     from coreml_sd.cli.console import ConsoleProgress, console
     from coreml_sd.conversion.plan import plan_conversion
     from coreml_sd.conversion.planned import foresee
     from coreml_sd.conversion.prediction import TimeLeft
+    from coreml_sd.models.find_model import is_single_file
     from coreml_sd.processes.probe import probe
     from coreml_sd.upstream.hidden_imports import allow_hiding
     from coreml_sd.upstream.noise import quieten
 
     config = config_from_flags(model, file, flags)
     quieten()
+    if is_single_file(config.model):
+        _unpack(Path(config.model).expanduser(), config.family)
     plan = plan_conversion(config)
     destination = output or usual_path(plan.model.source.name)
     limit = None if memory is None else int(memory * 1e9)
@@ -168,6 +174,21 @@ def _label(bundle: Any) -> str:
         part["label"] for entry in bundle.components.values() for part in entry["parity"].values()
     }
     return "executed here; " + "; ".join(sorted(labels)) if labels else "not executed"
+
+
+def _unpack(file: Path, family: str | None) -> None:
+    """Unpack a single file, which takes a while, with a line of progress; once it is, nothing."""
+    from coreml_sd.cli.console import ConsoleProgress
+    from coreml_sd.models.checkpoints.unpack import unpacked
+    from coreml_sd.progress import Stage
+
+    with ConsoleProgress() as progress, contextlib.ExitStack() as stages:
+
+        def show(part: str) -> None:
+            stages.close()
+            stages.enter_context(progress.stage(Stage("unpack", detail=f"{part} of {file.name}")))
+
+        unpacked(file.resolve(), family, show)
 
 
 def _describe(plan: Any, destination: Path) -> str:

@@ -37,6 +37,8 @@ class ModelChoice(Protocol):
     @property
     def variant(self) -> str | None: ...
     @property
+    def family(self) -> str | None: ...
+    @property
     def size(self) -> str | None: ...
     @property
     def batch(self) -> int: ...
@@ -60,7 +62,7 @@ def own_size(choice: ModelChoice) -> tuple[int, int] | None:
 
 
 def _describe(choice: ModelChoice, size: tuple[int, int] | None) -> DiffusionModel:
-    source = find_source(choice.model, choice.revision, choice.variant)
+    source = find_source(choice.model, choice.revision, choice.variant, choice.family)
     folder = _open_folder(source, choice.variant)
     pipeline_class = folder.index.get("_class_name")
     for family in FAMILIES:
@@ -72,7 +74,7 @@ def _describe(choice: ModelChoice, size: tuple[int, int] | None) -> DiffusionMod
                     "for few steps yet; take the entry away"
                 )
             drawn_with = default_scheduler(described.facts.to_dict()).note
-            notes = (*folder.notes, *described.notes, drawn_with)
+            notes = (*source.notes, *folder.notes, *described.notes, drawn_with)
             return dataclasses.replace(described, notes=tuple(filter(None, notes)))
     known = ", ".join(name for family in FAMILIES for name in family.pipeline_classes)
     raise UserError(

@@ -236,6 +236,17 @@ INTERNALS = (
         "tests/upstream/test_noise.py::test_known_lines_are_dropped_and_others_are_not",
     ),
     Internal(
+        tuple(
+            f"diffusers.loaders.single_file_utils:convert_{kind}_checkpoint"
+            for kind in ("ldm_unet", "ldm_vae", "open_clip")
+        ),
+        "upstream/diffusers_single_file.py",
+        "The names of tensors in single files, which diffusers' loaders map and nothing else of it "
+        "offers.",
+        "diffusers 0.36 to 0.43",
+        "tests/models/test_single_files.py::test_a_file_becomes_the_folder_that_it_came_from",
+    ),
+    Internal(
         ("coremltools:PassPipeline.DEFAULT",),
         "targets/coreml/passes.py",
         "Those of the default passes that change a program of ours, in their order: the others "

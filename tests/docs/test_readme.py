@@ -20,6 +20,7 @@ def supported_table() -> str:
     rows = {
         "targets": listed(config.TARGETS),
         "pipelines": listed(name for family in FAMILIES for name in family.pipeline_classes),
+        "single files": listed(config.CHECKPOINTS),
         "components": listed(config.COMPONENTS),
         "attention": listed(config.ATTENTIONS),
         "palettes, bits": listed(config.BITS),

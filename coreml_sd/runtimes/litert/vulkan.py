@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from coreml_sd.files.cache_folder import cache_folder
 from coreml_sd.runtimes.litert.extra import INSTALL, available
 
 REMEDY = "run scripts/lavapipe, or install a Vulkan driver"
@@ -23,8 +24,7 @@ _DRIVER = "usr/share/vulkan/icd.d/lvp_icd.json"
 
 def lavapipe_folder() -> Path:
     """Where `scripts/lavapipe` unpacks; below COREML_SD_CACHE, by default ~/.cache/coreml-sd."""
-    cache = os.environ.get("COREML_SD_CACHE")
-    return (Path(cache) if cache else Path.home() / ".cache/coreml-sd") / "lavapipe"
+    return cache_folder("lavapipe")
 
 
 def why_no_gpu(system: Iterable[Path] = _SYSTEM) -> str | None:

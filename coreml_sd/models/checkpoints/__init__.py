@@ -1,0 +1,1 @@
+"""Single files of weights, as people share them: which family, and the folder that one becomes."""
