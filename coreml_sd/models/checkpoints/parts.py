@@ -31,7 +31,7 @@ def parts(origin: str, tensors: dict[str, Any], family: CheckpointFamily) -> Ite
     """The networks of a file, one after the other.
 
     Args:
-        tensors: of the whole file by the names in it, mapped.
+        tensors: of the whole file by the names in it; their values are not read here.
 
     Raises:
         UserError: tensors are missing, or there are more than a network of this family has.
