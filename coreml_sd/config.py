@@ -15,6 +15,7 @@ from coreml_sd.compress.supported import require_prune_fraction
 from coreml_sd.errors import UserError, named
 from coreml_sd.files.foreign import read_text
 from coreml_sd.files.limits import LIMITS
+from coreml_sd.models.checkpoints.families import FAMILIES
 from coreml_sd.models.folder.few_step_unets import is_few_step_unet
 from coreml_sd.models.picture_size import parse_size, whole_number
 
@@ -25,7 +26,7 @@ MIN_OS = ("iOS16", "iOS17", "iOS18")
 TARGETS = ("coreml", "tflite")
 ANDROID_PROFILES = ("cpu", "gpu", "adreno7xx", "adreno6xx", "mali")
 QUANTIZATIONS = ("fp32", "fp16", "int8", "dynamic-int8")
-CHECKPOINTS = ("sd1", "lcm", "sd2", "sd2-base", "sdxl")
+CHECKPOINTS = tuple(FAMILIES)
 COMPONENTS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coreml_sd.costs.file_costs import FileCosts
+from coreml_sd.models.denoiser import for_steps
 
 STEPS = (1, 8, 20)
 _ENCODERS = ("text_encoder", "text_encoder_2")
@@ -50,12 +51,8 @@ def picture_costs(
     """
     if not parts.keys() >= _NEEDED:
         return []
-    further = {name: most for name, most in (few_steps or {}).items() if name in parts}
-    return [_picture_costs(parts, _denoiser(further, steps), steps) for steps in STEPS]
-
-
-def _denoiser(few_steps: Mapping[str, int], steps: int) -> str:
-    return next((name for name, most in few_steps.items() if steps <= most), _DENOISER)
+    further = [(most, name) for name, most in (few_steps or {}).items() if name in parts]
+    return [_picture_costs(parts, for_steps(steps, _DENOISER, further), steps) for steps in STEPS]
 
 
 def _picture_costs(parts: Mapping[str, PartCosts], denoiser: str, steps: int) -> PictureCosts:

@@ -21,7 +21,7 @@ from coreml_sd.models.denoiser import (
     Size,
     Text,
     TextOutput,
-    denoiser_for,
+    for_steps,
     guidance_embedding,
     size_numbers,
 )
@@ -44,7 +44,7 @@ def told_denoiser(facts: dict[str, Any], steps: int) -> Denoiser:
     """The denoiser that draws with so many steps; `facts` are the manifest's `pipeline`."""
     usual = msgspec.convert(facts["denoiser"], Denoiser)
     few_steps = msgspec.convert(facts.get("few_steps", []), list[FewSteps])
-    return denoiser_for(steps, usual, few_steps)
+    return for_steps(steps, usual, ((few.steps, few.denoiser) for few in few_steps))
 
 
 class ConditionEncoder:

@@ -6,8 +6,8 @@ know no family.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -17,6 +17,7 @@ from coreml_sd.files.limits import LIMITS
 
 _LONGEST_PERIOD = 10_000.0
 _GUIDANCE_SCALE = 1000.0
+_Choice = TypeVar("_Choice")
 
 TextComponent = Literal["text_encoder", "text_encoder_2"]
 GuidanceWay = Literal["classifier-free", "embedded", "none"]
@@ -75,13 +76,13 @@ class FewSteps(Struct, frozen=True):
     denoiser: Denoiser
 
 
-def denoiser_for(steps: int, usual: Denoiser, few_steps: Sequence[FewSteps]) -> Denoiser:
-    """The one that draws with so many steps: that for the fewest which are enough.
+def for_steps(steps: int, usual: _Choice, few_steps: Iterable[tuple[int, _Choice]]) -> _Choice:
+    """What draws with so many steps: that for the fewest which are enough, else the usual.
 
     Args:
-        few_steps: from the fewest steps up.
+        few_steps: the most steps of each, from the fewest up.
     """
-    return next((few.denoiser for few in few_steps if steps <= few.steps), usual)
+    return next((choice for most, choice in few_steps if steps <= most), usual)
 
 
 def text(output: str, *components: TextComponent) -> Text:

@@ -1,11 +1,12 @@
 """Pictures of the subjects: font glyphs, scaled to the model's size, on plain backgrounds."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from coreml_sd.files.cache_folder import cache_folder
 
 from .subjects import BACKGROUNDS, Subject
 
@@ -22,8 +23,7 @@ def font_file() -> Path:
     Raises:
         FileNotFoundError: neither is there.
     """
-    cache = Path(os.environ.get("COREML_SD_CACHE", Path.home() / ".cache/coreml-sd"))
-    for path in (FONT_FILE, cache / "emoji-font" / FONT_FILE.relative_to("/")):
+    for path in (FONT_FILE, cache_folder("emoji-font") / FONT_FILE.relative_to("/")):
         if path.exists():
             return path
     raise FileNotFoundError(f"{FONT_FILE} is missing: {REMEDY}")

@@ -8,22 +8,17 @@ from typing import Any
 
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from coreml_sd.models.mobile_diffusion import presets
 from coreml_sd.models.mobile_diffusion.unet import MobileDiffusionUNet
 from coreml_sd.models.mobile_diffusion.vae import MobileDiffusionVAE
 from training.mobile_diffusion.config import NetworkConfig
 from training.mobile_diffusion.stages.denoiser import Denoiser
 
-# Stable Diffusion's, beginning at the last timestep: a sampler of one step sees nothing but noise.
+# That of the random models, but beginning at the last timestep: a sampler of one step sees nothing
+# but noise.
 SCHEDULER: Mapping[str, Any] = {
-    "_class_name": "DDIMScheduler",
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "num_train_timesteps": 1000,
-    "prediction_type": "v_prediction",
-    "clip_sample": False,
+    **presets.SCHEDULER,
     "set_alpha_to_one": True,
-    "steps_offset": 1,
     "timestep_spacing": "trailing",
 }
 

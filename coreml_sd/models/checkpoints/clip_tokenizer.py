@@ -10,6 +10,7 @@ import gzip
 import json
 from pathlib import Path
 
+from coreml_sd.files.write_json import write_json
 from coreml_sd.models.folder.tokenizer_files import MERGES_NAME, VOCAB_NAME
 
 _MERGES = Path(__file__).parent / "clip_merges.txt.gz"
@@ -28,7 +29,7 @@ def write_clip_tokenizer(folder: Path, padding: str) -> None:
     marks = {"bos_token": _START, "eos_token": _END, "unk_token": _END}
     plain = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
     special = {name: {"content": token, **plain} for name, token in marks.items()}
-    _write_json(folder / "special_tokens_map.json", {**special, "pad_token": padding})
+    write_json(folder / "special_tokens_map.json", {**special, "pad_token": padding})
     typed = {name: {"__type": "AddedToken", **token} for name, token in special.items()}
     config = {
         "tokenizer_class": "CLIPTokenizer",
@@ -39,7 +40,7 @@ def write_clip_tokenizer(folder: Path, padding: str) -> None:
         **typed,
         "pad_token": padding,
     }
-    _write_json(folder / "tokenizer_config.json", config)
+    write_json(folder / "tokenizer_config.json", config)
 
 
 def _merges() -> list[str]:
@@ -53,7 +54,3 @@ def _tokens(merges: list[str]) -> list[str]:
     symbols = [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
     ends = [f"{symbol}</w>" for symbol in symbols]
     return [*symbols, *ends, *(pair.replace(" ", "") for pair in merges), _START, _END]
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from filelock import FileLock
 
 from coreml_sd.errors import UserError
 from coreml_sd.files.cache_folder import cache_folder
+from coreml_sd.files.write_json import write_json
 from coreml_sd.models.checkpoints.clip_tokenizer import write_clip_tokenizer
 from coreml_sd.models.checkpoints.families import FAMILIES, CheckpointFamily
 from coreml_sd.models.checkpoints.recognize import notes, recognized
@@ -113,15 +112,15 @@ def _write(file: Path, family: CheckpointFamily, folder: Path, on_part: OnPart) 
         on_part(part.name)
         target = folder / part.name
         target.mkdir()
-        _write_json(target / "config.json", part.config)
+        write_json(target / "config.json", part.config)
         name = f"{_WEIGHTS.get(part.name, 'model')}.safetensors"
         write_tensors(target / name, part.tensors)
     for number, text in enumerate(family.text):
         name = "tokenizer_2" if number else "tokenizer"
         write_clip_tokenizer(folder / name, text.padding)
     (folder / SCHEDULER_FILE).parent.mkdir()
-    _write_json(folder / SCHEDULER_FILE, dict(family.scheduler))
-    _write_json(folder / INDEX_NAME, _index(family))
+    write_json(folder / SCHEDULER_FILE, dict(family.scheduler))
+    write_json(folder / INDEX_NAME, _index(family))
 
 
 def _index(family: CheckpointFamily) -> dict[str, Any]:
@@ -134,8 +133,3 @@ def _index(family: CheckpointFamily) -> dict[str, Any]:
         **{name: ["transformers", "CLIPTokenizer"] for name in tokenizers},
         "scheduler": ["diffusers", family.scheduler["_class_name"]],
     }
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.chmod(path, 0o644)

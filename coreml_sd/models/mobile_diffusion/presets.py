@@ -31,7 +31,7 @@ _TEXT: dict[str, Any] = {
 }
 # The paper does not tell its schedule; this is Stable Diffusion's, with the prediction that
 # distillation wants.
-_SCHEDULER: dict[str, Any] = {
+SCHEDULER: dict[str, Any] = {
     "_class_name": "DDIMScheduler",
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
@@ -100,7 +100,7 @@ def _preset(unet: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "unet/config.json": unet,
         "vae/config.json": _VAE,
         "text_encoder/config.json": _TEXT,
-        "scheduler/scheduler_config.json": _SCHEDULER,
+        "scheduler/scheduler_config.json": SCHEDULER,
     }
 
 
